@@ -1,0 +1,63 @@
+# Every target sets up what it needs. `make run` serves the demo model, `make test` runs every test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STATE ?= .state
+ARGS ?=
+
+# pip must not read a site's own configuration of hashes or targets; its index settings stay in force.
+PIP := $(BIN)/python -m pip --require-virtualenv --disable-pip-version-check
+# llama.cpp compiles on all cores and for this machine's processor.
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help setup run test test-fast check format lock bench clean
+
+help:
+	@echo "make run     set up and serve the demo model over mutual TLS"
+	@echo "make test    set up and run every test"
+	@echo "make check   format, lint, types, import contracts, fast tests"
+	@echo "make bench   measure our own overhead over the bare engine loop"
+	@echo "make lock    resolve requirements/*.in anew (needs uv)"
+	@echo "make clean   remove the virtual environment, caches and the local state"
+
+setup: $(VENV)/.complete
+
+$(VENV)/.complete: requirements/build.lock requirements/dev.lock pyproject.toml
+	@sh requirements/preflight.sh "$(PYTHON)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes -r requirements/build.lock
+	@echo "Installing the dependencies. llama.cpp compiles from source once: about 3 minutes on 2 cores."
+	$(PIP) install --quiet --no-build-isolation --require-hashes -r requirements/dev.lock
+	$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+run: setup
+	$(BIN)/appliance serve --demo --state-dir $(STATE) $(ARGS)
+
+test: setup
+	$(BIN)/pytest
+
+test-fast: setup
+	$(BIN)/pytest -m "not slow"
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "not slow"
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m bench.overhead $(ARGS)
+
+lock:
+	cd requirements && for name in build runtime dev; do \
+	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	    --quiet $$name.in -o $$name.lock; done
+
+clean:
+	rm -rf $(VENV) $(STATE) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,3 @@
+"""The LLM appliance: local GGUF models for an intranet, behind mutual TLS."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,135 @@
+"""Every error the product raises on purpose.
+
+    ApplianceError
+    ├── ConfigError     a configuration file or command-line value is refused; names file, line and key
+    ├── StateError      something in the state directory is missing, damaged or held by another process
+    ├── WireError       a peer on the worker socket broke the protocol
+    ├── LoadError       a model could not be loaded; the message is the reason an operator reads
+    └── RequestError    one request is refused or failed; becomes an OpenAI error envelope in api.envelope
+
+A RequestError carries an ErrorCode. The code decides the HTTP status and the OpenAI error type (`CODES`), so that
+daemon, worker, log and client all speak of the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+ErrorCode = Literal[
+    "invalid_request",
+    "invalid_json",
+    "unsupported_parameter",
+    "context_length_exceeded",
+    "template_error",
+    "missing_api_key",
+    "invalid_api_key",
+    "certificate_rejected",
+    "key_certificate_mismatch",
+    "permission_denied",
+    "model_not_found",
+    "route_not_found",
+    "method_not_allowed",
+    "body_timeout",
+    "body_too_large",
+    "unsupported_media_type",
+    "too_many_requests",
+    "queue_full",
+    "model_unavailable",
+    "engine_crash",
+    "shutting_down",
+    "internal_error",
+]
+
+ErrorType = Literal[
+    "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
+]
+
+# ErrorCode -> (HTTP status, OpenAI error type).
+CODES: Mapping[ErrorCode, tuple[int, ErrorType]] = {
+    "invalid_request": (400, "invalid_request_error"),
+    "invalid_json": (400, "invalid_request_error"),
+    "unsupported_parameter": (400, "invalid_request_error"),
+    "context_length_exceeded": (400, "invalid_request_error"),
+    "template_error": (400, "invalid_request_error"),
+    "missing_api_key": (401, "authentication_error"),
+    "invalid_api_key": (401, "authentication_error"),
+    "certificate_rejected": (401, "authentication_error"),
+    "key_certificate_mismatch": (401, "authentication_error"),
+    "permission_denied": (403, "permission_error"),
+    "model_not_found": (404, "invalid_request_error"),
+    "route_not_found": (404, "invalid_request_error"),
+    "method_not_allowed": (405, "invalid_request_error"),
+    "body_timeout": (408, "invalid_request_error"),
+    "body_too_large": (413, "invalid_request_error"),
+    "unsupported_media_type": (415, "invalid_request_error"),
+    "too_many_requests": (429, "rate_limit_error"),
+    "queue_full": (503, "server_error"),
+    "model_unavailable": (503, "server_error"),
+    "engine_crash": (503, "server_error"),
+    "shutting_down": (503, "server_error"),
+    "internal_error": (500, "server_error"),
+}
+assert set(CODES) == set(get_args(ErrorCode))
+
+
+class ApplianceError(Exception):
+    """Base of everything above; `str()` is a sentence for the person who must act on it."""
+
+
+class ConfigError(ApplianceError):
+    """A configuration value is refused. `line` counts from 1; None where no single line is at fault."""
+
+    def __init__(self, message: str, *, path: Path | str | None = None, line: int | None = None) -> None:
+        where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(where + message)
+        self.path = path
+        self.line = line
+
+
+class StateError(ApplianceError):
+    """The state directory cannot be used as it is."""
+
+
+class WireError(ApplianceError):
+    """Bytes on the worker socket are no valid frame."""
+
+
+class LoadError(ApplianceError):
+    """A model could not be loaded."""
+
+
+class RequestError(ApplianceError):
+    """One request is refused or failed.
+
+    param: the request field at fault, as a client wrote it (`messages[0].content`), or None.
+    retry_after: whole seconds for the Retry-After header, or None.
+    details: further fields of the error envelope (numbers and short strings only).
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
+        details: Mapping[str, int | str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code: ErrorCode = code
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        self.details = dict(details or {})
+
+    @property
+    def status(self) -> int:
+        """The HTTP status this error is answered with while none is committed."""
+        return CODES[self.code][0]
+
+    @property
+    def type(self) -> ErrorType:
+        """The OpenAI `error.type`."""
+        return CODES[self.code][1]
