@@ -1,0 +1,187 @@
+"""The two configuration files, parsed once into frozen structs.
+
+`appliance.yaml` says how the daemon listens and where its limits are; every field has a default, so the file is
+optional. `models.yaml` lists the models. Keys may be written in snake_case or kebab-case. Unknown keys, wrong types
+and values out of range are a ConfigError that names the file, the line and, for a key, the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from appliance.types import ModelSpec
+from appliance.validation import explain
+from appliance.yaml_source import YamlSource
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Bytes = Annotated[int, Meta(ge=1024, le=2**40)]
+
+DEFAULT_PORT: Final = 8443
+
+
+class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The API's address and what a client must show there.
+
+    mode: `cert_and_key` asks for a valid client certificate and an API key of the same principal.
+    names: further host names and addresses for the server certificate, besides this host's own.
+    allow: networks that may connect, as addresses or CIDR; an empty list is loopback only.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = DEFAULT_PORT
+    mode: Literal["cert_and_key"] = "cert_and_key"
+    names: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+    allow: Annotated[tuple[str, ...], Meta(max_length=10_000)] = ()
+
+
+class ConnectionLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the gate holds open, before and after the handshake."""
+
+    connections_max: Count = 1024
+    connections_per_address_max: Count = 512
+    handshakes_max: Count = 64
+    handshake_seconds: Seconds = 5.0
+    keepalive_seconds: Seconds = 75.0
+
+
+class RequestLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one request, one principal and one model may hold.
+
+    body_seconds: for the whole body to arrive. queue_depth_max: requests outstanding per model, running and waiting.
+    outstanding_per_principal_max: the same per principal and model. commit_stream_seconds, commit_blocking_seconds:
+    how long an error can still become a real HTTP status. ping_seconds: silence on a committed answer before a
+    keep-alive is sent. slow_client_seconds: a client that takes nothing for this long is dropped.
+    request_seconds: after this a request ends with finish_reason `length`.
+    """
+
+    body_bytes_max: Bytes = 32 * 2**20
+    body_seconds: Seconds = 30.0
+    queue_depth_max: Count = 512
+    outstanding_per_principal_max: Count = 256
+    commit_stream_seconds: Seconds = 10.0
+    commit_blocking_seconds: Seconds = 45.0
+    ping_seconds: Seconds = 10.0
+    slow_client_seconds: Seconds = 60.0
+    request_seconds: Seconds = 570.0
+
+
+class WorkerLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a worker counts as stuck, and how its restarts back off.
+
+    load_seconds_min and load_mib_per_second_min give the load deadline: the larger of the first and file size over
+    the second. step_seconds_max: one step of up to n_ubatch tokens. silence_seconds_max: no frame while work is
+    pending. backoff_seconds_max: longest pause between restarts of a worker that keeps failing.
+    """
+
+    load_seconds_min: Seconds = 120.0
+    load_mib_per_second_min: Annotated[float, Meta(gt=0)] = 20.0
+    step_seconds_max: Seconds = 60.0
+    silence_seconds_max: Seconds = 90.0
+    template_seconds_max: Seconds = 2.0
+    backoff_seconds_max: Seconds = 300.0
+
+
+class Shutdown(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """drain_seconds: how long running requests may finish after SIGTERM."""
+
+    drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+
+
+class RequestLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The request log file: rotated at file_bytes_max, the newest files_max are kept."""
+
+    file_bytes_max: Bytes = 64 * 2**20
+    files_max: Annotated[int, Meta(ge=1, le=1000)] = 10
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """appliance.yaml."""
+
+    listener: Listener = Listener()
+    connections: ConnectionLimits = ConnectionLimits()
+    requests: RequestLimits = RequestLimits()
+    worker: WorkerLimits = WorkerLimits()
+    shutdown: Shutdown = Shutdown()
+    request_log: RequestLog = RequestLog()
+
+
+class _ModelsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    models: tuple[ModelSpec, ...]
+
+
+T = TypeVar("T")
+
+
+def load_config(path: Path | None) -> Config:
+    """Reads appliance.yaml; None gives the defaults. Raises ConfigError."""
+    return Config() if path is None else _convert(YamlSource.read(path), Config)
+
+
+def load_models(path: Path) -> tuple[ModelSpec, ...]:
+    """Reads models.yaml: ids and aliases are unique, paths absolute, the files themselves not yet looked at.
+
+    Raises ConfigError.
+    """
+    source = YamlSource.read(path)
+    specs = _convert(source, _ModelsFile).models
+    seen: dict[str, str] = {}
+    for index, spec in enumerate(specs):
+        for name in (spec.id, *spec.aliases):
+            if name in seen:
+                raise source.error(f"the name {name!r} is already taken by model {seen[name]!r}", f"models[{index}]")
+            seen[name] = spec.id
+        _check_model(source, index, spec)
+    return tuple(msgspec.structs.replace(spec, path=str(path.resolve().parent / spec.path)) for spec in specs)
+
+
+def _check_model(source: YamlSource, index: int, spec: ModelSpec) -> None:
+    """Conditions that span several fields."""
+    if spec.n_ubatch > spec.n_batch:
+        raise source.error(
+            f"n_ubatch {spec.n_ubatch} is larger than n_batch {spec.n_batch}; lower n_ubatch",
+            f"models[{index}].n_ubatch",
+        )
+    if spec.parallel > spec.n_batch:
+        raise source.error(
+            f"parallel {spec.parallel} needs n_batch of at least as many tokens", f"models[{index}].parallel"
+        )
+    if spec.kv == "split" and spec.n_ctx // spec.parallel < 64:
+        raise source.error(
+            f"kv: split leaves each of {spec.parallel} slots {spec.n_ctx // spec.parallel} cells; raise n_ctx",
+            f"models[{index}].n_ctx",
+        )
+
+
+def _convert(source: YamlSource, struct: type[T]) -> T:
+    _check_keys(source, source.data, struct, "")
+    try:
+        return msgspec.convert(source.data, struct, strict=True)
+    except msgspec.ValidationError as error:
+        message, place = explain(error)
+        raise source.error(f"{place + ': ' if place else ''}{message}", place) from error
+
+
+def _check_keys(source: YamlSource, data: Any, struct: Any, path: str) -> None:
+    """Refuses the first unknown key below `path`, with the nearest known one."""
+    if not (isinstance(struct, type) and issubclass(struct, Struct)) or not isinstance(data, Mapping):
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    for key, value in data.items():
+        inner = f"{path}.{key}" if path else str(key)
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            known = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(fields))}"
+            raise source.error(f"unknown key {source.written(inner)!r}; {known}", inner)
+        kind = fields[key]
+        if isinstance(value, list):
+            for position, entry in enumerate(value):
+                _check_keys(source, entry, next(iter(getattr(kind, "__args__", ())), None), f"{inner}[{position}]")
+        else:
+            _check_keys(source, value, kind, inner)

@@ -1,0 +1,180 @@
+"""The protocol between the daemon and an engine worker: length-prefixed msgpack frames on one stream socket.
+
+A frame is a 4-byte big-endian length and that many bytes of msgpack, one tagged struct. The daemon's first frame
+is the worker's job. The connection's end is the message that either side has gone.
+
+    daemon → worker   Load · Add · Abort
+    worker → daemon   Loading · Loaded · LoadFailed · Step
+
+A `Step` carries what one engine step (or the io thread's checks) produced, for any number of requests. For every
+`Add` the worker sends exactly one `Finished` or `Failed`, and nothing for that request after it. While it has work
+the worker sends a Step at least every HEARTBEAT_SECONDS, empty if need be: silence means it is wedged.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from appliance.errors import ErrorCode, WireError
+from appliance.types import FinishReason, ModelInfo, ModelSpec, Prompt, SamplingParams, Timings, Usage
+
+FRAME_BYTES_MAX: Final = 128 * 2**20
+HEARTBEAT_SECONDS: Final = 1.0
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Load(Struct, frozen=True, kw_only=True, tag="load"):
+    """Serve one model. `spec.path` is absolute.
+
+    load_seconds_max: the worker ends itself when loading takes longer. step_seconds_max: the same for one step of
+    up to n_ubatch tokens; a larger step gets proportionally more. template_seconds_max: for rendering one prompt.
+    """
+
+    spec: ModelSpec
+    load_seconds_max: float
+    step_seconds_max: float
+    template_seconds_max: float
+
+
+class Add(Struct, frozen=True, kw_only=True, tag="add"):
+    """Run one request. `number` is the daemon's name for it on this socket, never used twice."""
+
+    number: int
+    prompt: Prompt
+    sampling: SamplingParams
+    max_tokens: int | None
+    stop: tuple[str, ...]
+
+
+class Abort(Struct, frozen=True, kw_only=True, tag="abort"):
+    """Stop a request: its slot is free at the next step. Unknown and ended numbers are ignored.
+
+    An aborted request still gets its one `Failed`, or the `Finished` that was already on its way.
+    """
+
+    number: int
+
+
+class Started(Struct, frozen=True, kw_only=True, tag="started"):
+    """A request got its slot and its prompt enters the next step."""
+
+    number: int
+    prompt_tokens: int
+    cached_tokens: int
+
+
+class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
+    """New text of a request: whole characters only. `tokens` were sampled for it (0 when only held-back text)."""
+
+    number: int
+    text: str
+    tokens: int
+
+
+class Finished(Struct, frozen=True, kw_only=True, tag="finished"):
+    """A request is done."""
+
+    number: int
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+
+
+class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
+    """A request cannot be done, or was aborted (`code` is then None)."""
+
+    number: int
+    code: ErrorCode | None
+    message: str
+    param: str | None = None
+    details: dict[str, int | str] = {}
+
+
+Event = Started | Delta | Finished | Failed
+
+
+class Loading(Struct, frozen=True, kw_only=True, tag="loading"):
+    """Progress of a load, 0 to 1."""
+
+    fraction: float
+
+
+class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
+    """The model is ready for `Add`."""
+
+    info: ModelInfo
+
+
+class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
+    """The model cannot be served; the worker ends after this frame. `reason` is a sentence for the operator."""
+
+    reason: str
+
+
+class Step(Struct, frozen=True, kw_only=True, tag="step"):
+    """What happened since the last frame. running, waiting: sequences; kv_cells: tokens resident in the cache."""
+
+    events: tuple[Event, ...] = ()
+    running: int = 0
+    waiting: int = 0
+    kv_cells: int = 0
+
+
+ToWorker = Load | Add | Abort
+FromWorker = Loading | Loaded | LoadFailed | Step
+Message = TypeVar("Message")
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """One frame, ready to send. Raises WireError when it would be larger than FRAME_BYTES_MAX."""
+    body = _encoder.encode(message)
+    if len(body) > FRAME_BYTES_MAX:
+        raise WireError(f"a frame of {len(body)} bytes is larger than the limit of {FRAME_BYTES_MAX}")
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader(Generic[Message]):
+    """Turns received bytes back into messages of one direction. One reader per socket, one thread at a time."""
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[Message]) -> None:
+        self._decoder = decoder
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """All messages that `data` completes. Raises WireError on anything that is no valid frame."""
+        self._buffer += data
+        messages = []
+        start = 0
+        while len(self._buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            if length > FRAME_BYTES_MAX:
+                raise WireError(f"a frame announces {length} bytes, more than the limit of {FRAME_BYTES_MAX}")
+            end = start + _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            messages.append(self._decode(bytes(self._buffer[start + _LENGTH.size : end])))
+            start = end
+        del self._buffer[:start]
+        return messages
+
+    def _decode(self, body: bytes) -> Message:
+        try:
+            return self._decoder.decode(body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise WireError(f"a frame of {len(body)} bytes does not decode: {error}") from error
+
+
+def worker_reader() -> FrameReader[ToWorker]:
+    """Reads what the daemon sends; used by the worker."""
+    return FrameReader(msgspec.msgpack.Decoder(ToWorker))
+
+
+def daemon_reader() -> FrameReader[FromWorker]:
+    """Reads what a worker sends; used by the daemon."""
+    return FrameReader(msgspec.msgpack.Decoder(FromWorker))
