@@ -1,0 +1,1 @@
+"""Models: how they are found, run in worker processes, and asked."""

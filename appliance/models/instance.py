@@ -1,0 +1,342 @@
+"""One model and the worker process that serves it: a state machine with a single writer.
+
+    STOPPED ─▶ STARTING ─▶ READY ─▶ DRAINING ─▶ STOPPED
+                  │   ▲       │
+                  ▼   │       ▼ (worker died)
+                  FAILED ◀────┘   pauses with back-off, then STARTING again when somebody wants the model
+
+Only the supervisor task changes the state. Everybody else asks for an outcome (`submit`, `drop`, `close`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+
+from appliance.config import WorkerLimits
+from appliance.errors import LoadError, RequestError, WireError
+from appliance.models.backlog import Backlog
+from appliance.models.launcher import Launcher, WorkerLink
+from appliance.models.stream import ResponseStream
+from appliance.tasks import TaskOwner
+from appliance.types import ModelInfo, ModelSpec, Request
+from appliance.wire import Abort, Add, Delta, Event, Failed, Finished, Load, Loaded, LoadFailed, Loading, Started, Step
+
+_log = logging.getLogger(__name__)
+
+
+class InstanceState(enum.Enum):
+    """Where a model is in its life."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class InstanceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What an observer sees; taking it wakes nobody. progress: 0 to 1 while STARTING."""
+
+    state: InstanceState
+    info: ModelInfo | None
+    progress: float
+    outstanding: int
+    running: int
+    waiting: int
+    kv_cells: int
+    restarts: int
+    pid: int | None
+    reason: str | None
+
+
+class ModelInstance:
+    """Runs `spec` in a worker when it is wanted. All methods belong to the event loop.
+
+    settled: set once the first attempt to load has succeeded or failed.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, launcher: Launcher, limits: WorkerLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.spec = spec
+        self._launcher = launcher
+        self._limits = limits
+        self._clock = clock
+        self._backlog = Backlog()
+        self._tasks = TaskOwner(f"model {spec.id}")
+        self._state = InstanceState.STOPPED
+        self._wanted = asyncio.Event()
+        self._drained = asyncio.Event()
+        self.settled = asyncio.Event()
+        self._link: WorkerLink | None = None
+        self._info: ModelInfo | None = None
+        self._step = Step()
+        self._progress = 0.0
+        self._failures = 0
+        self._restarts = 0
+        self._retry_at = 0.0
+        self._reason: str | None = None
+        self._last_frame = 0.0
+        self._supervisor: asyncio.Task[None] | None = None
+
+    # ── what others ask for ───────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Starts the supervisor; a preloaded model begins to load."""
+        if self.spec.preload:
+            self._wanted.set()
+        self._supervisor = self._tasks.spawn(self._supervise(), name="supervisor")
+
+    def submit(self, request: Request) -> ResponseStream:
+        """Takes a request; a model that is not loaded begins to load.
+
+        Raises RequestError (model_unavailable, shutting_down) when it cannot be taken now. The caller must `drop`
+        the stream when it stops reading before the end.
+        """
+        self._refuse_if_unavailable()
+        stream = ResponseStream(request)
+        if not self._backlog.in_flight:
+            self._last_frame = self._clock()
+        self._backlog.add(stream)
+        self._drained.clear()
+        self._wanted.set()
+        self._dispatch()
+        return stream
+
+    def drop(self, stream: ResponseStream) -> None:
+        """The reader has left: an unfinished request is aborted, its slot is free at the worker's next step."""
+        number = self._backlog.drop(stream)
+        if number is not None and self._link is not None:
+            self._link.send(Abort(number=number))
+        self._dispatch()
+        self._note_drained()
+
+    async def close(self, drain_seconds: float) -> None:
+        """Takes no new request, lets running ones finish for at most `drain_seconds`, and ends the worker."""
+        self._state = InstanceState.DRAINING
+        if self._link is not None and len(self._backlog):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(drain_seconds):
+                    await self._drained.wait()
+        self._backlog.fail_all(_stopping())
+        await self._tasks.close()
+        self._state = InstanceState.STOPPED
+
+    def snapshot(self) -> InstanceSnapshot:
+        """The present state."""
+        return InstanceSnapshot(
+            state=self._state,
+            info=self._info,
+            progress=self._progress,
+            outstanding=len(self._backlog),
+            running=self._step.running,
+            waiting=self._step.waiting,
+            kv_cells=self._step.kv_cells,
+            restarts=self._restarts,
+            pid=None if self._link is None else self._link.pid,
+            reason=self._reason,
+        )
+
+    # ── the supervisor ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _supervise(self) -> None:
+        while True:
+            await self._wanted.wait()
+            if (pause := self._retry_at - self._clock()) > 0:
+                await asyncio.sleep(pause)
+            self._state = InstanceState.STARTING
+            try:
+                await self._serve_once()
+            except (LoadError, OSError, WireError) as error:
+                self._load_failed(str(error))
+
+    async def _serve_once(self) -> None:
+        """One worker from its start to its end. Raises LoadError when it never got ready."""
+        self._progress = 0.0
+        link = await self._launcher.launch()
+        try:
+            info = await self._load(link)
+            self._ready(link, info)
+            watch = self._tasks.spawn(self._watch_silence(link), name="silence")
+            try:
+                while messages := await link.receive():
+                    self._last_frame = self._clock()
+                    for message in messages:
+                        self._take(message)
+            except WireError as error:
+                _log.error("model %s: the worker broke the protocol: %s", self.spec.id, error)
+            finally:
+                watch.cancel()
+        finally:
+            self._link = None
+            self._step = Step()
+            status = await link.close()
+        self._crashed(status)
+
+    async def _load(self, link: WorkerLink) -> ModelInfo:
+        seconds = self._load_seconds_max()
+        link.send(
+            Load(
+                spec=self.spec,
+                load_seconds_max=seconds,
+                step_seconds_max=self._limits.step_seconds_max,
+                template_seconds_max=self._limits.template_seconds_max,
+            )
+        )
+        try:
+            # The worker ends itself at its own deadline; this one is for a worker that cannot.
+            async with asyncio.timeout(seconds + 10):
+                while messages := await link.receive():
+                    for message in messages:
+                        if isinstance(message, Loaded):
+                            return message.info
+                        if isinstance(message, LoadFailed):
+                            raise LoadError(message.reason)
+                        if isinstance(message, Loading):
+                            self._progress = message.fraction
+        except TimeoutError:
+            link.kill()
+            raise LoadError(f"loading took longer than {seconds:.0f} s") from None
+        status = await link.close()
+        raise LoadError(
+            f"the engine worker ended while it loaded {Path(self.spec.path).name} ({_exit_text(status)}); "
+            "the service log has its last words"
+        )
+
+    def _ready(self, link: WorkerLink, info: ModelInfo) -> None:
+        self._link, self._info, self._reason = link, info, None
+        self.settled.set()
+        self._last_frame = self._clock()
+        self._state = InstanceState.READY
+        _log.info(
+            "model %s is ready: %s, %d slots, %d tokens a request, loaded in %.1f s",
+            *(self.spec.id, info.description, info.parallel, info.n_ctx, info.load_seconds),
+        )
+        self._dispatch()
+
+    def _take(self, message: object) -> None:
+        if not isinstance(message, Step):
+            raise WireError(f"unexpected {type(message).__name__} from a worker that is serving")
+        self._step = message
+        for event in message.events:
+            self._deliver(event)
+        if message.events:
+            self._dispatch()
+            self._note_drained()
+
+    def _deliver(self, event: Event) -> None:
+        match event:
+            case Started() | Delta():
+                if (stream := self._backlog.find(event.number)) is not None:
+                    stream.push(event)
+            case Finished():
+                self._failures = 0
+                self._backlog.end(event.number, event)
+            case Failed():
+                code = event.code or "internal_error"
+                self._backlog.end(
+                    event.number, RequestError(code, event.message, param=event.param, details=event.details)
+                )
+            case _:
+                assert_never(event)
+
+    def _dispatch(self) -> None:
+        """Sends what may be sent. A worker's scheduler owns the queue; nothing waits here without a reason."""
+        if self._link is None:
+            return
+        for entry in self._backlog.sendable():
+            request = entry.stream.request
+            self._link.send(
+                Add(
+                    number=entry.number,
+                    prompt=request.prompt,
+                    sampling=request.sampling,
+                    max_tokens=request.max_tokens,
+                    stop=request.stop,
+                )
+            )
+
+    async def _watch_silence(self, link: WorkerLink) -> None:
+        """Ends a worker that has work and says nothing."""
+        limit = self._limits.silence_seconds_max
+        while True:
+            await asyncio.sleep(min(1.0, limit / 4))
+            if self._backlog.in_flight and self._clock() - self._last_frame > limit:
+                _log.error("model %s: no frame for %.0f s with work pending; ending the worker", self.spec.id, limit)
+                link.kill()
+                return
+
+    # ── failures ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _crashed(self, status: int | None) -> None:
+        if self._state is InstanceState.DRAINING:
+            return
+        self._failures += 1
+        self._restarts += 1
+        self._reason = f"the engine worker ended unexpectedly ({_exit_text(status)})"
+        _log.error("model %s: %s; %d requests outstanding", self.spec.id, self._reason, len(self._backlog))
+        self._backlog.crashed("the engine failed while it worked on this request; it is being restarted")
+        self._note_drained()
+        # The first crash restarts at once; one that repeats with nothing served in between backs off.
+        self._pause(self._failures - 1)
+
+    def _load_failed(self, reason: str) -> None:
+        if self._state is InstanceState.DRAINING:
+            return
+        self._failures += 1
+        self._reason = reason
+        self.settled.set()
+        _log.error("model %s cannot be served: %s", self.spec.id, reason)
+        self._pause(self._failures)
+        self._backlog.fail_all(self._unavailable())
+        if not self.spec.preload:
+            self._wanted.clear()
+
+    def _note_drained(self) -> None:
+        if not len(self._backlog):
+            self._drained.set()
+
+    def _pause(self, failures: int) -> None:
+        seconds = 0.0 if failures == 0 else min(2.0 ** (failures - 1), self._limits.backoff_seconds_max)
+        self._retry_at = self._clock() + seconds
+        self._state = InstanceState.FAILED
+
+    def _refuse_if_unavailable(self) -> None:
+        if self._state is InstanceState.DRAINING or self._supervisor is None:
+            raise _stopping()
+        if self._state is InstanceState.FAILED and self._clock() < self._retry_at:
+            raise self._unavailable()
+
+    def _unavailable(self) -> RequestError:
+        return RequestError(
+            "model_unavailable",
+            f"model {self.spec.id!r} cannot be served: {self._reason}",
+            retry_after=max(1, math.ceil(self._retry_at - self._clock())),
+        )
+
+    def _load_seconds_max(self) -> float:
+        try:
+            mib = Path(self.spec.path).stat().st_size / 2**20
+        except OSError:
+            mib = 0.0
+        return max(self._limits.load_seconds_min, mib / self._limits.load_mib_per_second_min)
+
+
+def _stopping() -> RequestError:
+    return RequestError("shutting_down", "the service is stopping; try again shortly", retry_after=5)
+
+
+def _exit_text(status: int | None) -> str:
+    if status is None:
+        return "exit status unknown"
+    return f"signal {-status}" if status < 0 else f"exit status {status}"

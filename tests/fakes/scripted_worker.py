@@ -1,0 +1,137 @@
+"""A worker without an engine: a real process on a real socket that does what the prompt says.
+
+The last message of a chat (or the text of a completion) is a script of words:
+
+    say:TEXT      one delta          sleep:SECONDS    wait, still answering others
+    crash         end the process    fail:CODE        Failed with that error code
+    started       a Started event    hang             never end, but keep sending heartbeats
+    freeze        stop reading and sending altogether
+
+Without `fail` or `hang` a script ends with Finished(stop). `--load fail|crash|slow` decides how Load goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import threading
+import time
+
+from appliance.types import ChatPrompt, ModelInfo, TextPrompt, Timings, Usage
+from appliance.wire import (
+    Abort,
+    Add,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    FromWorker,
+    Load,
+    Loaded,
+    LoadFailed,
+    Started,
+    Step,
+    encode,
+    worker_reader,
+)
+
+INFO = ModelInfo(
+    architecture="scripted",
+    description="scripted worker",
+    parameters=1,
+    size_bytes=1,
+    n_vocab=1,
+    n_ctx=1000,
+    n_ctx_total=4000,
+    n_ctx_train=1000,
+    parallel=4,
+    kv="unified",
+    gpu_layers=0,
+    chat_template=True,
+    load_seconds=0.0,
+)
+
+
+class ScriptedWorker:
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.lock = threading.Lock()
+        self.aborted: set[int] = set()
+        self.frozen = False
+
+    def send(self, message: FromWorker) -> None:
+        with self.lock:
+            if not self.frozen:
+                self.connection.sendall(encode(message))
+
+    def emit(self, event: Event) -> None:
+        self.send(Step(events=(event,), running=1))
+
+    def run(self, add: Add) -> None:
+        prompt = add.prompt
+        text = prompt.messages[-1].content if isinstance(prompt, ChatPrompt) else ""
+        text = prompt.text if isinstance(prompt, TextPrompt) else text
+        tokens = 0
+        for word in text.split(" "):
+            verb, _, argument = word.partition(":")
+            if add.number in self.aborted:
+                self.emit(Failed(number=add.number, code=None, message="aborted"))
+                return
+            match verb:
+                case "say":
+                    tokens += 1
+                    self.emit(Delta(number=add.number, text=argument.replace("_", " "), tokens=1))
+                case "started":
+                    self.emit(Started(number=add.number, prompt_tokens=7, cached_tokens=3))
+                case "sleep":
+                    time.sleep(float(argument))
+                case "crash":
+                    os._exit(3)
+                case "fail":
+                    self.emit(Failed(number=add.number, code=argument, message="told to fail"))  # type: ignore[arg-type]
+                    return
+                case "hang":
+                    while add.number not in self.aborted:
+                        time.sleep(0.02)
+                        self.send(Step(running=1))
+                    self.emit(Failed(number=add.number, code=None, message="aborted"))
+                    return
+                case "freeze":
+                    self.frozen = True
+        usage = Usage(prompt_tokens=7, completion_tokens=tokens, cached_tokens=3)
+        timings = Timings(queue_seconds=0.1, prefill_seconds=0.2, decode_seconds=0.3)
+        self.emit(Finished(number=add.number, reason="stop", usage=usage, timings=timings))
+
+    def serve(self, load: str) -> None:
+        reader = worker_reader()
+        while data := self.connection.recv(65536):
+            for message in reader.feed(data):
+                match message:
+                    case Load():
+                        if load == "crash":
+                            os._exit(4)
+                        if load == "fail":
+                            self.send(LoadFailed(reason="model.gguf: told to fail"))
+                            return
+                        if load == "slow":
+                            time.sleep(1.0)
+                        self.send(Loaded(info=INFO))
+                    case Add():
+                        threading.Thread(target=self.run, args=(message,), daemon=True).start()
+                    case Abort():
+                        self.aborted.add(message.number)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--load", default="ok")
+    options = parser.parse_args()
+    with socket.socket(fileno=options.fd) as connection:
+        ScriptedWorker(connection).serve(options.load)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
