@@ -1,0 +1,88 @@
+"""The API as one aiohttp application, and the runner that serves it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from appliance.api.chat import chat_completions
+from appliance.api.completions import completions
+from appliance.api.envelope import error_response
+from appliance.api.health import livez, readyz
+from appliance.api.keys import LIMITS, ROUTER, STARTED
+from appliance.api.middleware import Doorkeeper, evidence, http_sanity, principal
+from appliance.api.models import get_model, list_models
+from appliance.config import RequestLimits
+from appliance.errors import RequestError
+from appliance.models.router import Router
+from appliance.telemetry.request_record import RequestRecord
+
+_log = logging.getLogger(__name__)
+
+
+def build_app(
+    router: Router, limits: RequestLimits, doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None]
+) -> web.Application:
+    """Routes and middlewares. The API's routes exist with and without `/v1`."""
+    app = web.Application(
+        client_max_size=limits.body_bytes_max,
+        middlewares=[evidence(doorkeeper, keep), http_sanity, principal(doorkeeper)],
+    )
+    app[ROUTER] = router
+    app[LIMITS] = limits
+    app[STARTED] = int(time.time())
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    for prefix in ("/v1", ""):
+        app.router.add_get(f"{prefix}/models", list_models)
+        app.router.add_get(f"{prefix}/models/{{model:.+}}", get_model)
+        app.router.add_post(f"{prefix}/chat/completions", chat_completions)
+        app.router.add_post(f"{prefix}/completions", completions)
+    return app
+
+
+class ApiRunner(web.AppRunner):
+    """Serves an application whose every answer has the OpenAI shape, also to what the HTTP parser refuses.
+
+    A handler is cancelled when its client goes, whatever it waits for.
+    """
+
+    def __init__(self, app: web.Application, *, keepalive_seconds: float) -> None:
+        super().__init__(app, handler_cancellation=True)
+        self._keepalive_seconds = keepalive_seconds
+
+    async def _make_server(self) -> web.Server:
+        inner = await super()._make_server()
+        return _ApiServer(
+            inner.request_handler,
+            request_factory=inner.request_factory,
+            handler_cancellation=True,
+            keepalive_timeout=self._keepalive_seconds,
+            access_log=None,
+        )
+
+
+class _ApiServer(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _ApiProtocol(self, loop=self._loop, **self._kwargs)
+
+
+class _ApiProtocol(RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to bytes that are no HTTP request, in the one error shape; the connection closes."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is already under way")
+        _log.warning("malformed HTTP from %s: %s", request.remote, type(exc).__name__)
+        what = "the request is not valid HTTP" if status < 500 else "the appliance failed"
+        response: Any = error_response(RequestError("invalid_request" if status < 500 else "internal_error", what))
+        response.force_close()
+        return response  # type: ignore[no-any-return]

@@ -1,0 +1,51 @@
+"""The one place where an error becomes an HTTP answer: OpenAI's `{"error": {message, type, param, code}}`."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+
+from appliance.errors import ErrorCode, RequestError
+
+_STATUS_CODES: dict[int, ErrorCode] = {
+    404: "route_not_found",
+    405: "method_not_allowed",
+    408: "body_timeout",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def error_body(error: RequestError) -> bytes:
+    """The JSON of an error; the same in an HTTP body and in an SSE `error` chunk."""
+    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return msgspec.json.encode({"error": {**fields, **error.details}})
+
+
+def error_response(error: RequestError) -> web.Response:
+    """The whole HTTP answer for an error."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.Response(
+        status=error.status, body=error_body(error), content_type="application/json", charset="utf-8", headers=headers
+    )
+
+
+def from_http_exception(error: web.HTTPException, http: web.Request) -> RequestError:
+    """aiohttp's own refusals (no such route, wrong method, body too large) as ours."""
+    code = _STATUS_CODES.get(error.status, "invalid_request" if error.status < 500 else "internal_error")
+    match code:
+        case "route_not_found":
+            message = f"there is no {http.path[:200]!r} here; the API's routes start with /v1"
+        case "method_not_allowed":
+            message = f"{http.method} is not allowed here; allowed: {error.headers.get('Allow', '')}"
+        case "body_too_large":
+            message = "the request body is too large"
+        case _:
+            message = HTTPStatus(error.status).phrase
+    return RequestError(code, message)

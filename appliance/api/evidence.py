@@ -1,0 +1,99 @@
+"""What is learned about a request while it runs, until it becomes its frozen RequestRecord."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from appliance.errors import ErrorCode, RequestError
+from appliance.models.stream import ResponseStream
+from appliance.telemetry.request_record import Outcome, RequestRecord
+from appliance.types import FinishReason
+from appliance.wire import Finished
+
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The draft of one request's record. Times come from one monotonic clock; `wall` is UTC at arrival."""
+
+    id: str
+    address: str
+    method: str
+    path: str
+    wall: float = field(default_factory=time.time)
+    arrived: float = field(default_factory=time.monotonic)
+    principal: str | None = None
+    key_id: str | None = None
+    model: str | None = None
+    stream: bool | None = None
+    error_code: ErrorCode | None = None
+    finish_reason: FinishReason | None = None
+    committed: bool = False
+    first_text: float | None = None
+    completion_tokens: int = 0
+    source: ResponseStream | None = None
+    end: Finished | None = None
+
+    @classmethod
+    def of(cls, http: web.Request, address: str) -> Evidence:
+        """Starts the record of a request; a well-formed X-Request-Id of the client's is kept."""
+        sent = http.headers.get("X-Request-Id", "")
+        return cls(
+            id=sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex,
+            address=address,
+            method=http.method[:16],
+            path=http.path[:256],
+        )
+
+    def saw_text(self, tokens: int) -> None:
+        """Text of `tokens` tokens came from the worker."""
+        if self.first_text is None:
+            self.first_text = time.monotonic()
+        self.completion_tokens += tokens
+
+    def failed(self, error: RequestError) -> None:
+        """The request ends with `error`."""
+        self.error_code = error.code
+
+    def record(self, answered: int | None, *, client_gone: bool) -> RequestRecord:
+        """The frozen record. answered: the status the handler returned, None when it returned nothing."""
+        status = answered if answered is not None else 200 if self.committed else 0
+        started = self.source.started if self.source else None
+        usage = self.end.usage if self.end else None
+        timings = self.end.timings if self.end else None
+        return RequestRecord(
+            id=self.id,
+            time=self.wall,
+            address=self.address,
+            method=self.method,
+            path=self.path,
+            outcome=self._outcome(status, client_gone),
+            status=status,
+            total_seconds=round(time.monotonic() - self.arrived, 6),
+            principal=self.principal,
+            key_id=self.key_id,
+            model=self.model,
+            stream=self.stream,
+            error_code=self.error_code,
+            finish_reason=self.finish_reason,
+            prompt_tokens=usage.prompt_tokens if usage else started.prompt_tokens if started else 0,
+            cached_tokens=usage.cached_tokens if usage else started.cached_tokens if started else 0,
+            completion_tokens=usage.completion_tokens if usage else self.completion_tokens,
+            ttft_seconds=None if self.first_text is None else round(self.first_text - self.arrived, 6),
+            queue_seconds=timings.queue_seconds if timings else None,
+            prefill_seconds=timings.prefill_seconds if timings else None,
+            decode_seconds=timings.decode_seconds if timings else None,
+            attempts=self.source.attempts if self.source else 1,
+        )
+
+    def _outcome(self, status: int, client_gone: bool) -> Outcome:
+        if self.error_code is None:
+            return "client_gone" if client_gone else "ok"
+        return "refused" if 400 <= status < 500 else "failed"

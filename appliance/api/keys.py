@@ -1,0 +1,16 @@
+"""What handlers find on the application and on a request."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from appliance.api.evidence import Evidence
+from appliance.config import RequestLimits
+from appliance.models.router import Router
+
+STARTED: Final = web.AppKey("started", int)
+ROUTER: Final = web.AppKey("router", Router)
+LIMITS: Final = web.AppKey("limits", RequestLimits)
+EVIDENCE: Final = web.RequestKey("evidence", Evidence)

@@ -1,0 +1,49 @@
+"""GET /v1/models and GET /v1/models/{id}."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from appliance.api.keys import ROUTER, STARTED
+from appliance.api.openai_schema import ModelList, ModelMeta, ModelObject
+from appliance.models.instance import InstanceSnapshot
+from appliance.types import ModelSpec
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+async def list_models(http: web.Request) -> web.StreamResponse:
+    """Every model of this appliance, loaded or not."""
+    router, started = http.app[ROUTER], http.app[STARTED]
+    snapshots = router.snapshots()
+    return _json(ModelList(data=[_object(spec, snapshots[spec.id], started) for spec in router.specs()]))
+
+
+async def get_model(http: web.Request) -> web.StreamResponse:
+    """One model by id or alias."""
+    router = http.app[ROUTER]
+    spec = router.spec(http.match_info["model"])
+    return _json(_object(spec, router.snapshots()[spec.id], http.app[STARTED]))
+
+
+def _object(spec: ModelSpec, snapshot: InstanceSnapshot, started: int) -> ModelObject:
+    info = snapshot.info
+    return ModelObject(
+        id=spec.id,
+        created=started,
+        aliases=spec.aliases,
+        meta=ModelMeta(
+            state=snapshot.state.value,
+            n_ctx=info.n_ctx if info else None,
+            n_ctx_train=info.n_ctx_train if info else None,
+            n_params=info.parameters if info else None,
+            size=info.size_bytes if info else None,
+        ),
+    )
+
+
+def _json(value: msgspec.Struct) -> web.Response:
+    return web.Response(body=_encoder.encode(value), content_type="application/json", charset="utf-8")

@@ -1,0 +1,1 @@
+"""What happened: one record per request, and where it is kept."""

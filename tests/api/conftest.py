@@ -1,0 +1,112 @@
+"""The API over plain HTTP on loopback, with the scripted worker behind it and a doorkeeper that knows one key."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from appliance.api.app import ApiRunner, build_app
+from appliance.config import RequestLimits, WorkerLimits
+from appliance.errors import RequestError
+from appliance.models.launcher import SpawnLauncher
+from appliance.models.router import Router
+from appliance.telemetry.request_record import RequestRecord
+from appliance.types import ModelSpec, SamplingParams
+
+WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
+
+
+@dataclass(frozen=True)
+class KnownCaller:
+    id: str = "tester"
+    kid: str = "kid0"
+
+
+class OneKey:
+    """A doorkeeper at our own seam: `Bearer good` is the principal `tester`, `Bearer other` is `other`."""
+
+    def address(self, http: web.Request) -> str:
+        return "127.0.0.1"
+
+    def authenticate(self, http: web.Request, authorization: Sequence[str]) -> KnownCaller:
+        match list(authorization):
+            case ["Bearer good"]:
+                return KnownCaller()
+            case ["Bearer other"]:
+                return KnownCaller("other", "kid1")
+        raise RequestError("invalid_api_key", "no")
+
+
+@dataclass
+class Api:
+    """A running API: `session` has the good key; `records` are the finished requests."""
+
+    url: str
+    session: aiohttp.ClientSession
+    router: Router
+    records: list[RequestRecord] = field(default_factory=list)
+
+    async def chat(self, script: str, **fields: object) -> aiohttp.ClientResponse:
+        body = {"model": "demo", "messages": [{"role": "user", "content": script}], **fields}
+        return await self.session.post("/v1/chat/completions", json=body)
+
+    async def completion(self, script: str, **fields: object) -> aiohttp.ClientResponse:
+        return await self.session.post("/v1/completions", json={"model": "demo", "prompt": script, **fields})
+
+
+ApiFactory = Callable[..., Awaitable[Api]]
+
+
+@asynccontextmanager
+async def running_api(
+    *, limits: RequestLimits | None = None, worker: WorkerLimits | None = None, load: str = "ok", preload: bool = True
+) -> AsyncIterator[Api]:
+    spec = ModelSpec(
+        id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
+    )
+    limits = limits or RequestLimits()
+    router = Router([spec], SpawnLauncher((*WORKER, "--load", load)), limits, worker or WorkerLimits())
+    records: list[RequestRecord] = []
+    runner = ApiRunner(build_app(router, limits, OneKey(), records.append), keepalive_seconds=30)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    router.start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with aiohttp.ClientSession(url, headers={"Authorization": "Bearer good"}) as session:
+            yield Api(url, session, router, records)
+    finally:
+        await router.close(0)
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def start_api() -> AsyncIterator[ApiFactory]:
+    async with AsyncExitStack() as stack:
+
+        async def start(**options: object) -> Api:
+            return await stack.enter_async_context(running_api(**options))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture
+async def api(start_api: ApiFactory) -> Api:
+    return await start_api()
+
+
+def sse(text: str) -> list[dict[str, object] | str]:
+    """The blocks of an SSE body as Dify's plugin reads them: split on LF LF, comments dropped."""
+    assert "\r" not in text
+    blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
+    assert all(block.startswith("data: ") and "\n" not in block for block in blocks), blocks
+    data = [block.removeprefix("data: ") for block in blocks]
+    return [item if item == "[DONE]" else msgspec.json.decode(item) for item in data]

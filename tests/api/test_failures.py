@@ -1,0 +1,221 @@
+"""What clients see when things go wrong or take long: commits, pings, crashes, limits, clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from appliance.config import RequestLimits, WorkerLimits
+from appliance.models.instance import InstanceState
+from tests.api.conftest import Api, ApiFactory, sse
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+def outstanding(api: Api) -> int:
+    return api.router.snapshots()["demo"].outstanding
+
+
+async def ready(api: Api) -> None:
+    await until(lambda: api.router.snapshots()["demo"].state is InstanceState.READY)
+
+
+FAST = RequestLimits(commit_stream_seconds=0.2, commit_blocking_seconds=0.2, ping_seconds=0.05)
+
+
+async def test_a_late_stream_is_committed_and_pinged(start_api: ApiFactory) -> None:
+    api = await start_api(limits=FAST)
+    answer = await api.chat("sleep:0.6 say:late", stream=True)
+    text = await answer.text()
+    assert answer.status == 200
+    assert text.count(": ping\n\n") >= 3
+    assert sse(text)[-1] == "[DONE]"
+    assert api.records[-1].outcome == "ok"
+
+
+async def test_a_late_blocking_answer_is_led_by_white_space(start_api: ApiFactory) -> None:
+    api = await start_api(limits=FAST)
+    answer = await api.chat("sleep:0.6 say:late")
+    raw = await answer.read()
+    assert raw.startswith(b"   ")
+    assert (await answer.json())["choices"][0]["message"]["content"] == "late"
+
+
+async def test_failures_after_the_commit(start_api: ApiFactory) -> None:
+    """A stream gets an error chunk, a blocking call is cut; neither gets a whole 200 with an error in it."""
+    api = await start_api(limits=FAST)
+    blocks = sse(await (await api.chat("sleep:0.4 fail:internal_error", stream=True)).text())
+    assert blocks[-1]["error"]["code"] == "internal_error"  # type: ignore[index]
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await (await api.chat("sleep:0.4 fail:internal_error")).read()
+    await until(lambda: len(api.records) == 2)
+    assert [(r.outcome, r.status, r.error_code) for r in api.records] == [("failed", 200, "internal_error")] * 2
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_request_past_its_time_ends_with_length(start_api: ApiFactory, stream: bool) -> None:
+    api = await start_api(limits=RequestLimits(request_seconds=0.5, ping_seconds=0.1))
+    await ready(api)
+    answer = await api.chat("started say:part hang", stream=stream)
+    if stream:
+        choices: list[Any] = [c["choices"][0] for c in sse(await answer.text())[:-1]]  # type: ignore[index]
+        assert choices[-1]["finish_reason"] == "length"
+    else:
+        body = await answer.json()
+        assert body["choices"][0]["finish_reason"] == "length"
+        assert body["usage"]["prompt_tokens"] == 7
+    await until(lambda: outstanding(api) == 0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_is_aborted(api: Api, stream: bool) -> None:
+    await ready(api)
+    script = "started say:x hang" if stream else "hang"
+    post = asyncio.get_running_loop().create_task(api.chat(script, stream=stream))
+    await until(lambda: outstanding(api) == 1)
+    if stream:
+        (await post).close()
+    else:
+        post.cancel()
+    await until(lambda: outstanding(api) == 0)
+    await until(lambda: len(api.records) == 1)
+    assert api.records[0].outcome == "client_gone"
+
+
+async def test_a_client_that_leaves_the_queue_of_a_loading_model_is_forgotten(start_api: ApiFactory) -> None:
+    api = await start_api(load="slow")
+    post = asyncio.get_running_loop().create_task(api.chat("say:x"))
+    await until(lambda: outstanding(api) == 1)
+    post.cancel()
+    await until(lambda: outstanding(api) == 0)
+
+
+async def test_crash_mid_stream_is_a_clean_error_and_the_next_request_works(api: Api) -> None:
+    started = time.monotonic()
+    blocks = sse(await (await api.chat("started say:half crash", stream=True)).text())
+    assert blocks[-1]["error"]["code"] == "engine_crash"  # type: ignore[index]
+    assert time.monotonic() - started < 2
+    assert (await api.chat("say:again")).status == 200
+    assert time.monotonic() - started < 5
+
+
+async def test_a_poison_request_fails_alone_after_one_retry(api: Api) -> None:
+    """Innocents that had no token out are tried again; queued ones go on; the poison fails at its second crash."""
+    await ready(api)
+    innocent = [asyncio.get_running_loop().create_task(api.chat("started sleep:0.3 say:fine")) for _ in range(3)]
+    await until(lambda: outstanding(api) == 3)
+    poison = await api.chat("started crash")
+    assert (poison.status, (await poison.json())["error"]["code"]) == (503, "engine_crash")
+    answers = await asyncio.gather(*innocent)
+    assert [answer.status for answer in answers] == [200] * 3
+    assert sorted(record.attempts for record in api.records) == [2, 2, 2, 2]
+    assert api.router.snapshots()["demo"].restarts == 2
+
+
+async def test_a_killed_worker_comes_back(api: Api) -> None:
+    await ready(api)
+    pid = api.router.snapshots()["demo"].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: api.router.snapshots()["demo"].pid not in (pid, None))
+    assert (await api.chat("say:x")).status == 200
+
+
+async def test_a_silent_worker_with_work_is_ended(start_api: ApiFactory) -> None:
+    api = await start_api(worker=WorkerLimits(silence_seconds_max=0.5))
+    blocks = sse(await (await api.chat("started say:x freeze hang", stream=True)).text())
+    assert blocks[-1]["error"]["code"] == "engine_crash"  # type: ignore[index]
+
+
+async def test_a_worker_at_rest_is_left_alone(start_api: ApiFactory) -> None:
+    api = await start_api(worker=WorkerLimits(silence_seconds_max=0.3))
+    await ready(api)
+    await asyncio.sleep(1)
+    assert api.router.snapshots()["demo"].restarts == 0
+
+
+@pytest.mark.parametrize("load", ["fail", "crash"])
+async def test_a_model_that_cannot_load_is_503_with_the_reason(start_api: ApiFactory, load: str) -> None:
+    api = await start_api(load=load, preload=False)
+    answer = await api.chat("say:x")
+    error = (await answer.json())["error"]
+    assert (answer.status, error["code"]) == (503, "model_unavailable")
+    assert ("told to fail" if load == "fail" else "exit status 4") in error["message"]
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert (await api.session.get("/v1/models")).status == 200
+
+
+async def test_readiness_follows_the_preloaded_models(start_api: ApiFactory) -> None:
+    api = await start_api(load="slow")
+    early = await api.session.get("/readyz")
+    assert (early.status, await early.json()) == (503, {"status": "starting"})
+    await ready(api)
+    assert (await api.session.get("/readyz")).status == 200
+    failing = await start_api(load="fail")
+    await until(lambda: failing.router.snapshots()["demo"].state is InstanceState.FAILED)
+    assert await (await failing.session.get("/readyz")).json() == {"status": "failed"}
+    assert (await failing.session.get("/livez")).status == 200
+
+
+async def test_bounds_per_principal_and_per_model(start_api: ApiFactory) -> None:
+    api = await start_api(limits=RequestLimits(outstanding_per_principal_max=2, queue_depth_max=3))
+    await ready(api)
+    held = [asyncio.get_running_loop().create_task(api.chat("hang")) for _ in range(2)]
+    await until(lambda: outstanding(api) == 2)
+    refused = await api.chat("say:x")
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+    async with aiohttp.ClientSession(api.url, headers={"Authorization": "Bearer other"}) as session:
+        other = Api(api.url, session, api.router)
+        held.append(asyncio.get_running_loop().create_task(other.chat("hang")))
+        await until(lambda: outstanding(api) == 3)
+        full = await other.chat("say:x")
+        assert (full.status, (await full.json())["error"]["code"]) == (503, "queue_full")
+        for task in held:
+            task.cancel()
+        await until(lambda: outstanding(api) == 0)
+    assert (await api.chat("say:x")).status == 200
+
+
+async def test_a_client_that_stops_reading_is_dropped(start_api: ApiFactory) -> None:
+    """24 MB do not fit into the kernel's buffers; the connection stays open and unread."""
+    api = await start_api(limits=RequestLimits(slow_client_seconds=0.3))
+    await ready(api)
+    host, port = api.url.removeprefix("http://").split(":")
+    script = " ".join(["say:" + "x" * 1_000_000] * 24)
+    body = b'{"model": "demo", "stream": true, "prompt": "%s hang"}' % script.encode()
+    _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    writer.write(
+        b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body) + body
+    )
+    await until(lambda: api.records)
+    assert (api.records[0].outcome, outstanding(api)) == ("client_gone", 0)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_draining_finishes_what_runs_and_refuses_what_comes(api: Api) -> None:
+    await ready(api)
+    running = asyncio.get_running_loop().create_task(api.chat("started say:a sleep:0.4 say:b"))
+    await until(lambda: outstanding(api) == 1)
+    closing = asyncio.get_running_loop().create_task(api.router.close(5))
+    await asyncio.sleep(0.05)
+    late = await api.chat("say:x")
+    assert (late.status, (await late.json())["error"]["code"]) == (503, "shutting_down")
+    body = await (await running).json()
+    assert body["choices"][0]["message"]["content"] == "ab"
+    await closing
