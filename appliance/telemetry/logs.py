@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import time
 from typing import Final
 
-# Control, bidirectional and invisible characters: what an untrusted text could steer a terminal or a log reader with.
-_UNSAFE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
+from appliance.safe_text import safe_text
+
 _LINE_CHARS_MAX: Final = 16_384
 
 
-def safe(text: str) -> str:
-    """`text` with unsafe characters written as escapes; tabs and line ends stay."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
 class LineFormatter(logging.Formatter):
-    """`<UTC time> <LEVEL> <logger>: <message>`; a message's own line ends are escaped, a traceback's are kept."""
+    """`<UTC time> <LEVEL> <logger>: <message>`; a message is one line, a traceback keeps its own."""
 
     converter = staticmethod(time.gmtime)
 
@@ -30,7 +22,7 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """One line, safe to show in a terminal."""
-        record.message = safe(record.message.replace("\n", "\\n"))[:_LINE_CHARS_MAX]
+        record.message = safe_text(record.message, _LINE_CHARS_MAX)
         return super().formatMessage(record)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import queue
@@ -116,7 +117,7 @@ class RequestLog:
             try:
                 if descriptor is None:
                     descriptor = self._open()
-                os.write(descriptor, encoder.encode(record) + b"\n")
+                _append(descriptor, encoder.encode(record) + b"\n")
                 if self._lost:
                     _log.error("the request log works again; %d records were lost", self._lost)
                     self._lost = 0
@@ -144,6 +145,14 @@ class RequestLog:
         for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
             with contextlib.suppress(FileNotFoundError):
                 newer.replace(older)
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """Writes the whole line or none of it: a disk that fills up takes a part without an error."""
+    before = os.fstat(descriptor).st_size
+    if os.write(descriptor, line) != len(line):
+        os.ftruncate(descriptor, before)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _quantile(ordered: list[float], q: float) -> float | None:
