@@ -1,0 +1,273 @@
+"""The accept loop: decides about a connection before any TLS work, then hands it to the HTTP server.
+
+In order: allowlist → caps (in all, per address) → its first byte has come → a turn to shake hands → TLS with the
+context of this moment → HTTP. Refusals before TLS are a TCP reset. A connection that fails the handshake gets its TLS
+alert, and the log says why and from where.
+
+A socket that sends nothing takes no turn, and one address takes at most half of the turns, so neither silent sockets
+nor slow ones of one address keep other clients out; a burst of honest connections only queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from appliance.config import ConnectionLimits
+from appliance.security.allowlist import Address, Allowlist, normalise
+from appliance.security.handshake_failure import explain
+from appliance.security.identity import Peer
+from appliance.security.refusal_log import RefusalLog
+from appliance.security.tls import capture_alert
+from appliance.tasks import TaskOwner
+
+_log = logging.getLogger(__name__)
+
+ACCEPTS_PER_TURN_MAX: Final = 64
+ACCEPT_PAUSE_SECONDS: Final = 0.2
+TLS_CLOSE_SECONDS: Final = 2.0
+# How long, and how many reads, a failed client gets to take its alert.
+FAREWELL_SECONDS: Final = 1.0
+FAREWELL_READS_MAX: Final = 16
+_READ_BYTES: Final = 65536
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class GateCounters:
+    """Totals since the start, then what is held now. `open` are past the handshake."""
+
+    accepted: int
+    denied_address: int
+    denied_cap: int
+    handshake_failed: int
+    open: int
+    in_handshake: int
+
+
+@dataclass(slots=True)
+class _AddressUse:
+    """What one address holds; lives while it holds anything."""
+
+    turns: asyncio.Semaphore
+    connections: int = 0
+
+
+class Gate:
+    """Owns the listening socket and the count of connections; belongs to one event loop.
+
+    context and allowlist are asked anew for every connection, so replacing what they return affects the next one and
+    no other. Each connection counts from accept until its HTTP protocol has lost it.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        server: web.Server,
+        *,
+        context: Callable[[], ssl.SSLContext],
+        allowlist: Callable[[], Allowlist],
+        limits: ConnectionLimits,
+    ) -> None:
+        self._listening = listening
+        self._server = server
+        self._context = context
+        self._allowlist = allowlist
+        self._limits = limits
+        self._turns = asyncio.Semaphore(limits.handshakes_max)
+        self._addresses: dict[Address, _AddressUse] = {}
+        self._handshaking: dict[web.RequestHandler, Address] = {}
+        self._peers: dict[web.RequestHandler, Peer] = {}
+        self._accepted = self._denied_address = self._denied_cap = self._handshake_failed = 0
+        self._tasks = TaskOwner("gate")
+        self._refusals = RefusalLog(_log)
+        self._pause: asyncio.TimerHandle | None = None
+        self._follow_connections()
+
+    def start(self) -> None:
+        """Begins to accept."""
+        self._pause = None
+        self._listening.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    async def close(self) -> None:
+        """Stops accepting and drops unfinished handshakes. Established connections stay; the HTTP server ends them."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._listening.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+        await self._tasks.close()
+        self._refusals.close()
+
+    def peer(self, protocol: web.RequestHandler) -> Peer:
+        """Who is at the other end of `request.protocol`. Raises ConnectionResetError when it has gone."""
+        peer = self._peers.get(protocol)
+        if peer is None:
+            raise ConnectionResetError("the client has gone")
+        return peer
+
+    def counters(self) -> GateCounters:
+        """A snapshot."""
+        return GateCounters(
+            accepted=self._accepted,
+            denied_address=self._denied_address,
+            denied_cap=self._denied_cap,
+            handshake_failed=self._handshake_failed,
+            open=len(self._peers),
+            in_handshake=len(self._handshaking),
+        )
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN_MAX):
+            try:
+                connection, name = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause_accepting(error)
+                return
+            self._admit(connection, normalise(name[0]))
+
+    def _pause_accepting(self, error: OSError) -> None:
+        """Out of file descriptors or memory: the connection stays in the backlog and would wake us for ever."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        self._pause = loop.call_later(ACCEPT_PAUSE_SECONDS, self.start)
+        self._refusals.record("the gate", "cannot_accept", f"cannot accept connections: {error.strerror}")
+
+    def _admit(self, connection: socket.socket, address: Address) -> None:
+        self._accepted += 1
+        if not self._allowlist().allows(address):
+            self._denied_address += 1
+            self._reset(connection, address, "denied_address", "is not in the allowlist")
+        elif (full := self._cap_reached(address)) is not None:
+            self._denied_cap += 1
+            self._reset(connection, address, "denied_cap", full)
+        else:
+            connection.setblocking(False)
+            protocol = self._server()
+            self._handshaking[protocol] = address
+            self._use(address).connections += 1
+            task = self._tasks.spawn(self._establish(connection, address, protocol), name=f"handshake {address}")
+            # Not at the end of the task itself: one that is cancelled before its first step has no end.
+            task.add_done_callback(lambda _: self._settle(connection, address, protocol))
+
+    def _cap_reached(self, address: Address) -> str | None:
+        limits = self._limits
+        if len(self._handshaking) + len(self._peers) >= limits.connections_max:
+            return f"was turned away: all {limits.connections_max} connections are in use"
+        use = self._addresses.get(address)
+        if use is not None and use.connections >= limits.connections_per_address_max:
+            return f"was turned away: it has {use.connections} connections already"
+        return None
+
+    def _reset(self, connection: socket.socket, address: Address, reason: str, sentence: str) -> None:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        connection.close()
+        self._refusals.record(str(address), reason, sentence)
+
+    async def _establish(self, connection: socket.socket, address: Address, protocol: web.RequestHandler) -> None:
+        try:
+            # Outlives the transport, which asyncio closes on failure before the alert is sent.
+            with connection.dup() as wire, capture_alert() as alert:
+                try:
+                    await self._handshake(connection, address, protocol)
+                except OSError as error:
+                    self._count_failure(address, error)
+                    await _farewell(wire, alert.records)
+        except OSError as error:
+            self._count_failure(address, error)
+
+    def _settle(self, connection: socket.socket, address: Address, protocol: web.RequestHandler) -> None:
+        """The handshake is over; unless the HTTP server has the connection now, so is the connection."""
+        if self._handshaking.pop(protocol, None) is not None:
+            connection.close()
+            self._release(address)
+
+    async def _handshake(self, connection: socket.socket, address: Address, protocol: web.RequestHandler) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.handshake_seconds
+        async with contextlib.AsyncExitStack() as turns:
+            async with asyncio.timeout_at(deadline):
+                await _first_byte(connection)
+                await turns.enter_async_context(self._use(address).turns)
+                await turns.enter_async_context(self._turns)
+            await loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._context(),
+                ssl_handshake_timeout=max(deadline - loop.time(), 0.001),
+                ssl_shutdown_timeout=TLS_CLOSE_SECONDS,
+            )
+
+    def _count_failure(self, address: Address, error: OSError) -> None:
+        self._handshake_failed += 1
+        failure = explain(error)
+        self._refusals.record(str(address), failure.reason, failure.sentence)
+
+    def _use(self, address: Address) -> _AddressUse:
+        use = self._addresses.get(address)
+        if use is None:
+            use = _AddressUse(asyncio.Semaphore(max(1, self._limits.handshakes_max // 2)))
+            self._addresses[address] = use
+        return use
+
+    def _release(self, address: Address) -> None:
+        use = self._addresses[address]
+        use.connections -= 1
+        if use.connections == 0:
+            del self._addresses[address]
+
+    def _follow_connections(self) -> None:
+        """Hooks into the server: its protocols have slots and cannot carry a peer, nor be referenced weakly."""
+        server, made, lost = self._server, self._server.connection_made, self._server.connection_lost
+
+        def connection_made(protocol: web.RequestHandler, transport: asyncio.Transport) -> None:
+            address = self._handshaking.pop(protocol)
+            self._peers[protocol] = Peer(address, transport.get_extra_info("ssl_object").getpeercert(True))
+            made(protocol, transport)
+
+        def connection_lost(protocol: web.RequestHandler, error: BaseException | None = None) -> None:
+            peer = self._peers.pop(protocol, None)
+            if peer is not None:
+                self._release(peer.address)
+            lost(protocol, error)
+
+        server.connection_made = connection_made  # type: ignore[assignment]
+        server.connection_lost = connection_lost  # type: ignore[assignment]
+
+
+async def _first_byte(connection: socket.socket) -> None:
+    """Waits until there is something to read, the end included."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(connection, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(connection)
+
+
+async def _farewell(wire: socket.socket, alert: bytes) -> None:
+    """Sends the alert and takes in what the client still sends: closing over unread data would reset, and lose it."""
+    if not alert:
+        return
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError):
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await loop.sock_sendall(wire, alert)
+            wire.shutdown(socket.SHUT_WR)
+            for _ in range(FAREWELL_READS_MAX):
+                if not await loop.sock_recv(wire, _READ_BYTES):
+                    break

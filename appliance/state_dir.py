@@ -1,0 +1,266 @@
+"""The state directory: everything the appliance must remember, and the rules for touching it.
+
+    <state-dir>/pki       certificate authorities, the server certificate, the appliance id
+                secrets   generation-numbered secrets and the API key records
+                clients   one folder per client: what is handed to it
+                models store audit run
+
+Everything belongs to the user the daemon runs as; folders are 0700 and files 0600. Files change by `write_atomic`
+alone, so a reader or a power cut sees the old content or the new, never a mixture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from appliance.errors import StateError
+
+WRITER_WAIT_SECONDS: Final = 10.0
+_WRITER_POLL_SECONDS: Final = 0.02
+_PID_CHARS_MAX: Final = 32
+
+
+class StateDir:
+    """The layout below `path`. Creating the object touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.pki = self.path / "pki"
+        self.secrets = self.path / "secrets"
+        self.clients = self.path / "clients"
+        self.models = self.path / "models"
+        self.store = self.path / "store"
+        self.audit = self.path / "audit"
+        self.run = self.path / "run"
+        # Where a running daemon says how it is reached.
+        self.api_url = self.run / "api.url"
+        self.api_url = self.run / "api.url"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The directory itself and every folder in it, parents first."""
+        return (
+            self.path,
+            self.pki,
+            self.secrets,
+            self.clients,
+            self.models,
+            self.store,
+            self.audit,
+            self.run,
+        )
+
+    def prepare(self) -> None:
+        """Creates what is missing, then checks as `check` does."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in self.folders:
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise StateError(f"{error.filename}: cannot be created: {error.strerror}") from error
+        self.check()
+
+    def check(self) -> None:
+        """Refuses, with StateError, a state directory that is missing or that another user can change."""
+        for folder in self.folders:
+            _check_folder(folder)
+
+    def lock(self) -> DaemonLock:
+        """Makes this process the one daemon of this state; StateError names the pid of the one that already is.
+
+        Temporary files that a crash left behind are removed, now that nobody can still be writing them.
+        """
+        held = DaemonLock(self.run / "daemon.lock")
+        try:
+            with self.writing():
+                self._sweep()
+        except BaseException:
+            held.release()
+            raise
+        return held
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps other processes (daemon, CLI) from changing files here until the block ends.
+
+        For short work only; blocks up to WRITER_WAIT_SECONDS, then StateError. Not reentrant.
+        """
+        fd = _open_lock_file(self.run / "writer.lock")
+        try:
+            deadline = time.monotonic() + WRITER_WAIT_SECONDS
+            while not _try_lock(fd):
+                if time.monotonic() > deadline:
+                    raise StateError(f"another process keeps writing in {self.path}; wait for it or end it, then retry")
+                time.sleep(_WRITER_POLL_SECONDS)
+            yield
+        finally:
+            os.close(fd)
+
+    def _sweep(self) -> None:
+        for folder in self.folders:
+            for entry in folder.glob(".*.tmp"):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+
+
+class DaemonLock:
+    """Held from construction until `release` or the end of the process, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        fd = _open_lock_file(path)
+        if not _try_lock(fd):
+            pid = os.read(fd, _PID_CHARS_MAX).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            raise StateError(
+                f"{path.parent.parent} is in use by another daemon (pid {pid}); "
+                "stop that one first or give this one its own --state-dir"
+            )
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        self._fd: int | None = fd
+
+    def release(self) -> None:
+        """Lets the next daemon in; a second call does nothing."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> DaemonLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A name beside `path` that nobody uses and that a sweep removes if it is left behind."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replaces `path` by `data` as a whole and durably. On StateError the old file is as it was."""
+    temporary = temporary_sibling(path)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            os.fchmod(fd, mode)
+            _write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StateError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes creations, renames and removals in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_private(path: Path, bytes_max: int) -> bytes:
+    """Reads a file that only we may read or write.
+
+    StateError when it is missing, larger than `bytes_max`, no regular file, another user's, or open to others.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise StateError(
+            f"{path} is missing; restore the state directory from a backup, or move it away to start anew"
+        ) from error
+    except OSError as error:
+        raise StateError(f"{path}: cannot be opened: {error.strerror}") from error
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise StateError(f"{path} is not a regular file")
+        if status.st_uid != os.geteuid():
+            raise StateError(
+                f"{path} belongs to {_user(status.st_uid)}, but this process runs as {_user(os.geteuid())}"
+            )
+        if status.st_mode & 0o077:
+            raise StateError(
+                f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, so other users may have read it; "
+                "replace what it holds if that matters, then `chmod 600` it"
+            )
+        data = file.read(bytes_max + 1)
+    if len(data) > bytes_max:
+        raise StateError(f"{path} is larger than {bytes_max} bytes; it is damaged")
+    return data
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        status = folder.lstat()
+    except FileNotFoundError as error:
+        raise StateError(
+            f"{folder} does not exist; check --state-dir, or start the appliance once to create it"
+        ) from error
+    except OSError as error:
+        raise StateError(f"{folder}: {error.strerror}") from error
+    if stat.S_ISLNK(status.st_mode):
+        raise StateError(f"{folder} is a symbolic link; give --state-dir the folder itself")
+    if not stat.S_ISDIR(status.st_mode):
+        raise StateError(f"{folder} is not a folder; move it away")
+    if status.st_uid != os.geteuid():
+        raise StateError(
+            f"{folder} belongs to {_user(status.st_uid)}, but this process runs as {_user(os.geteuid())}; "
+            "run it as the owner, or give it another --state-dir"
+        )
+    if status.st_mode & 0o022:
+        raise StateError(
+            f"{folder} can be changed by other users (mode {stat.S_IMODE(status.st_mode):04o}); `chmod 700 {folder}`"
+        )
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name!r}"
+    except KeyError:
+        return f"user id {uid}"
+
+
+def _open_lock_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """A nearly full disk takes a part without an error; only the next write says that it is full."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
