@@ -1,0 +1,1 @@
+"""Builds and measures the demo model; not used when the appliance runs."""

@@ -1,0 +1,93 @@
+"""Configuration: what is accepted, and that every refusal names file, line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.config import Config, load_config, load_models
+from appliance.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "file.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_models_file_is_a_documented_example() -> None:
+    """Every key of a model entry appears in it, and its entries load."""
+    path = REPOSITORY / "models.yaml"
+    specs = load_models(path)
+    assert specs[0].id == "demo"
+    assert Path(specs[0].path).is_file()
+    from appliance.types import ModelSpec, SamplingParams
+
+    text = path.read_text()
+    for struct in (ModelSpec, SamplingParams):
+        for field in struct.__struct_fields__:
+            assert f"{field}:" in text, field
+
+
+def test_kebab_and_snake_case_are_the_same(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "models:\n  - id: a\n    path: a.gguf\n    n-ctx: 512\n    cache-type-k: q8_0\n    n_ubatch: 64\n"
+        "    flash-attn: on\n    sampling: {top-k: 3}\n",
+    )
+    (spec,) = load_models(path)
+    assert (spec.n_ctx, spec.cache_type_k, spec.n_ubatch, spec.flash_attn, spec.sampling.top_k) == (
+        *(512, "q8_0", 64),
+        True,
+        3,
+    )
+    assert spec.path == str(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("models:\n  - id: a\n    path: x\n    n-ctxx: 1\n", 4, "unknown key 'n-ctxx'; did you mean 'n_ctx'"),
+        ("models:\n  - id: a\n    path: x\n    n_ctx: lots\n", 4, "n_ctx: expected a whole number, got text"),
+        ("models:\n  - id: a\n    path: x\n    n_ctx: 1\n", 4, "n_ctx: expected a whole number >= 64"),
+        ("models:\n  - id: a\n    path: x\n    sampling:\n      temp: 1\n", 5, "unknown key 'temp'"),
+        ("models:\n  - id: a\n", 2, "path: missing"),
+        ("models: {}\n", 1, "models: expected a list, got an object"),
+        ("model: []\n", 1, "did you mean 'models'"),
+        ("models:\n  - {id: a, path: x}\n  - {id: b, path: y, aliases: [a]}\n", 3, "'a' is already taken"),
+        ("models:\n  - id: a\n    path: x\n    id: b\n", 4, "'id' appears twice"),
+        ("models: [\n", 2, "not valid YAML"),
+        ("- a\n", 1, "must be a mapping"),
+        ("1: x\n", 1, "keys must be plain text"),
+        ("models:\n  - {id: a, path: x, n_batch: 64, n_ubatch: 128}\n", 2, "n_ubatch 128 is larger"),
+        ("models:\n  - {id: a, path: x, kv: split, n_ctx: 64, parallel: 4}\n", 2, "raise n_ctx"),
+        ("models:\n  - {id: 'bad id', path: x}\n", 2, "id: expected text matching"),
+    ],
+)
+def test_refusals_name_file_line_and_key(tmp_path: Path, text: str, line: int, says: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as refused:
+        load_models(path)
+    assert str(refused.value).startswith(f"{path}:{line}: ")
+    assert says in str(refused.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "missing.yaml")
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"listener:\n  host: \xff\n")
+    with pytest.raises(ConfigError, match=r"latin\.yaml:2: is not UTF-8"):
+        load_config(path)
+
+
+def test_every_field_has_a_default(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")) == load_config(None) == Config()
+
+
+def test_a_nested_mistake_in_the_daemon_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r":3: unknown key 'prot'; did you mean 'port'"):
+        load_config(write(tmp_path, "# comment\nlistener:\n  prot: 1\n"))
