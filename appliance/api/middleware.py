@@ -84,7 +84,7 @@ async def _answer(http: web.Request, handler: Handler, draft: Evidence) -> web.S
         _log.exception("request %s failed", draft.id)
         refusal = RequestError("internal_error", f"the appliance failed; its log has more under request id {draft.id}")
     draft.failed(refusal)
-    _log.info("request %s from %s refused: %s: %s", draft.id, draft.address, refusal.code, refusal.message)
+    _log.debug("request %s from %s refused: %s: %s", draft.id, draft.address, refusal.code, refusal.message)
     return error_response(refusal)
 
 
