@@ -1,0 +1,1 @@
+"""The inference engine: schedules sequences, runs them on llama.cpp, turns tokens into text. Used by the worker."""

@@ -1,0 +1,95 @@
+"""Turns the prompt of a request into tokens and checks that they can run."""
+
+from __future__ import annotations
+
+from typing import Protocol, assert_never
+
+from appliance.engine.prompt.template import ChatTemplate
+from appliance.errors import RequestError
+from appliance.types import ChatPrompt, Prompt, TextPrompt, TokenPrompt
+
+
+class Vocabulary(Protocol):
+    """What the model's vocabulary must offer here; safe to use while the engine thread computes."""
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        ...
+
+    @property
+    def piece_bytes_max(self) -> int:
+        """Most bytes of text that one token stands for."""
+        ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """Tokens of a text, special tokens recognised, begun by one BOS where the model wants it."""
+        ...
+
+
+class PromptReader:
+    """Renders, tokenises and checks prompts. Main thread only, because of the template's deadline."""
+
+    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate | None, n_ctx: int) -> None:
+        self._vocabulary = vocabulary
+        self._template = template
+        self._n_ctx = n_ctx
+
+    def read(self, prompt: Prompt) -> list[int]:
+        """The prompt's tokens: at least one, and at least one fewer than n_ctx. Raises RequestError."""
+        tokens = self._tokens(prompt)
+        if not tokens:
+            raise RequestError("invalid_request", "the prompt is empty", param=_param(prompt))
+        if len(tokens) >= self._n_ctx:
+            raise self._too_long(prompt, len(tokens), "")
+        return tokens
+
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        match prompt:
+            case ChatPrompt():
+                return self._tokenize(prompt, self._chat_template().render(prompt))
+            case TextPrompt():
+                return self._tokenize(prompt, prompt.text)
+            case TokenPrompt():
+                return self._checked(prompt.tokens)
+            case _:
+                assert_never(prompt)
+
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            raise RequestError(
+                "template_error",
+                "this model has no chat template; use /v1/completions with a prompt in the model's own format",
+                param="messages",
+            )
+        return self._template
+
+    def _tokenize(self, prompt: Prompt, text: str) -> list[int]:
+        # Tokenising megabytes takes seconds in which no other request is read; this many bytes cannot fit anyway.
+        least = len(text.encode(errors="replace")) // self._vocabulary.piece_bytes_max
+        if least >= self._n_ctx:
+            raise self._too_long(prompt, least, "at least ")
+        return self._vocabulary.tokenize(text)
+
+    def _checked(self, tokens: tuple[int, ...]) -> list[int]:
+        for index, token in enumerate(tokens):
+            if not 0 <= token < self._vocabulary.size:
+                raise RequestError(
+                    "invalid_request",
+                    f"prompt[{index}] is {token}, but this model's tokens are 0 to {self._vocabulary.size - 1}",
+                    param="prompt",
+                )
+        return list(tokens)
+
+    def _too_long(self, prompt: Prompt, n_prompt_tokens: int, qualifier: str) -> RequestError:
+        return RequestError(
+            "context_length_exceeded",
+            f"the prompt has {qualifier}{n_prompt_tokens} tokens; this model takes {self._n_ctx} tokens a request, "
+            "prompt and answer together",
+            param=_param(prompt),
+            details={"n_prompt_tokens": n_prompt_tokens, "n_ctx": self._n_ctx},
+        )
+
+
+def _param(prompt: Prompt) -> str:
+    return "messages" if isinstance(prompt, ChatPrompt) else "prompt"

@@ -1,0 +1,218 @@
+"""Loads a model and its context, and says in plain words why it could not."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import llama_cpp
+import psutil
+
+from appliance.engine.runner.native_log import NativeLog
+from appliance.engine.runner.runner import Runner
+from appliance.engine.runner.vocabulary import Vocabulary
+from appliance.engine.scheduler import Limits
+from appliance.errors import LoadError
+from appliance.types import FlashAttention, ModelInfo, ModelSpec
+
+_MAGIC: Final = b"GGUF"
+_ALL_LAYERS: Final = 10_000
+_META_BYTES: Final = 256
+_REASONS_MAX: Final = 3
+_SHARE_MIN: Final = 16
+
+# ggml_type and llama_flash_attn_type of include/ggml.h and include/llama.h.
+_CACHE_TYPES: Final = {
+    "f32": 0,
+    "f16": 1,
+    "q4_0": 2,
+    "q4_1": 3,
+    "q5_0": 6,
+    "q5_1": 7,
+    "q8_0": 8,
+    "iq4_nl": 20,
+    "bf16": 30,
+}
+_FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
+
+
+def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
+    """A runner for the model, warmed up. `progress` gets a fraction of 0 to 1, in this thread, many times.
+
+    Blocks for as long as it takes. Raises LoadError with the reason and what to do.
+    """
+    path = Path(spec.path)
+    began = time.monotonic()
+    try:
+        _check_file(path)
+        _check_share(spec)
+        log = NativeLog()
+        llama_cpp.llama_backend_init()
+        model = _load_model(spec, log, progress)
+        kv: Literal["unified", "split"] = "split" if spec.kv == "split" else "unified"
+        context = _make_context(spec, model, kv, log)
+        vocabulary = Vocabulary(model)
+        limits = _limits(spec, model, context, kv)
+        _warm_up(context, vocabulary)
+    except LoadError as error:
+        raise LoadError(f"{path.name}: {error}") from None
+    log.forget()
+    template = llama_cpp.llama_model_chat_template(model, None)
+    return Runner(
+        model=model,
+        context=context,
+        vocabulary=vocabulary,
+        limits=limits,
+        info=_info(spec, model, limits, kv, template is not None, time.monotonic() - began),
+        chat_template=None if template is None else template.decode(errors="replace"),
+    )
+
+
+def _check_file(path: Path) -> None:
+    """What llama.cpp would only call `failed to load`."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        raise LoadError(f"no such file in {path.parent}; correct `path` in models.yaml") from None
+    except IsADirectoryError:
+        raise LoadError("this is a directory; `path` must name a GGUF file") from None
+    except PermissionError:
+        raise LoadError(f"the service may not read this file in {path.parent}; give its user read access") from None
+    except OSError as error:
+        raise LoadError(f"cannot be read: {error.strerror or error}") from None
+    if not magic:
+        raise LoadError("the file is empty; copy it again")
+    if magic != _MAGIC:
+        raise LoadError(f"not a GGUF file (it begins with {magic!r}); convert the model to GGUF or name another file")
+
+
+def _check_share(spec: ModelSpec) -> None:
+    """llama.cpp aborts the process where slots outnumber cells."""
+    share = spec.n_ctx // spec.parallel
+    if share < _SHARE_MIN:
+        raise LoadError(f"n_ctx / parallel leaves {share} tokens a request; raise n_ctx or lower parallel")
+
+
+def _load_model(spec: ModelSpec, log: NativeLog, progress: Callable[[float], None]) -> Any:
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = _gpu_layers(spec)
+
+    def on_progress(fraction: float, _data: Any) -> bool:
+        progress(fraction)
+        return True
+
+    callback = llama_cpp.llama_progress_callback(on_progress)
+    params.progress_callback = callback
+    model = llama_cpp.llama_model_load_from_file(spec.path.encode(), params)
+    if not model:
+        raise LoadError(_native_reason(log, "check that the file is complete and of a supported architecture"))
+    if llama_cpp.llama_model_has_encoder(model) or not llama_cpp.llama_model_has_decoder(model):
+        raise LoadError("not a text generation model (it has an encoder); name a decoder-only model")
+    return model
+
+
+def _make_context(spec: ModelSpec, model: Any, kv: str, log: NativeLog) -> Any:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = spec.n_ctx
+    params.n_batch = max(spec.n_batch, spec.parallel)
+    params.n_ubatch = spec.n_ubatch
+    params.n_seq_max = spec.parallel
+    params.n_threads = _threads(spec.threads)
+    params.n_threads_batch = _threads(spec.threads_batch)
+    params.flash_attn_type = _FLASH_ATTENTION[_flash_attention(spec.flash_attn)]
+    params.type_k = _CACHE_TYPES[spec.cache_type_k]
+    params.type_v = _CACHE_TYPES[spec.cache_type_v]
+    params.kv_unified = kv == "unified"
+    params.swa_full = True
+    context = llama_cpp.llama_init_from_model(model, params)
+    if not context:
+        advice = "lower n_ctx or parallel, or change cache_type_k, cache_type_v or flash_attn"
+        raise LoadError(f"the context cannot be made: {_native_reason(log, advice)}")
+    if not llama_cpp.llama_get_memory(context):
+        raise LoadError("not a text generation model (it has no KV cache); name a decoder-only model")
+    return context
+
+
+def _warm_up(context: Any, vocabulary: Vocabulary) -> None:
+    """Touches every weight once, so that the first request does not wait for the disk."""
+    llama_cpp.llama_set_warmup(context, True)
+    tokens = (llama_cpp.llama_token * 1)(vocabulary.warm_up_token)
+    code = llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, 1))
+    llama_cpp.llama_synchronize(context)
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+    llama_cpp.llama_set_warmup(context, False)
+    if code != 0:
+        raise LoadError(f"its first step failed with {code}; the log of this service has the details")
+
+
+def _limits(spec: ModelSpec, model: Any, context: Any, kv: str) -> Limits:
+    n_ctx = spec.n_ctx // spec.parallel if kv == "split" else spec.n_ctx
+    n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model))
+    whole = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
+    return Limits(
+        n_slots=spec.parallel,
+        n_cells=spec.n_ctx,
+        n_ctx=min(n_ctx, n_ctx_train) if n_ctx_train > 0 else n_ctx,
+        # llama.cpp lowers both where n_ctx is smaller, and aborts on a larger batch.
+        n_batch=llama_cpp.llama_n_batch(context),
+        n_ubatch=llama_cpp.llama_n_ubatch(context),
+        reuse="whole" if whole else "any",
+    )
+
+
+def _info(
+    spec: ModelSpec, model: Any, limits: Limits, kv: Literal["unified", "split"], chat_template: bool, seconds: float
+) -> ModelInfo:
+    description = ctypes.create_string_buffer(_META_BYTES)
+    llama_cpp.llama_model_desc(model, description, _META_BYTES)
+    return ModelInfo(
+        architecture=_metadata(model, "general.architecture"),
+        description=description.value.decode(errors="replace"),
+        parameters=llama_cpp.llama_model_n_params(model),
+        size_bytes=llama_cpp.llama_model_size(model),
+        n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
+        n_ctx=limits.n_ctx,
+        n_ctx_total=limits.n_cells,
+        n_ctx_train=llama_cpp.llama_model_n_ctx_train(model),
+        parallel=limits.n_slots,
+        kv=kv,
+        gpu_layers=min(_gpu_layers(spec), llama_cpp.llama_model_n_layer(model) + 1),
+        chat_template=chat_template,
+        load_seconds=seconds,
+    )
+
+
+def _gpu_layers(spec: ModelSpec) -> int:
+    if not llama_cpp.llama_supports_gpu_offload():
+        return 0
+    return _ALL_LAYERS if spec.n_gpu_layers == "auto" else spec.n_gpu_layers
+
+
+def _threads(wanted: int | Literal["auto"]) -> int:
+    """`auto`: the physical cores, or fewer where the process may not run on all of them."""
+    if wanted != "auto":
+        return wanted
+    allowed = len(os.sched_getaffinity(0))
+    return min(psutil.cpu_count(logical=False) or allowed, allowed)
+
+
+def _flash_attention(wanted: FlashAttention | bool) -> str:
+    if isinstance(wanted, bool):
+        return "on" if wanted else "off"
+    return wanted
+
+
+def _metadata(model: Any, key: str) -> str:
+    buffer = ctypes.create_string_buffer(_META_BYTES)
+    length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, _META_BYTES)
+    return buffer.value.decode(errors="replace") if length >= 0 else "unknown"
+
+
+def _native_reason(log: NativeLog, advice: str) -> str:
+    reasons = log.reasons()[-_REASONS_MAX:] or ["llama.cpp gave no reason"]
+    return f"{'; '.join(reason.rstrip('.') for reason in reasons)}; {advice}"

@@ -1,0 +1,55 @@
+"""What llama.cpp says: errors and warnings are kept, the rest is dropped."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import deque
+from typing import Any, Final
+
+import llama_cpp
+
+_LINES_MAX: Final = 64
+_LINE_CHARS_MAX: Final = 500
+_WARN: Final = 3
+_ERROR: Final = 4
+_CONTINUED: Final = 5
+
+_PREFIX: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_:~]*: (error loading model: )?")
+# Lines that only say again that something failed.
+_NO_REASON: Final = ("failed to load model", "failed to initialize", "failed to read key-value pairs")
+
+
+class NativeLog:
+    """Takes llama.cpp's log over for the life of the process. Any thread may log; errors also go to stderr."""
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[int, str]] = deque(maxlen=_LINES_MAX)
+        self._level = 0
+        # The reference keeps the callback alive for as long as C may call it.
+        self._callback: Any = llama_cpp.llama_log_callback(self._take)
+        llama_cpp.llama_log_set(self._callback, None)
+
+    def reasons(self) -> list[str]:
+        """The distinct error lines so far, or the warnings where there are none, without names of functions."""
+        for level in (_ERROR, _WARN):
+            texts = [_PREFIX.sub("", text) for kept, text in self._lines if kept == level]
+            useful = [text for text in texts if not any(phrase in text for phrase in _NO_REASON)]
+            if useful or texts:
+                return list(dict.fromkeys(useful or texts))
+        return []
+
+    def forget(self) -> None:
+        """Drops the lines so far."""
+        self._lines.clear()
+
+    def _take(self, level: int, text: bytes, _data: Any) -> None:
+        level = self._level if level == _CONTINUED else level
+        self._level = level
+        if level < _WARN:
+            return
+        line = text.decode(errors="replace").strip()[:_LINE_CHARS_MAX]
+        if line.strip("."):
+            self._lines.append((level, line))
+            if level == _ERROR:
+                sys.stderr.write(f"llama.cpp: {line}\n")

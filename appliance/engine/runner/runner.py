@@ -1,0 +1,94 @@
+"""Carries out plans on llama.cpp."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import llama_cpp
+
+from appliance.engine.plan import Done, KeepPrefix, NoRoom, Outcome, Plan, ReuseLost, Sampled
+from appliance.engine.runner.batch import Batch
+from appliance.engine.runner.sampler import Sampler
+from appliance.engine.runner.vocabulary import Vocabulary
+from appliance.engine.scheduler import Limits
+from appliance.engine.sequence import Sequence
+from appliance.types import ModelInfo
+
+_DECODED: Final = 0
+_NO_ROOM: Final = 1
+
+
+class Runner:
+    """A loaded model and its KV cache. `execute`, `close_sampler` and `check_cache` belong to the engine thread.
+
+    Model and context live as long as the process: the worker serves one model and ends.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        context: Any,
+        vocabulary: Vocabulary,
+        limits: Limits,
+        info: ModelInfo,
+        chat_template: str | None,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.limits = limits
+        self.info = info
+        self.chat_template = chat_template
+        self._context = context
+        self._memory = llama_cpp.llama_get_memory(context)
+        self._window = int(llama_cpp.llama_model_n_swa(model))
+        self._batch = Batch(limits.n_batch)
+        self._samplers: dict[int, Sampler] = {}
+
+    def execute(self, plan: Plan) -> Outcome:
+        """Cuts the cache, computes the batch and draws tokens. Raises RuntimeError when llama.cpp fails for good."""
+        lost = tuple(cut.slot for cut in plan.cache if not self._cut(cut))
+        if lost:
+            return ReuseLost(lost)
+        if not plan.items:
+            return Done(())
+        rows = self._batch.fill(plan.items)
+        code = llama_cpp.llama_decode(self._context, self._batch.native)
+        if code == _NO_ROOM:
+            return NoRoom()
+        if code != _DECODED:
+            raise RuntimeError(f"llama_decode failed with {code} on {plan.tokens} tokens")
+        wanted = [item.sequence for item in plan.items if item.sample]
+        return Done(tuple(self._sample(sequence, row) for sequence, row in zip(wanted, rows, strict=True)))
+
+    def close_sampler(self, number: int) -> None:
+        """The request has ended: frees what it had here."""
+        if (sampler := self._samplers.pop(number, None)) is not None:
+            sampler.close()
+
+    def check_cache(self, residents: list[int]) -> None:
+        """Raises AssertionError unless the cache holds `residents[slot]` tokens of each slot and no sampler is left."""
+        assert not self._samplers, "samplers outlive their requests"
+        for slot, tokens in enumerate(residents):
+            last = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
+            assert last == tokens - 1, f"slot {slot} ends at {last} in the cache, at {tokens - 1} in the books"
+
+    def _cut(self, cut: KeepPrefix) -> bool:
+        """False when the prefix cannot be kept; the slot is empty then.
+
+        A recurrent state cannot go back, and a sliding window may have dropped cells that the kept prefix needs:
+        `llama_memory_seq_rm` says so for the first and not for the second.
+        """
+        if cut.keep > 0 and llama_cpp.llama_memory_seq_rm(self._memory, cut.slot, cut.keep, -1):
+            first = llama_cpp.llama_memory_seq_pos_min(self._memory, cut.slot)
+            if self._window == 0 or 0 <= first <= max(0, cut.keep - self._window):
+                return True
+        llama_cpp.llama_memory_seq_rm(self._memory, cut.slot, -1, -1)
+        return cut.keep == 0
+
+    def _sample(self, sequence: Sequence, row: int) -> Sampled:
+        sampler = self._samplers.get(sequence.number)
+        if sampler is None:
+            sampler = Sampler(sequence.sampling, self.vocabulary, sequence.tokens)
+            self._samplers[sequence.number] = sampler
+        token = sampler.sample(self._context, row)
+        return Sampled(token, self.vocabulary.pieces[token], token in self.vocabulary.ends)

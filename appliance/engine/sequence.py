@@ -1,0 +1,68 @@
+"""A request inside the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from appliance.engine.detokenizer import Detokenizer
+from appliance.types import SamplingParams, Timings, Usage
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """All state of one request that outlives a step. Made by the io thread, then owned by the engine thread.
+
+    number: the daemon's name for the request; grows with arrival. tokens: the prompt, then the answer so far.
+    output_max: most tokens to sample. cached: prompt tokens found in the KV cache. Times are in seconds of the
+    engine's clock.
+    """
+
+    number: int
+    tokens: list[int]
+    output_max: int
+    sampling: SamplingParams
+    detokenizer: Detokenizer
+    arrived: float
+    prompt_tokens: int = field(init=False)
+    cached: int = 0
+    started: float | None = None
+    first_sampled: float | None = None
+    unreported: int = 0
+
+    def __post_init__(self) -> None:
+        self.prompt_tokens = len(self.tokens)
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens sampled so far."""
+        return len(self.tokens) - self.prompt_tokens
+
+    @property
+    def output_left(self) -> int:
+        """Tokens that may still be sampled."""
+        return self.output_max - self.output_tokens
+
+    def append(self, token: int, now: float) -> None:
+        """Takes a sampled token."""
+        self.tokens.append(token)
+        self.unreported += 1
+        if self.first_sampled is None:
+            self.first_sampled = now
+
+    def report(self) -> int:
+        """How many tokens were sampled since the last call."""
+        count, self.unreported = self.unreported, 0
+        return count
+
+    @property
+    def usage(self) -> Usage:
+        """What the request has used so far."""
+        return Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.output_tokens, cached_tokens=self.cached)
+
+    def timings(self, now: float) -> Timings:
+        """Where the time went until `now`."""
+        started = now if self.started is None else self.started
+        first = now if self.first_sampled is None else self.first_sampled
+        return Timings(
+            queue_seconds=started - self.arrived, prefill_seconds=first - started, decode_seconds=now - first
+        )

@@ -1,0 +1,1 @@
+"""The process that is handed one connected socket and serves one model on it."""

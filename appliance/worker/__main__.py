@@ -1,0 +1,44 @@
+"""`python -m appliance.worker --fd N`: N is the connected stream socket to the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import faulthandler
+import os
+import signal
+import socket
+import sys
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+# How long one thread's Python may keep the other waiting: a template that computes must not slow every step down.
+_SWITCH_SECONDS: Final = 0.0005
+
+
+def main() -> None:
+    """Prepares the process and serves until the connection closes."""
+    parser = argparse.ArgumentParser(prog="appliance-worker")
+    parser.add_argument("--fd", type=int, required=True, help="connected stream socket to the daemon")
+    fd: int = parser.parse_args().fd
+    prepare_process()
+    # Imported late: llama.cpp's libraries take their time, and signals must be set before.
+    from appliance.worker.serve import serve
+
+    serve(socket.socket(fileno=fd))
+
+
+def prepare_process() -> None:
+    """What every worker process needs before it touches a model."""
+    # A terminal's Ctrl-C goes to the whole process group; the daemon decides and closes the connection.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A belt for the braces: should the daemon die while this process is stuck, the kernel ends it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    faulthandler.enable()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    # On a failed assertion llama.cpp would start a debugger to print its own stack.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
+
+if __name__ == "__main__":
+    main()

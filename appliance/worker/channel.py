@@ -1,0 +1,49 @@
+"""The worker's end of the socket to the daemon."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from appliance.wire import FromWorker, ToWorker, encode, worker_reader
+
+_READ_BYTES: Final = 256 * 1024
+
+
+class Channel:
+    """Frames in, read by one thread; frames out, sent by any. `last_sent` is on the monotonic clock."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._frames = worker_reader()
+        self.last_sent = time.monotonic()
+
+    def send(self, message: FromWorker) -> None:
+        """Sends one frame whole; blocks while the daemon does not read. Raises OSError when it has gone."""
+        frame = encode(message)
+        with self._lock:
+            self._connection.sendall(frame)
+            self.last_sent = time.monotonic()
+
+    def messages(self, wake_seconds: float) -> Iterator[ToWorker | None]:
+        """What the daemon sends, until it closes the connection; None whenever `wake_seconds` pass without anything.
+
+        Raises WireError on garbage.
+        """
+        while True:
+            readable, _, _ = select.select([self._connection], [], [], wake_seconds)
+            if not readable:
+                yield None
+                continue
+            try:
+                data = self._connection.recv(_READ_BYTES)
+            except ConnectionError:
+                return
+            if not data:
+                return
+            yield from self._frames.feed(data)

@@ -1,0 +1,78 @@
+"""Receives requests: everything that can refuse one happens here, before the engine thread sees it."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from appliance.engine.detokenizer import Detokenizer
+from appliance.engine.loop import EngineLoop
+from appliance.engine.sequence import Sequence
+from appliance.errors import RequestError
+from appliance.types import Prompt
+from appliance.wire import Abort, Add, Failed, Step
+
+
+class PromptReader(Protocol):
+    """Makes tokens of a prompt."""
+
+    def read(self, prompt: Prompt) -> list[int]:
+        """The tokens. Raises RequestError."""
+        ...
+
+
+class Intake:
+    """Belongs to the io thread, which is the main thread. `send` may be called beside the engine thread's."""
+
+    def __init__(
+        self,
+        reader: PromptReader,
+        loop: EngineLoop,
+        n_ctx: int,
+        send: Callable[[Step], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reader = reader
+        self._loop = loop
+        self._n_ctx = n_ctx
+        self._send = send
+        self._clock = clock
+
+    def add(self, add: Add) -> None:
+        """Hands the request to the engine, or answers it with the one Failed it gets."""
+        try:
+            self._loop.submit(self._sequence(add))
+        except RequestError as error:
+            self._refuse(add.number, error)
+        except Exception as error:
+            # A bug, but only this request's: its text may be in the message, so that only the place is logged.
+            sys.stderr.write("".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}\n")
+            self._refuse(add.number, RequestError("internal_error", "the engine could not read this request"))
+
+    def abort(self, abort: Abort) -> None:
+        """Passes on the wish to end a request."""
+        self._loop.abort(abort.number)
+
+    def _sequence(self, add: Add) -> Sequence:
+        arrived = self._clock()
+        if add.max_tokens is not None and add.max_tokens < 1:
+            raise RequestError("invalid_request", "max_tokens must be at least 1", param="max_tokens")
+        tokens = self._reader.read(add.prompt)
+        room = self._n_ctx - len(tokens)
+        return Sequence(
+            number=add.number,
+            tokens=tokens,
+            output_max=room if add.max_tokens is None else min(add.max_tokens, room),
+            sampling=add.sampling,
+            detokenizer=Detokenizer(add.stop),
+            arrived=arrived,
+        )
+
+    def _refuse(self, number: int, error: RequestError) -> None:
+        failed = Failed(number=number, code=error.code, message=error.message, param=error.param, details=error.details)
+        self._send(msgspec.structs.replace(self._loop.status, events=(failed,)))

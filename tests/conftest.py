@@ -1,0 +1,25 @@
+"""Fixtures every test may use: the tiny models, built once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.models import build_random, build_recite
+
+
+@pytest.fixture(scope="session")
+def recite_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that recites the alphabet in a form known beforehand."""
+    path = tmp_path_factory.mktemp("models") / "recite.gguf"
+    build_recite(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def random_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose every token depends on all tokens before it."""
+    path = tmp_path_factory.mktemp("models") / "random.gguf"
+    build_random(path)
+    return path

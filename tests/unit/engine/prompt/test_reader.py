@@ -1,0 +1,68 @@
+"""From prompts to tokens, with a vocabulary of one token per byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.engine.prompt import ChatTemplate, PromptReader
+from appliance.errors import RequestError
+from appliance.types import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+
+
+class ByteVocabulary:
+    size = 256
+    piece_bytes_max = 1
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def tokenize(self, text: str) -> list[int]:
+        self.asked.append(text)
+        return list(text.encode())
+
+
+CHAT = ChatPrompt(messages=(ChatMessage(role="user", content="hi"),))
+
+
+def reader(source: str | None = "{{ messages[0].content }}!", n_ctx: int = 8) -> PromptReader:
+    template = None if source is None else ChatTemplate(source, bos="", eos="", seconds_max=1)
+    return PromptReader(ByteVocabulary(), template, n_ctx)
+
+
+def test_each_kind_of_prompt() -> None:
+    assert reader().read(CHAT) == list(b"hi!")
+    assert reader().read(TextPrompt(text="ab")) == list(b"ab")
+    assert reader().read(TokenPrompt(tokens=(1, 2))) == [1, 2]
+
+
+def test_a_model_without_a_template_has_completions_only() -> None:
+    with pytest.raises(RequestError, match="/v1/completions") as caught:
+        reader(None).read(CHAT)
+    assert caught.value.code == "template_error"
+    assert reader(None).read(TextPrompt(text="ab")) == list(b"ab")
+
+
+def test_the_context_leaves_room_for_one_token() -> None:
+    assert len(reader().read(TextPrompt(text="a" * 7))) == 7
+    with pytest.raises(RequestError) as caught:
+        reader().read(TokenPrompt(tokens=(1,) * 8))
+    assert caught.value.code == "context_length_exceeded"
+    assert caught.value.details == {"n_prompt_tokens": 8, "n_ctx": 8}
+
+
+def test_a_text_that_cannot_fit_is_not_tokenised() -> None:
+    vocabulary = ByteVocabulary()
+    with pytest.raises(RequestError, match="at least 8 tokens"):
+        PromptReader(vocabulary, None, 8).read(TextPrompt(text="a" * 8))
+    assert vocabulary.asked == []
+
+
+@pytest.mark.parametrize("prompt", [TextPrompt(text=""), TokenPrompt(tokens=())])
+def test_an_empty_prompt_is_refused(prompt: TextPrompt | TokenPrompt) -> None:
+    with pytest.raises(RequestError, match="empty"):
+        reader().read(prompt)
+
+
+def test_tokens_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"prompt\[1\] is 256"):
+        reader().read(TokenPrompt(tokens=(1, 256)))

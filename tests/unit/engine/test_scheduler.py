@@ -1,0 +1,345 @@
+"""The scheduler's rules, one by one and under random load.
+
+The model of these tests is a fake with a closed form: the token after a sequence is a checksum of all of it, so that
+a batch computed from wrong, missing or reordered tokens gives another answer.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from appliance.engine.plan import KeepPrefix, Plan, Sampled
+from appliance.engine.scheduler import Limits, Scheduler
+from appliance.engine.sequence import Sequence
+from appliance.wire import Delta, Event, Failed, Finished, Started
+from tests.unit.engine.making import make_sequence
+
+# Tokens below this end an answer.
+ENDS = 3
+
+
+def limits(**changes: int) -> Limits:
+    values = {"n_slots": 2, "n_cells": 64, "n_ctx": 64, "n_batch": 16, "n_ubatch": 8} | changes
+    return Limits(**values, reuse="any")
+
+
+class FakeCache:
+    """Keeps what a KV cache would, and draws the token that follows from it."""
+
+    def __init__(self, of: Limits) -> None:
+        self.limits = of
+        self.slots: dict[int, list[int]] = {index: [] for index in range(of.n_slots)}
+
+    def execute(self, plan: Plan) -> list[Sampled]:
+        self.cut(plan)
+        assert plan.tokens <= self.limits.n_batch
+        assert [item.slot for item in plan.items] == sorted({item.slot for item in plan.items})
+        sampled = []
+        for item in plan.items:
+            cells = self.slots[item.slot]
+            assert item.tokens and item.start == len(cells)
+            cells += item.tokens
+            assert len(cells) <= self.limits.n_ctx
+            if item.sample:
+                assert cells == item.sequence.tokens
+                sampled.append(following(cells))
+        assert sum(map(len, self.slots.values())) <= self.limits.n_cells
+        return sampled
+
+    def cut(self, plan: Plan) -> None:
+        for cut in plan.cache:
+            assert cut.keep <= len(self.slots[cut.slot])
+            del self.slots[cut.slot][cut.keep :]
+
+
+def following(tokens: list[int]) -> Sampled:
+    token = sum((index + 1) * (token + 1) for index, token in enumerate(tokens)) % 97
+    return Sampled(token, f"<{token}>".encode(), token < ENDS)
+
+
+def expected(prompt: list[int], output_max: int) -> str:
+    """The whole answer, computed alone."""
+    tokens, text = list(prompt), ""
+    for _ in range(output_max):
+        sampled = following(tokens)
+        tokens.append(sampled.token)
+        if sampled.is_end:
+            break
+        text += sampled.piece.decode()
+    return text
+
+
+def long_winded(output_max: int, *, first: int) -> list[int]:
+    """A prompt whose answer does not end before `output_max`."""
+    candidates = ([first, second, third] for second in range(1, 23) for third in range(1, 23))
+    return next(each for each in candidates if expected(each, output_max).count("<") == output_max)
+
+
+def step(scheduler: Scheduler, cache: FakeCache, now: float = 0.0) -> list[Event]:
+    plan = scheduler.schedule(now)
+    return [*plan.events, *scheduler.commit(plan, cache.execute(plan), now)]
+
+
+def run(scheduler: Scheduler, cache: FakeCache) -> list[Event]:
+    events: list[Event] = []
+    while scheduler.has_work:
+        events += step(scheduler, cache)
+        scheduler.check_integrity()
+    return events
+
+
+def text_of(number: int, events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta) and event.number == number)
+
+
+def test_one_sequence_from_start_to_end() -> None:
+    of = limits()
+    scheduler = Scheduler(of)
+    scheduler.add(make_sequence(1, [3, 5, 7], output_max=4))
+    events = run(scheduler, FakeCache(of))
+    assert events[0] == Started(number=1, prompt_tokens=3, cached_tokens=0)
+    assert text_of(1, events) == expected([3, 5, 7], 4)
+    assert isinstance(events[-1], Finished)
+    assert (scheduler.running, scheduler.waiting) == (0, 0)
+
+
+def test_a_long_prompt_is_cut_into_steps_and_does_not_stall_a_stream() -> None:
+    of = limits(n_cells=256, n_ctx=256)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    scheduler.add(make_sequence(1, [3], output_max=20))
+    step(scheduler, cache)
+    scheduler.add(make_sequence(2, [4] * 100, output_max=1))
+    plan = scheduler.schedule(0.0)
+    assert [len(item.tokens) for item in plan.items] == [1, of.n_ubatch - 1]
+
+
+def test_a_prompt_alone_fills_the_batch() -> None:
+    of = limits(n_cells=256, n_ctx=256)
+    scheduler = Scheduler(of)
+    scheduler.add(make_sequence(1, [4] * 100))
+    assert scheduler.schedule(0.0).tokens == of.n_batch
+
+
+def test_prompts_advance_however_many_sequences_decode() -> None:
+    of = limits(n_slots=8, n_ubatch=2, n_cells=1000)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    for number in range(1, 8):
+        scheduler.add(make_sequence(number, [1, number], output_max=30))
+    step(scheduler, cache)
+    scheduler.add(make_sequence(9, [4] * 10))
+    plan = scheduler.schedule(0.0)
+    assert sum(len(item.tokens) for item in plan.items if item.sequence.number == 9) > 0
+
+
+def test_the_next_turn_reuses_its_slot() -> None:
+    of = limits()
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    scheduler.add(make_sequence(1, [3, 5, 7, 9], output_max=3))
+    run(scheduler, cache)
+    scheduler.add(make_sequence(2, [3, 5, 7, 8], output_max=3))
+    plan = scheduler.schedule(0.0)
+    assert plan.events == (Started(number=2, prompt_tokens=4, cached_tokens=3),)
+    assert plan.cache == (KeepPrefix(0, 3),)
+
+
+def test_idle_residents_give_way_before_anything_is_preempted() -> None:
+    of = limits(n_cells=40, n_ctx=40)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    scheduler.add(make_sequence(1, [1] * 20, output_max=1))
+    run(scheduler, cache)
+    scheduler.add(make_sequence(2, [2] * 30, output_max=5))
+    events = run(scheduler, cache)
+    assert text_of(2, events) == expected([2] * 30, 5)
+
+
+def test_the_youngest_is_preempted_and_goes_on_where_it_was() -> None:
+    of = limits(n_cells=70, n_ctx=70)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    prompts = {1: long_winded(50, first=1), 2: long_winded(50, first=2)}
+    for number, prompt in prompts.items():
+        scheduler.add(make_sequence(number, prompt, output_max=50))
+    events: list[Event] = []
+    preempted = False
+    while scheduler.has_work:
+        events += step(scheduler, cache)
+        scheduler.check_integrity()
+        preempted = preempted or (bool(text_of(2, events)) and scheduler.waiting == 1)
+    assert preempted
+    for number, prompt in prompts.items():
+        assert text_of(number, events) == expected(prompt, 50)
+        assert sum(isinstance(event, Started) and event.number == number for event in events) == 1
+
+
+def test_a_sequence_that_cannot_grow_beside_others_waits() -> None:
+    of = limits(n_cells=64)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    scheduler.add(make_sequence(1, [1] * 20, output_max=20))
+    scheduler.add(make_sequence(2, [2] * 20, output_max=20))
+    step(scheduler, cache)
+    assert (scheduler.running, scheduler.waiting) == (1, 1)
+
+
+def test_abort_while_waiting_running_and_unknown() -> None:
+    of = limits(n_slots=1)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    scheduler.add(make_sequence(1, [1] * 40))
+    scheduler.add(make_sequence(2, [2]))
+    step(scheduler, cache)
+    assert scheduler.abort(2) == Failed(number=2, code=None, message="aborted")
+    assert scheduler.abort(1) == Failed(number=1, code=None, message="aborted")
+    assert scheduler.abort(1) is None
+    assert not scheduler.has_work
+    assert scheduler.kv_cells == 16
+
+
+def test_no_room_drops_residents_then_preempts_then_fails() -> None:
+    of = limits(n_slots=3)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    scheduler.add(make_sequence(1, [9] * 5, output_max=1))
+    run(scheduler, cache)
+    for number in (2, 3):
+        scheduler.add(make_sequence(number, [number] * 4, output_max=4))
+    plan = scheduler.schedule(0.0)
+    cache.cut(plan)
+    assert scheduler.no_room() == []
+    assert scheduler.kv_cells == 0
+    assert scheduler.no_room() == []
+    assert (scheduler.running, scheduler.waiting) == (1, 1)
+    (failed,) = scheduler.no_room()
+    assert isinstance(failed, Failed) and (failed.number, failed.code) == (2, "internal_error")
+    events = run(scheduler, cache)
+    assert text_of(3, events) == expected([3] * 4, 4)
+
+
+def test_a_lost_prefix_is_computed_again() -> None:
+    of = limits()
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    scheduler.add(make_sequence(1, [3, 5, 7, 9], output_max=3))
+    run(scheduler, cache)
+    scheduler.add(make_sequence(2, [3, 5, 7, 8], output_max=3))
+    plan = scheduler.schedule(0.0)
+    assert plan.cache
+    cache.slots[plan.cache[0].slot].clear()
+    scheduler.reuse_lost([plan.cache[0].slot])
+    events = run(scheduler, cache)
+    assert text_of(2, events) == expected([3, 5, 7, 8], 3)
+    (finished,) = [event for event in events if isinstance(event, Finished)]
+    assert finished.usage.cached_tokens == 0
+
+
+def test_a_stop_string_ends_the_answer() -> None:
+    of = limits()
+    answer = expected([3, 5, 7], 4)
+    scheduler = Scheduler(of)
+    scheduler.add(make_sequence(1, [3, 5, 7], output_max=4, stop=(answer[2:6],)))
+    events = run(scheduler, FakeCache(of))
+    assert text_of(1, events) == answer[:2]
+    assert isinstance(events[-1], Finished) and events[-1].reason == "stop"
+
+
+prompts = st.lists(st.integers(1, 4), min_size=1, max_size=30)
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(prompts, st.integers(1, 30)), min_size=1, max_size=12), st.integers(1, 4), st.integers(64, 130)
+)
+def test_every_answer_is_what_it_would_be_alone(
+    requests: list[tuple[list[int], int]], n_slots: int, n_cells: int
+) -> None:
+    of = limits(n_slots=n_slots, n_cells=n_cells, n_batch=8, n_ubatch=4)
+    scheduler = Scheduler(of)
+    for number, (prompt, output_max) in enumerate(requests, 1):
+        scheduler.add(make_sequence(number, prompt, output_max=output_max))
+    events = run(scheduler, FakeCache(of))
+    for number, (prompt, output_max) in enumerate(requests, 1):
+        assert text_of(number, events) == expected(prompt, output_max)
+    started = [event.number for event in events if isinstance(event, Started)]
+    assert started == sorted(started), "requests start in order of arrival"
+
+
+class RandomLoad(RuleBasedStateMachine):
+    """Adds, aborts, steps and failing steps in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits = limits(n_slots=3, n_cells=80, n_batch=8, n_ubatch=4)
+        self.scheduler = Scheduler(self.limits)
+        self.cache = FakeCache(self.limits)
+        self.prompts: dict[int, tuple[list[int], int]] = {}
+        self.texts: dict[int, str] = {}
+        self.ended: dict[int, Finished | Failed] = {}
+
+    def take(self, events: list[Event]) -> None:
+        for event in events:
+            assert event.number not in self.ended, "an event after the end"
+            if isinstance(event, Delta):
+                self.texts[event.number] += event.text
+            elif isinstance(event, Finished | Failed):
+                self.ended[event.number] = event
+
+    @rule(prompt=prompts, output_max=st.integers(1, 30))
+    def add(self, prompt: list[int], output_max: int) -> None:
+        number = len(self.prompts) + 1
+        self.prompts[number], self.texts[number] = (prompt, output_max), ""
+        self.scheduler.add(make_sequence(number, prompt, output_max=output_max))
+
+    @precondition(lambda self: self.prompts)
+    @rule(data=st.data())
+    def abort(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.prompts)))
+        failed = self.scheduler.abort(number)
+        assert (failed is None) == (number in self.ended)
+        self.take([] if failed is None else [failed])
+
+    @precondition(lambda self: self.scheduler.has_work)
+    @rule()
+    def step(self) -> None:
+        self.take(step(self.scheduler, self.cache))
+
+    @precondition(lambda self: self.scheduler.running > 1)
+    @rule()
+    def step_without_room(self) -> None:
+        plan = self.scheduler.schedule(0.0)
+        self.cache.cut(plan)
+        self.take([*plan.events, *self.scheduler.no_room()])
+
+    @precondition(lambda self: self.scheduler.has_work)
+    @rule()
+    def step_that_loses_a_prefix(self) -> None:
+        plan = self.scheduler.schedule(0.0)
+        self.cache.cut(plan)
+        lost = [cut.slot for cut in plan.cache if cut.keep]
+        for slot in lost:
+            self.cache.slots[slot].clear()
+        self.scheduler.reuse_lost(lost)
+        self.take(list(plan.events))
+
+    @invariant()
+    def books_are_right(self) -> None:
+        self.scheduler.check_integrity()
+        assert self.scheduler.running + self.scheduler.waiting == len(self.prompts) - len(self.ended)
+
+    def teardown(self) -> None:
+        while self.scheduler.has_work:
+            self.step()
+        assert self.ended.keys() == self.prompts.keys(), "every request ends"
+        assert self.scheduler.residents() == [len(cells) for cells in self.cache.slots.values()]
+        for number, (prompt, output_max) in self.prompts.items():
+            if isinstance(self.ended[number], Finished):
+                assert self.texts[number] == expected(prompt, output_max)
+            else:
+                assert expected(prompt, output_max).startswith(self.texts[number])
+
+
+TestRandomLoad = RandomLoad.TestCase
+
+
+def test_requests_start_in_order_of_arrival() -> None:
+    scheduler = Scheduler(limits())
+    sequences: list[Sequence] = [make_sequence(number, [number]) for number in (1, 2, 3)]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    assert [event.number for event in scheduler.schedule(0.0).events] == [1, 2]

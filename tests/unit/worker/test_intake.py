@@ -1,0 +1,85 @@
+"""A request is handed on or answered, never both and never neither."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from appliance.engine.loop import EngineLoop
+from appliance.engine.sequence import Sequence
+from appliance.errors import RequestError
+from appliance.types import Prompt, SamplingParams, TextPrompt
+from appliance.wire import Abort, Add, Failed, Step
+from appliance.worker.intake import Intake
+
+
+class FakeReader:
+    def __init__(self, answer: list[int] | Exception) -> None:
+        self.answer = answer
+
+    def read(self, prompt: Prompt) -> list[int]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class FakeLoop:
+    """Records what it is handed."""
+
+    def __init__(self) -> None:
+        self.submitted: list[Sequence] = []
+        self.aborted: list[int] = []
+        self.status = Step(running=2, waiting=1, kv_cells=9)
+        self.submit = self.submitted.append
+        self.abort = self.aborted.append
+
+
+def intake(answer: list[int] | Exception) -> SimpleNamespace:
+    loop, sent = FakeLoop(), list[Step]()
+    made = Intake(FakeReader(answer), cast(EngineLoop, loop), 10, sent.append, clock=lambda: 5.0)
+    return SimpleNamespace(intake=made, loop=loop, sent=sent)
+
+
+def add(**changes: Any) -> Add:
+    fields: dict[str, Any] = {"prompt": TextPrompt(text="secret"), "sampling": SamplingParams(), "max_tokens": None}
+    return Add(number=4, stop=("x",), **(fields | changes))
+
+
+@pytest.mark.parametrize(("max_tokens", "output_max"), [(None, 7), (3, 3), (100, 7)])
+def test_a_good_request_goes_to_the_engine(max_tokens: int | None, output_max: int) -> None:
+    made = intake([1, 2, 3])
+    made.intake.add(add(max_tokens=max_tokens))
+    (sequence,) = made.loop.submitted
+    assert (sequence.number, sequence.tokens, sequence.output_max, sequence.arrived) == (4, [1, 2, 3], output_max, 5.0)
+    assert made.sent == []
+
+
+def test_a_refusal_is_one_failed_with_the_present_figures() -> None:
+    error = RequestError("context_length_exceeded", "too long", param="prompt", details={"n_ctx": 10})
+    made = intake(error)
+    made.intake.add(add())
+    failed = Failed(number=4, code="context_length_exceeded", message="too long", param="prompt", details={"n_ctx": 10})
+    assert made.sent == [Step(events=(failed,), running=2, waiting=1, kv_cells=9)]
+    assert made.loop.submitted == []
+
+
+def test_max_tokens_must_be_positive() -> None:
+    made = intake([1])
+    made.intake.add(add(max_tokens=0))
+    assert made.sent[0].events[0].code == "invalid_request"
+
+
+def test_a_bug_fails_the_request_and_does_not_log_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    made = intake(ValueError("secret"))
+    made.intake.add(add())
+    assert made.sent[0].events[0].code == "internal_error"
+    logged = capsys.readouterr().err
+    assert "ValueError" in logged and "secret" not in logged
+
+
+def test_aborts_are_passed_on() -> None:
+    made = intake([1])
+    made.intake.abort(Abort(number=9))
+    assert made.loop.aborted == [9]
