@@ -63,65 +63,68 @@ def serve(settings: Settings, announce: Callable[[Ready], None]) -> None:
 
 
 class _Daemon:
+    """The wired parts of one run; also the API's doorkeeper, between the gate and the access decision."""
+
     def __init__(self, settings: Settings, access: AccessControl, announce: Callable[[Ready], None]) -> None:
+        config = settings.config
         self._settings = settings
         self._access = access
         self._announce = announce
+        self._router = Router(settings.models, SpawnLauncher(), config.requests, config.worker)
+        self._request_log = RequestLog(
+            settings.state.store / "requests.jsonl",
+            file_bytes_max=config.request_log.file_bytes_max,
+            files_max=config.request_log.files_max,
+        )
 
     async def run(self) -> None:
         """Startup, main loop, shutdown."""
-        stop = _stop_requested()
-        config, state = self._settings.config, self._settings.state
-        with _bind(config.listener) as listening, contextlib.closing(self._request_log()) as request_log:
-            router = Router(self._settings.models, SpawnLauncher(), config.requests, config.worker)
-            runner = ApiRunner(
-                build_app(router, config.requests, self, request_log.add),
-                keepalive_seconds=config.connections.keepalive_seconds,
-            )
-            await runner.setup()
-            assert runner.server is not None
-            self._gate = Gate(
-                listening,
-                runner.server,
-                context=self._access.server_context,
-                allowlist=lambda: self._access.allowlist,
-                limits=config.connections,
-            )
-            self._gate.start()
-            router.start()
-            url = _url(listening)
-            write_atomic(state.api_url, url.encode())
-            _log.info("listening on %s", url)
+        with contextlib.closing(self._request_log), _bind(self._settings.config.listener) as listening:
+            stop = _stop_requested(self._router)
+            runner = await self._startup(listening)
             try:
-                await self._main_loop(stop, router, url)
+                await self._main_loop(stop, _url(listening))
             finally:
-                state.api_url.unlink(missing_ok=True)
-                _log.info("stopping; running requests have %.0f s", config.shutdown.drain_seconds)
-                await self._gate.close()
-                await router.close(config.shutdown.drain_seconds)
-                await runner.cleanup()
-                self._access.close()
+                await self._shutdown(runner)
 
-    async def _main_loop(self, stop: asyncio.Event, router: Router, url: str) -> None:
-        tasks = TaskOwner("daemon")
-        tasks.spawn(self._announce_when_settled(router, url), name="announce")
+    async def _startup(self, listening: socket.socket) -> ApiRunner:
+        config = self._settings.config
+        app = build_app(self._router, config.requests, self, self._request_log.add)
+        runner = ApiRunner(app, keepalive_seconds=config.connections.keepalive_seconds)
+        await runner.setup()
+        assert runner.server is not None
+        self._gate = Gate(
+            listening,
+            runner.server,
+            context=self._access.server_context,
+            allowlist=lambda: self._access.allowlist,
+            limits=config.connections,
+        )
+        self._gate.start()
+        self._router.start()
+        return runner
+
+    async def _main_loop(self, stop: asyncio.Event, url: str) -> None:
+        state, tasks = self._settings.state, TaskOwner("daemon")
+        write_atomic(state.api_url, url.encode())
+        _log.info("listening on %s", url)
+        tasks.spawn(self._announce_when_settled(url), name="announce")
         await stop.wait()
         await tasks.close()
+        state.api_url.unlink(missing_ok=True)
 
-    async def _announce_when_settled(self, router: Router, url: str) -> None:
-        await router.preloaded()
+    async def _announce_when_settled(self, url: str) -> None:
+        await self._router.preloaded()
         models = tuple(spec.id for spec in self._settings.models)
         self._announce(Ready(url=url, models=models, clients=self._settings.state.clients))
 
-    def _request_log(self) -> RequestLog:
-        limits = self._settings.config.request_log
-        return RequestLog(
-            self._settings.state.store / "requests.jsonl",
-            file_bytes_max=limits.file_bytes_max,
-            files_max=limits.files_max,
-        )
-
-    # ── the API's doorkeeper ──────────────────────────────────────────────────────────────────────────────────────
+    async def _shutdown(self, runner: ApiRunner) -> None:
+        seconds = self._settings.config.shutdown.drain_seconds
+        _log.info("stopping; running requests have %.0f s, or until the next signal", seconds)
+        await self._gate.close()
+        await self._router.close(seconds)
+        await runner.cleanup()
+        self._access.close()
 
     def address(self, http: web.Request) -> str:
         """The peer's address, as the gate saw it."""
@@ -132,10 +135,17 @@ class _Daemon:
         return self._access.authenticate(self._gate.peer(http.protocol), authorization)
 
 
-def _stop_requested() -> asyncio.Event:
+def _stop_requested(router: Router) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the next one ends the patience with running requests."""
     stop = asyncio.Event()
+
+    def signalled() -> None:
+        if stop.is_set():
+            router.hurry()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, signalled)
     return stop
 
 

@@ -5,7 +5,7 @@
                   ▼   │       ▼ (worker died)
                   FAILED ◀────┘   pauses with back-off, then STARTING again when somebody wants the model
 
-Only the supervisor task changes the state. Everybody else asks for an outcome (`submit`, `drop`, `close`).
+Only the supervisor task changes the state, and `close`, which ends it. Everybody else asks for an outcome.
 """
 
 from __future__ import annotations
@@ -132,6 +132,10 @@ class ModelInstance:
         await self._tasks.close()
         self._state = InstanceState.STOPPED
 
+    def hurry(self) -> None:
+        """Ends the wait of `close`: what still runs is cut."""
+        self._drained.set()
+
     def snapshot(self) -> InstanceSnapshot:
         """The present state."""
         return InstanceSnapshot(
@@ -156,12 +160,17 @@ class ModelInstance:
                 await asyncio.sleep(pause)
             self._state = InstanceState.STARTING
             try:
-                await self._serve_once()
+                status = await self._serve_once()
             except (LoadError, OSError, WireError) as error:
                 self._load_failed(str(error))
+            else:
+                if self._state is InstanceState.DRAINING:
+                    self._drained.set()
+                    return
+                self._crashed(status)
 
-    async def _serve_once(self) -> None:
-        """One worker from its start to its end. Raises LoadError when it never got ready."""
+    async def _serve_once(self) -> int | None:
+        """One worker from its start to its end, and its exit status. Raises LoadError when it never got ready."""
         self._progress = 0.0
         link = await self._launcher.launch()
         try:
@@ -181,7 +190,7 @@ class ModelInstance:
             self._link = None
             self._step = Step()
             status = await link.close()
-        self._crashed(status)
+        return status
 
     async def _load(self, link: WorkerLink) -> ModelInfo:
         seconds = self._load_seconds_max()
@@ -279,8 +288,6 @@ class ModelInstance:
     # ── failures ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _crashed(self, status: int | None) -> None:
-        if self._state is InstanceState.DRAINING:
-            return
         self._failures += 1
         self._restarts += 1
         self._reason = f"the engine worker ended unexpectedly ({_exit_text(status)})"
@@ -291,8 +298,6 @@ class ModelInstance:
         self._pause(self._failures - 1)
 
     def _load_failed(self, reason: str) -> None:
-        if self._state is InstanceState.DRAINING:
-            return
         self._failures += 1
         self._reason = reason
         self.settled.set()

@@ -219,3 +219,14 @@ async def test_draining_finishes_what_runs_and_refuses_what_comes(api: Api) -> N
     body = await (await running).json()
     assert body["choices"][0]["message"]["content"] == "ab"
     await closing
+
+
+async def test_a_worker_that_dies_while_draining_ends_the_wait(api: Api) -> None:
+    await ready(api)
+    running = asyncio.get_running_loop().create_task(api.chat("started sleep:0.3 crash"))
+    await until(lambda: outstanding(api) == 1)
+    began = time.monotonic()
+    await api.router.close(30)
+    assert time.monotonic() - began < 5
+    answer = await running
+    assert (answer.status, (await answer.json())["error"]["code"]) == (503, "shutting_down")

@@ -91,3 +91,20 @@ def test_every_field_has_a_default(tmp_path: Path) -> None:
 def test_a_nested_mistake_in_the_daemon_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r":3: unknown key 'prot'; did you mean 'port'"):
         load_config(write(tmp_path, "# comment\nlistener:\n  prot: 1\n"))
+
+
+def test_the_reference_has_every_field_with_its_default() -> None:
+    text = (REPOSITORY / "docs" / "CONFIGURATION.md").read_text()
+    for section in Config.__struct_fields__:
+        assert f"\n## {section}\n" in text
+        _, _, rest = text.partition(f"\n## {section}\n")
+        table = rest.partition("\n## ")[0]
+        defaults = getattr(Config(), section)
+        written = {
+            line.split("|")[1].strip(" `"): line.split("|")[2].strip() for line in table.splitlines() if "`" in line
+        }
+        assert list(written) == list(defaults.__struct_fields__)
+        for name, value in written.items():
+            default = getattr(defaults, name)
+            shown = f"{default:g}" if isinstance(default, float) else str(list(default) if default == () else default)
+            assert value == shown, (section, name)
