@@ -1,0 +1,79 @@
+"""The engine loop alone: no process border, no HTTP, no TLS. What the appliance's overhead is measured against."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from appliance.engine.loop import EngineLoop
+from appliance.engine.prompt import PromptReader
+from appliance.engine.runner import load
+from appliance.engine.scheduler import Scheduler
+from appliance.types import ModelSpec, SamplingParams, TextPrompt
+from appliance.wire import Add, Delta, Failed, Finished, Step
+from appliance.worker.intake import Intake
+
+
+@dataclass
+class Answer:
+    """One request's times, by the monotonic clock, and its tokens."""
+
+    submitted: float
+    first: float = 0.0
+    tokens: int = 0
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class _NoGuard:
+    def step(self, tokens: int) -> None: ...
+
+    def rest(self) -> None: ...
+
+
+class BareEngine:
+    """Loads `spec` in this process and runs its loop in a thread that lives as long as the process.
+
+    One thread loads and computes, as in a worker: OpenMP gives every computing thread a team of its own, and with more
+    threads than cores it stops spinning at barriers, which costs a fifth of the speed.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._answers: dict[int, Answer] = {}
+        self._intake: Intake | None = None
+        ready = threading.Event()
+        threading.Thread(target=self._run, args=(spec, ready), name="bare engine", daemon=True).start()
+        ready.wait()
+
+    def _run(self, spec: ModelSpec, ready: threading.Event) -> None:
+        runner = load(spec, lambda fraction: None)
+        loop = EngineLoop(runner, Scheduler(runner.limits), _NoGuard(), self._take)
+        reader = PromptReader(runner.vocabulary, None, runner.limits.n_ctx)
+        self._intake = Intake(reader, loop, runner.limits.n_ctx, self._take)
+        ready.set()
+        loop.run()
+
+    def submit(self, prompt: str, max_tokens: int) -> Answer:
+        """Starts one greedy request that runs to max_tokens."""
+        assert self._intake is not None
+        answer = Answer(time.monotonic())
+        number = len(self._answers) + 1
+        self._answers[number] = answer
+        sampling = SamplingParams(temperature=0, ignore_eos=True)
+        self._intake.add(
+            Add(number=number, prompt=TextPrompt(text=prompt), sampling=sampling, max_tokens=max_tokens, stop=())
+        )
+        return answer
+
+    def _take(self, step: Step) -> None:
+        now = time.monotonic()
+        for event in step.events:
+            answer = self._answers[event.number]
+            match event:
+                case Delta():
+                    answer.first = answer.first or now
+                case Finished():
+                    answer.tokens = event.usage.completion_tokens
+                    answer.done.set()
+                case Failed():
+                    raise AssertionError(event.message)
