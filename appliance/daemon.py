@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import uvloop
 from aiohttp import web
 
 from appliance.api.app import ApiRunner, build_app
@@ -59,7 +60,8 @@ def serve(settings: Settings, announce: Callable[[Ready], None]) -> None:
     settings.state.prepare()
     with settings.state.lock():
         access = AccessControl.open(settings.state, settings.config)
-        asyncio.run(_Daemon(settings, access, announce).run())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Daemon(settings, access, announce).run())
 
 
 class _Daemon:

@@ -17,7 +17,7 @@ from appliance.worker.intake import Intake
 
 @dataclass
 class Answer:
-    """One request's times, by the monotonic clock, and its tokens."""
+    """One request's times, by the monotonic clock, and its tokens. first: the first text, or the end without any."""
 
     submitted: float
     first: float = 0.0
@@ -73,6 +73,7 @@ class BareEngine:
                 case Delta():
                     answer.first = answer.first or now
                 case Finished():
+                    answer.first = answer.first or now
                     answer.tokens = event.usage.completion_tokens
                     answer.done.set()
                 case Failed():

@@ -1,6 +1,6 @@
 """What TLS, HTTP and the process border add over the bare engine loop, as ratios within one run.
 
-    python -m bench.overhead [--rounds 5]
+    python -m bench.overhead [--rounds 12]
 
 Both sides run the same GGUF with the same threads, prompts and token counts, one after the other in every round. Bare:
 the engine loop in this process, timed from the prompt's text to the first text of the answer. Appliance: the real
@@ -23,6 +23,7 @@ from typing import Final
 
 import msgspec
 import psutil
+import uvloop
 
 from appliance.security.tls import client_context
 from appliance.types import ModelSpec
@@ -32,8 +33,8 @@ from bench.shape_model import build
 from tests.models.vocabulary import word
 
 STREAMS: Final = 8
-STREAM_TOKENS: Final = 128
-TTFT_REQUESTS: Final = 20
+STREAM_TOKENS: Final = 256
+TTFT_REQUESTS: Final = 10
 PROMPT_WORDS: Final = 32
 MODEL: Final = Path("build/bench/shape-0.5b-q4_0.gguf")
 
@@ -49,40 +50,45 @@ class BareSide:
     def __init__(self, spec: ModelSpec) -> None:
         self._engine = BareEngine(spec)
 
-    async def ttft(self, numbers: range) -> list[float]:
-        """Seconds to the first text, one request after the other."""
-        times = []
-        for number in numbers:
-            answer = self._engine.submit(prompt(number), 1)
-            await asyncio.to_thread(answer.done.wait)
-            times.append(answer.first - answer.submitted)
-        return times
+    async def ttft(self, number: int) -> float:
+        """Seconds to the first text of one request."""
+        answer = self._engine.submit(prompt(number), 1)
+        await asyncio.to_thread(answer.done.wait)
+        return answer.first - answer.submitted
 
-    async def throughput(self, numbers: range) -> float:
-        """Tokens per second over all streams."""
+    async def rate(self, number: int) -> float:
+        """Tokens per second over STREAMS streams."""
         began = time.monotonic()
-        answers = [self._engine.submit(prompt(number), STREAM_TOKENS) for number in numbers]
+        answers = [self._engine.submit(prompt(number + stream), STREAM_TOKENS) for stream in range(STREAMS)]
         for answer in answers:
             await asyncio.to_thread(answer.done.wait)
         return sum(answer.tokens for answer in answers) / (time.monotonic() - began)
 
 
 class ApplianceSide:
-    """The daemon, through the eyes of clients on kept-alive connections."""
+    """The daemon, through the eyes of clients on kept-alive connections.
 
-    def __init__(self, clients: list[LeanClient]) -> None:
+    daemon_cpu, client_cpu: processor time of the daemon and of these clients during all `rate`s, in seconds.
+    """
+
+    def __init__(self, clients: list[LeanClient], daemon: psutil.Process) -> None:
         self._clients = clients
+        self._daemon = daemon
+        self.daemon_cpu = self.client_cpu = 0.0
 
-    async def ttft(self, numbers: range) -> list[float]:
-        """Seconds to the first text, one request after the other."""
-        return [(await self._clients[0].stream(_body(number, 1)))[0] for number in numbers]
+    async def ttft(self, number: int) -> float:
+        """Seconds to the first text of one request."""
+        return (await self._clients[0].stream(_body(number, 1)))[0]
 
-    async def throughput(self, numbers: range) -> float:
-        """Tokens per second over all streams."""
-        began = time.monotonic()
-        streams = zip(self._clients, numbers, strict=True)
-        answers = await asyncio.gather(*(client.stream(_body(number, STREAM_TOKENS)) for client, number in streams))
-        return sum(tokens for _, tokens in answers) / (time.monotonic() - began)
+    async def rate(self, number: int) -> float:
+        """Tokens per second over STREAMS streams."""
+        daemon, client, began = sum(self._daemon.cpu_times()[:2]), time.process_time(), time.monotonic()
+        streams = [client.stream(_body(number + index, STREAM_TOKENS)) for index, client in enumerate(self._clients)]
+        tokens = sum(count for _, count in await asyncio.gather(*streams))
+        seconds = time.monotonic() - began
+        self.daemon_cpu += sum(self._daemon.cpu_times()[:2]) - daemon
+        self.client_cpu += time.process_time() - client
+        return tokens / seconds
 
 
 def _body(number: int, max_tokens: int) -> bytes:
@@ -91,44 +97,52 @@ def _body(number: int, max_tokens: int) -> bytes:
 
 
 async def measure(rounds: int, spec: ModelSpec, url: str, bundle: Path, daemon: psutil.Process) -> None:
-    """Runs both sides in turns and prints the table."""
+    """Runs both sides in turns and prints the table. Turns are short, because a machine's speed drifts."""
     key, context = (bundle / "api.key").read_text().strip(), client_context(bundle)
     clients = [await LeanClient.connect(url, context, key) for _ in range(STREAMS)]
-    sides: dict[str, BareSide | ApplianceSide] = {"bare": BareSide(spec), "appliance": ApplianceSide(clients)}
-    ttft: dict[str, list[float]] = {name: [] for name in sides}
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    cpu = 0.0
-    number = 0
-    for turn in range(rounds + 1):
-        for name in sorted(sides, reverse=turn % 2 == 1):
-            times = await sides[name].ttft(range(number, number + TTFT_REQUESTS))
-            before = sum(daemon.cpu_times()[:2])
-            rate = await sides[name].throughput(range(number, number + STREAMS))
-            number += TTFT_REQUESTS
-            if turn:  # the first turn warms both sides up
-                ttft[name] += times
-                rates[name].append(rate)
-                cpu += sum(daemon.cpu_times()[:2]) - before if name == "appliance" else 0.0
+    bare, appliance = BareSide(spec), ApplianceSide(clients, daemon)
+    sides = (bare, appliance)
+    for side in sides:  # warms both up
+        await side.rate(0)
+    appliance.daemon_cpu = appliance.client_cpu = 0.0
+    ttft: list[tuple[float, ...]] = []
+    rates: list[tuple[float, ...]] = []
+    for turn in range(rounds):
+        for request in range(TTFT_REQUESTS):
+            number = STREAMS + turn * TTFT_REQUESTS + request
+            ttft.append(await _in_turn(sides, "ttft", number))
+        rates.append(await _in_turn(sides, "rate", turn * STREAMS))
     for client in clients:
         client.close()
-    _report(rounds, ttft, rates, cpu / (rounds * STREAMS * STREAM_TOKENS))
+    _report(rounds, ttft, rates, appliance)
 
 
-def _report(rounds: int, ttft: dict[str, list[float]], rates: dict[str, list[float]], cpu: float) -> None:
-    p50 = {name: statistics.median(times) * 1000 for name, times in ttft.items()}
-    rate = {name: statistics.median(values) for name, values in rates.items()}
+async def _in_turn(sides: tuple[BareSide, ApplianceSide], what: str, number: int) -> tuple[float, ...]:
+    """Both sides' figure, the first one alternating."""
+    order = sides if number // STREAMS % 2 else sides[::-1]
+    figures = {side: await getattr(side, what)(number) for side in order}
+    return tuple(figures[side] for side in sides)
+
+
+def _report(rounds: int, ttft: list[tuple[float, ...]], rates: list[tuple[float, ...]], ours: ApplianceSide) -> None:
+    bare_ttft, our_ttft = (statistics.median(times) * 1000 for times in zip(*ttft, strict=True))
+    bare_rate, our_rate = (statistics.median(values) for values in zip(*rates, strict=True))
+    added = statistics.median(appliance - bare for bare, appliance in ttft) * 1000
+    lost = (1 - statistics.median(appliance / bare for bare, appliance in rates)) * 100
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {rounds} rounds, {MODEL.name}")
-    print(f"TTFT p50     bare {p50['bare']:8.2f} ms    appliance {p50['appliance']:8.2f} ms   ", end="")
-    print(f"added {p50['appliance'] - p50['bare']:.2f} ms")
-    print(f"{STREAMS} streams    bare {rate['bare']:8.1f} tok/s appliance {rate['appliance']:8.1f} tok/s ", end="")
-    print(f"lost {(1 - rate['appliance'] / rate['bare']) * 100:.1f} %")
-    print(f"daemon       {cpu * 1e6:.0f} µs of processor time a streamed token")
+    print(f"TTFT p50     bare {bare_ttft:8.2f} ms    appliance {our_ttft:8.2f} ms    added {added:.2f} ms (paired)")
+    print(
+        f"{STREAMS} streams    bare {bare_rate:8.1f} tok/s appliance {our_rate:8.1f} tok/s lost {lost:.1f} % (paired)"
+    )
+    tokens = rounds * STREAMS * STREAM_TOKENS
+    print(f"per token    daemon {ours.daemon_cpu / tokens * 1e6:.0f} µs, clients ", end="")
+    print(f"{ours.client_cpu / tokens * 1e6:.0f} µs of processor time")
 
 
 def main() -> None:
     """Starts a daemon of its own and measures."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=12)
     rounds = parser.parse_args().rounds
     spec = ModelSpec(id="bench", path=str(build(MODEL).resolve()), parallel=STREAMS, n_ctx=8192, preload=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +163,8 @@ def main() -> None:
         try:
             url = (state / "run" / "api.url").read_text()
             print(f"daemon at idle: {psutil.Process(daemon.pid).memory_info().rss / 2**20:.0f} MiB")
-            asyncio.run(measure(rounds, spec, url, state / "clients" / "demo", psutil.Process(daemon.pid)))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(measure(rounds, spec, url, state / "clients" / "demo", psutil.Process(daemon.pid)))
         finally:
             daemon.terminate()
             daemon.wait(60)

@@ -19,7 +19,7 @@ from appliance.api.envelope import error_body
 from appliance.api.evidence import Evidence
 from appliance.api.keys import EVIDENCE, LIMITS, ROUTER
 from appliance.api.openai_schema import CompletionObject
-from appliance.api.sse import EventStream, cut, write_within
+from appliance.api.sse import EventStream, SlowClientGuard, cut
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.stream import ResponseStream
@@ -56,31 +56,46 @@ async def respond(
 ) -> web.StreamResponse:
     """Runs `request` and writes its answer. Leaving early, for any reason, aborts it in the engine."""
     limits, draft = http.app[LIMITS], http[EVIDENCE]
-    with http.app[ROUTER].submit(request) as source:
+    with http.app[ROUTER].submit(request) as source, TimedEvents(source, draft, limits.request_seconds) as events:
         draft.source = source
-        events = TimedEvents(source, draft, limits.request_seconds)
         if stream:
             return await _respond_streaming(http, shape, events, draft, limits, include_usage)
         return await _respond_blocking(http, shape, events, draft, limits)
 
 
 class TimedEvents:
-    """The events of one request, within its deadline, noted in its evidence."""
+    """The events of one request, within its deadline, noted in its evidence. A context manager.
+
+    One timer serves all waits: a timeout of its own for every token would be a fifth of a token's cost.
+    """
 
     def __init__(self, source: ResponseStream, draft: Evidence, request_seconds: float) -> None:
         self._source = source
         self._draft = draft
         self._deadline = time.monotonic() + request_seconds
+        self._until: float | None = None
+        self._timer_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> TimedEvents:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def next(self, patience: float) -> Delta | Finished | None:
         """The next event; None when nothing came for `patience` seconds.
 
         At the deadline a request that has its slot finishes with `length`. Raises RequestError for one that failed.
         """
-        try:
-            async with asyncio.timeout(max(0.0, min(patience, self._deadline - time.monotonic()))):
-                event = await self._source.next()
-        except TimeoutError:
+        now = time.monotonic()
+        self._until = min(now + patience, self._deadline)
+        if self._timer is None or self._until < self._timer_at:
+            self._arm(now)
+        event = await self._source.next()
+        self._until = None
+        if event is None:
             if time.monotonic() < self._deadline:
                 return None
             event = self._out_of_time()
@@ -89,6 +104,24 @@ class TimedEvents:
         else:
             self._draft.end, self._draft.finish_reason = event, event.reason
         return event
+
+    def _arm(self, now: float) -> None:
+        assert self._until is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._until
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._until - now), self._ring)
+
+    def _ring(self) -> None:
+        """The timer was set for some earlier wait: the present one may have longer, or there is none."""
+        self._timer = None
+        if self._until is None:
+            return
+        now = time.monotonic()
+        if now < self._until:
+            self._arm(now)
+        else:
+            self._source.nudge()
 
     def _out_of_time(self) -> Finished:
         started = self._source.started
@@ -106,10 +139,21 @@ class TimedEvents:
 async def _respond_streaming(
     http: web.Request, shape: Shape, events: TimedEvents, draft: Evidence, limits: RequestLimits, include_usage: bool
 ) -> web.StreamResponse:
-    sse = EventStream(http, draft.id, limits.slow_client_seconds)
     event = await events.next(limits.commit_stream_seconds)
-    await sse.open()
-    draft.committed = True
+    async with EventStream(http, draft.id, limits.slow_client_seconds) as sse:
+        draft.committed = True
+        return await _stream(sse, shape, events, event, draft, limits, include_usage)
+
+
+async def _stream(
+    sse: EventStream,
+    shape: Shape,
+    events: TimedEvents,
+    event: Delta | Finished | None,
+    draft: Evidence,
+    limits: RequestLimits,
+    include_usage: bool,
+) -> web.StreamResponse:
     try:
         opening = shape.opening()
         while not isinstance(event, Finished):
@@ -138,38 +182,56 @@ async def _respond_blocking(
 ) -> web.StreamResponse:
     text: list[str] = []
     commit_at = time.monotonic() + limits.commit_blocking_seconds
-    early: web.StreamResponse | None = None
-    try:
-        while not isinstance(event := await events.next(_until(commit_at, early, limits)), Finished):
-            if event is not None:
-                text.append(event.text)
-            elif early is None:
-                early = await _commit_early(http, draft)
-            else:
-                await write_within(http, early, b" ", limits.slow_client_seconds)
-    except RequestError as error:
+    early: EarlyBody | None = None
+    with SlowClientGuard(http, limits.slow_client_seconds) as guard:
+        try:
+            while not isinstance(event := await events.next(_until(commit_at, early, limits)), Finished):
+                if event is not None:
+                    text.append(event.text)
+                else:
+                    early = early or await EarlyBody.commit(http, draft, guard)
+                    await early.write(b" ")
+        except RequestError as error:
+            if early is None:
+                raise
+            draft.failed(error)
+            cut(http)
+            raise ConnectionResetError(f"cut after the commit: {error.message}") from error
+        body = msgspec.json.encode(shape.whole("".join(text), event.reason, event.usage))
         if early is None:
-            raise
-        draft.failed(error)
-        cut(http)
-        raise ConnectionResetError(f"cut after the commit: {error.message}") from error
-    body = msgspec.json.encode(shape.whole("".join(text), event.reason, event.usage))
-    if early is None:
-        return web.Response(body=body, content_type="application/json", charset="utf-8")
-    await write_within(http, early, body, limits.slow_client_seconds)
-    await early.write_eof()
-    return early
+            return web.Response(body=body, content_type="application/json", charset="utf-8")
+        return await early.finish(body)
 
 
-def _until(commit_at: float, early: web.StreamResponse | None, limits: RequestLimits) -> float:
+def _until(commit_at: float, early: EarlyBody | None, limits: RequestLimits) -> float:
     """Seconds until the waiting client must hear something."""
     return limits.ping_seconds if early is not None else max(0.0, commit_at - time.monotonic())
 
 
-async def _commit_early(http: web.Request, draft: Evidence) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8", "X-Request-Id": draft.id})
-    response.enable_chunked_encoding()
-    await response.prepare(http)
-    draft.committed = True
-    await response.write(b" ")
-    return response
+class EarlyBody:
+    """A blocking answer whose 200 went out before its JSON: white space keeps the client waiting."""
+
+    def __init__(self, response: web.StreamResponse, guard: SlowClientGuard) -> None:
+        self._response = response
+        self._guard = guard
+
+    @classmethod
+    async def commit(cls, http: web.Request, draft: Evidence, guard: SlowClientGuard) -> EarlyBody:
+        """Sends the status and the headers."""
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/json; charset=utf-8", "X-Request-Id": draft.id}
+        )
+        response.enable_chunked_encoding()
+        await response.prepare(http)
+        draft.committed = True
+        return cls(response, guard)
+
+    async def write(self, data: bytes) -> None:
+        """Sends a part of the body."""
+        await self._guard.write(self._response, data)
+
+    async def finish(self, body: bytes) -> web.StreamResponse:
+        """Sends the JSON and ends the answer."""
+        await self.write(body)
+        await self._response.write_eof()
+        return self._response

@@ -7,6 +7,7 @@ keeps a waiting client's connection.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 import msgspec
@@ -17,15 +18,49 @@ _DONE: Final = b"data: [DONE]\n\n"
 _encoder = msgspec.json.Encoder()
 
 
+class SlowClientGuard:
+    """Cuts off a client that takes nothing for `seconds`. A context manager around all writes of one answer.
+
+    A write that must wait for the client is rare, so the watch is one timer an answer, not a timeout a write.
+    """
+
+    def __init__(self, http: web.Request, seconds: float) -> None:
+        self._http = http
+        self._seconds = seconds
+        self._since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> SlowClientGuard:
+        self._watch()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def write(self, response: web.StreamResponse, data: bytes) -> None:
+        """Writes. Raises ConnectionError when the client has gone or was cut off."""
+        self._since = time.monotonic()
+        await response.write(data)
+        self._since = None
+
+    def _watch(self) -> None:
+        waited = 0.0 if self._since is None else time.monotonic() - self._since
+        if waited >= self._seconds:
+            cut(self._http)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds - waited, self._watch)
+
+
 class EventStream:
-    """One SSE answer. Construction commits nothing; `open` sends the 200.
+    """One SSE answer. An async context manager: entering it commits the 200.
 
     Every write raises ConnectionError when the client has gone or takes nothing for `slow_client_seconds`.
     """
 
     def __init__(self, http: web.Request, request_id: str, slow_client_seconds: float) -> None:
         self._http = http
-        self._slow_client_seconds = slow_client_seconds
+        self._guard = SlowClientGuard(http, slow_client_seconds)
         self.response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
@@ -35,14 +70,18 @@ class EventStream:
             }
         )
 
-    async def open(self) -> None:
-        """Commits the status and sends the headers."""
+    async def __aenter__(self) -> EventStream:
         self.response.enable_chunked_encoding()
         await self.response.prepare(self._http)
+        self._guard.__enter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._guard.__exit__(*exc)
 
     async def send(self, *objects: msgspec.Struct) -> None:
         """Sends one block per object, all in one write."""
-        await self._write(b"".join(b"data: " + _encoder.encode(item) + b"\n\n" for item in objects))
+        await self._write(b"".join([b"data: " + _encoder.encode(item) + b"\n\n" for item in objects]))
 
     async def send_error(self, body: bytes) -> None:
         """Sends an error chunk: the way to fail after the 200 is out."""
@@ -62,17 +101,7 @@ class EventStream:
         await self.response.write_eof()
 
     async def _write(self, data: bytes) -> None:
-        await write_within(self._http, self.response, data, self._slow_client_seconds)
-
-
-async def write_within(http: web.Request, response: web.StreamResponse, data: bytes, seconds: float) -> None:
-    """Writes. A client that takes nothing for `seconds` is cut off and raises ConnectionError."""
-    try:
-        async with asyncio.timeout(seconds):
-            await response.write(data)
-    except TimeoutError:
-        cut(http)
-        raise ConnectionResetError(f"the client took nothing for {seconds:.0f} s") from None
+        await self._guard.write(self.response, data)
 
 
 def cut(http: web.Request) -> None:

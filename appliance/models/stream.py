@@ -29,6 +29,7 @@ class ResponseStream:
         self._chars = 0
         self._tokens = 0
         self._end: Finished | RequestError | None = None
+        self._nudged = False
         self._wake = asyncio.Event()
 
     @property
@@ -57,19 +58,28 @@ class ResponseStream:
             self._end = end
             self._wake.set()
 
-    async def next(self) -> Delta | Finished:
-        """The next delta (all that waits, merged) or the end.
+    def nudge(self) -> None:
+        """Makes a reader that waits, or the next one, get None: its patience is over."""
+        self._nudged = True
+        self._wake.set()
+
+    async def next(self) -> Delta | Finished | None:
+        """The next delta (all that waits, merged) or the end; None after a `nudge` with nothing to read.
 
         Raises the RequestError the request failed with. Safe to cancel: nothing is lost.
         """
         await self._wake.wait()
+        nudged, self._nudged = self._nudged, False
         if self._text:
             delta = Delta(number=0, text="".join(self._text), tokens=self._tokens)
             self._text, self._chars, self._tokens = [], 0, 0
             if self._end is None:
                 self._wake.clear()
             return delta
-        assert self._end is not None
+        if self._end is None:
+            assert nudged, "woken without a reason"
+            self._wake.clear()
+            return None
         if isinstance(self._end, RequestError):
             raise self._end
         return self._end

@@ -170,6 +170,18 @@ async def test_waiting_deltas_merge_and_the_end_comes_last() -> None:
     assert await target.next() is DONE
 
 
+async def test_a_nudge_wakes_a_reader_that_has_nothing() -> None:
+    target = stream()
+    target.nudge()
+    assert await target.next() is None
+    began(target)
+    target.nudge()
+    assert isinstance(await target.next(), Delta)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await target.next()
+
+
 async def test_a_cancelled_read_loses_nothing() -> None:
     target = stream()
     with pytest.raises(TimeoutError):
