@@ -8,30 +8,22 @@ import msgspec
 from aiohttp import web
 
 from appliance.api.body import read_body
-from appliance.api.keys import EVIDENCE, LIMITS, ROUTER
+from appliance.api.keys import LIMITS
 from appliance.api.openai_schema import (
     ChatChoice,
     ChatChunkChoice,
     ChatCompletionRequest,
     ChatDelta,
     ChatMessageOut,
-    Choice,
     CompletionObject,
     ContentPart,
     MessageIn,
-    UsageOut,
 )
-from appliance.api.request_fields import (
-    created_now,
-    include_usage,
-    refuse_deep,
-    refuse_unsupported,
-    sampling_of,
-    stops_of,
-)
+from appliance.api.request_fields import include_usage, model_of, refuse_deep, refuse_unsupported, request_of
 from appliance.api.respond import respond
+from appliance.api.shape import AnswerObjects
 from appliance.errors import RequestError
-from appliance.types import ChatMessage, ChatPrompt, FinishReason, Request, ToolCall, ToolFunction, Usage
+from appliance.types import ChatMessage, ChatPrompt, FinishReason, ToolCall, ToolFunction, Usage
 
 _decoder: Final = msgspec.json.Decoder(ChatCompletionRequest)
 _ROLES: Final = {"developer": "system", "function": "tool"}
@@ -40,21 +32,16 @@ _ROLES: Final = {"developer": "system", "function": "tool"}
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answers a chat through the model's own template."""
     body = await read_body(http, _decoder, http.app[LIMITS])
-    draft = http[EVIDENCE]
-    draft.stream = bool(body.stream)
-    spec = http.app[ROUTER].spec(body.model)
-    draft.model = spec.id
-    request = Request(
-        id=draft.id,
+    spec = model_of(http, body)
+    request = request_of(
+        http,
+        body,
+        spec,
         endpoint="chat.completions",
-        model=spec.id,
-        principal=draft.principal or "",
         prompt=_prompt(body),
-        sampling=sampling_of(body, spec.sampling),
         max_tokens=body.max_completion_tokens or body.max_tokens,
-        stop=stops_of(body),
     )
-    shape = ChatShape(request.id, spec.id)
+    shape = ChatShape(AnswerObjects(f"chatcmpl-{request.id}", spec.id))
     return await respond(http, request, shape, stream=bool(body.stream), include_usage=include_usage(body))
 
 
@@ -106,46 +93,31 @@ def _text(index: int, content: str | list[ContentPart] | None) -> str:
 
 
 class ChatShape:
-    """Chunks and bodies of one chat completion; all carry the same id."""
+    """Chunks and body of one chat completion."""
 
-    def __init__(self, request_id: str, model: str) -> None:
-        self._id = f"chatcmpl-{request_id}"
-        self._model = model
-        self._created = created_now()
+    def __init__(self, objects: AnswerObjects) -> None:
+        self._objects = objects
 
     def opening(self) -> list[CompletionObject]:
         """The role comes first, alone."""
-        return [self._chunk(ChatChunkChoice(ChatDelta(role="assistant", content="")))]
+        return [self._chunk(ChatDelta(role="assistant", content=""))]
 
     def delta(self, text: str) -> CompletionObject:
         """Some text."""
-        return self._chunk(ChatChunkChoice(ChatDelta(content=text)))
+        return self._chunk(ChatDelta(content=text))
 
     def finish(self, reason: FinishReason, usage: Usage) -> CompletionObject:
         """The end."""
         choice = ChatChunkChoice(ChatDelta(), finish_reason=reason)
-        return msgspec.structs.replace(self._chunk(choice), usage=UsageOut.of(usage))
+        return self._objects.make("chat.completion.chunk", choice, usage=usage)
 
     def usage(self, usage: Usage) -> CompletionObject:
         """The usage alone."""
-        return msgspec.structs.replace(self._chunk(), usage=UsageOut.of(usage))
+        return self._objects.make("chat.completion.chunk", usage=usage)
 
     def whole(self, text: str, reason: FinishReason, usage: Usage) -> CompletionObject:
         """The answer as one object."""
-        return CompletionObject(
-            id=self._id,
-            object="chat.completion",
-            created=self._created,
-            model=self._model,
-            choices=[ChatChoice(ChatMessageOut(text), reason)],
-            usage=UsageOut.of(usage),
-        )
+        return self._objects.make("chat.completion", ChatChoice(ChatMessageOut(text), reason), usage=usage)
 
-    def _chunk(self, *choices: Choice) -> CompletionObject:
-        return CompletionObject(
-            id=self._id,
-            object="chat.completion.chunk",
-            created=self._created,
-            model=self._model,
-            choices=list(choices),
-        )
+    def _chunk(self, delta: ChatDelta) -> CompletionObject:
+        return self._objects.make("chat.completion.chunk", ChatChunkChoice(delta))

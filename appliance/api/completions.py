@@ -8,12 +8,13 @@ import msgspec
 from aiohttp import web
 
 from appliance.api.body import read_body
-from appliance.api.keys import EVIDENCE, LIMITS, ROUTER
-from appliance.api.openai_schema import Choice, CompletionObject, CompletionRequest, TextChoice, UsageOut
-from appliance.api.request_fields import created_now, include_usage, refuse_unsupported, sampling_of, stops_of
+from appliance.api.keys import LIMITS
+from appliance.api.openai_schema import CompletionObject, CompletionRequest, TextChoice
+from appliance.api.request_fields import include_usage, model_of, refuse_unsupported, request_of
 from appliance.api.respond import respond
+from appliance.api.shape import AnswerObjects
 from appliance.errors import RequestError
-from appliance.types import FinishReason, Request, TextPrompt, TokenPrompt, Usage
+from appliance.types import FinishReason, TextPrompt, TokenPrompt, Usage
 
 _decoder: Final = msgspec.json.Decoder(CompletionRequest)
 
@@ -21,10 +22,7 @@ _decoder: Final = msgspec.json.Decoder(CompletionRequest)
 async def completions(http: web.Request) -> web.StreamResponse:
     """Continues a prompt as it stands, without a chat template."""
     body = await read_body(http, _decoder, http.app[LIMITS])
-    draft = http[EVIDENCE]
-    draft.stream = bool(body.stream)
-    spec = http.app[ROUTER].spec(body.model)
-    draft.model = spec.id
+    spec = model_of(http, body)
     refuse_unsupported(
         n=(body.n or 1) > 1,
         best_of=(body.best_of or 1) > 1,
@@ -32,17 +30,9 @@ async def completions(http: web.Request) -> web.StreamResponse:
         suffix=body.suffix,
         logprobs=body.logprobs is not None,
     )
-    request = Request(
-        id=draft.id,
-        endpoint="completions",
-        model=spec.id,
-        principal=draft.principal or "",
-        prompt=_prompt(body.prompt),
-        sampling=sampling_of(body, spec.sampling),
-        max_tokens=body.max_tokens,
-        stop=stops_of(body),
-    )
-    shape = TextShape(request.id, spec.id)
+    prompt = _prompt(body.prompt)
+    request = request_of(http, body, spec, endpoint="completions", prompt=prompt, max_tokens=body.max_tokens)
+    shape = TextShape(AnswerObjects(f"cmpl-{request.id}", spec.id))
     return await respond(http, request, shape, stream=bool(body.stream), include_usage=include_usage(body))
 
 
@@ -59,12 +49,10 @@ def _prompt(prompt: str | list[str | int]) -> TextPrompt | TokenPrompt:
 
 
 class TextShape:
-    """Chunks and bodies of one completion; all carry the same id."""
+    """Chunks and body of one completion."""
 
-    def __init__(self, request_id: str, model: str) -> None:
-        self._id = f"cmpl-{request_id}"
-        self._model = model
-        self._created = created_now()
+    def __init__(self, objects: AnswerObjects) -> None:
+        self._objects = objects
 
     def opening(self) -> list[CompletionObject]:
         """Nothing comes before the text."""
@@ -72,7 +60,7 @@ class TextShape:
 
     def delta(self, text: str) -> CompletionObject:
         """Some text."""
-        return self._object(TextChoice(text))
+        return self._objects.make("text_completion", TextChoice(text))
 
     def finish(self, reason: FinishReason, usage: Usage) -> CompletionObject:
         """The end."""
@@ -80,13 +68,8 @@ class TextShape:
 
     def usage(self, usage: Usage) -> CompletionObject:
         """The usage alone."""
-        return msgspec.structs.replace(self._object(), usage=UsageOut.of(usage))
+        return self._objects.make("text_completion", usage=usage)
 
     def whole(self, text: str, reason: FinishReason, usage: Usage) -> CompletionObject:
         """The answer as one object."""
-        return msgspec.structs.replace(self._object(TextChoice(text, finish_reason=reason)), usage=UsageOut.of(usage))
-
-    def _object(self, *choices: Choice) -> CompletionObject:
-        return CompletionObject(
-            id=self._id, object="text_completion", created=self._created, model=self._model, choices=list(choices)
-        )
+        return self._objects.make("text_completion", TextChoice(text, finish_reason=reason), usage=usage)

@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 
+from appliance.api.keys import EVIDENCE, ROUTER
 from appliance.api.openai_schema import SamplingFields
 from appliance.errors import RequestError
-from appliance.types import SamplingParams
+from appliance.types import Endpoint, ModelSpec, Prompt, Request, SamplingParams
 
 NESTING_MAX: Final = 64
 _SAMPLING_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(SamplingParams))
 
 
-def sampling_of(fields: SamplingFields, defaults: SamplingParams) -> SamplingParams:
-    """The model's defaults with what the request says on top."""
-    said = {name: value for name in _SAMPLING_NAMES if (value := getattr(fields, name)) is not None}
-    return msgspec.structs.replace(defaults, **said)
+def model_of(http: web.Request, body: SamplingFields) -> ModelSpec:
+    """The model a request asks for, noted in its evidence. Raises RequestError (model_not_found)."""
+    draft = http[EVIDENCE]
+    draft.stream = bool(body.stream)
+    spec = http.app[ROUTER].spec(body.model)
+    draft.model = spec.id
+    return spec
 
 
-def stops_of(fields: SamplingFields) -> tuple[str, ...]:
-    """Stop strings as a tuple."""
-    return (fields.stop,) if isinstance(fields.stop, str) else tuple(fields.stop or ())
+def request_of(
+    http: web.Request,
+    body: SamplingFields,
+    spec: ModelSpec,
+    *,
+    endpoint: Endpoint,
+    prompt: Prompt,
+    max_tokens: int | None,
+) -> Request:
+    """The immutable request: the model's sampling defaults with what the body says on top."""
+    draft = http[EVIDENCE]
+    assert draft.principal is not None, "the middleware has run"
+    said = {name: value for name in _SAMPLING_NAMES if (value := getattr(body, name)) is not None}
+    return Request(
+        id=draft.id,
+        endpoint=endpoint,
+        model=spec.id,
+        principal=draft.principal,
+        prompt=prompt,
+        sampling=msgspec.structs.replace(spec.sampling, **said),
+        max_tokens=max_tokens,
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+    )
 
 
 def include_usage(fields: SamplingFields) -> bool:
@@ -53,8 +77,3 @@ def refuse_deep(name: str, value: Any) -> None:
         if not level:
             return
     raise RequestError("invalid_request", f"{name}: nested more than {NESTING_MAX} deep", param=name)
-
-
-def created_now() -> int:
-    """OpenAI's `created`: whole seconds since 1970."""
-    return int(time.time())

@@ -1,6 +1,6 @@
 """Which requests a worker holds, which wait for one, and what becomes of them when it dies.
 
-Pure: no clock, no I/O. The rules (DESIGN: a poison request must not take the others down twice):
+Pure: no clock, no I/O. The rules, so that a poison request does not take the others down twice:
 
 - A request whose answer has begun fails with `engine_crash`: the client has seen half of it.
 - A request that had its slot but no token out is a suspect: it is tried once more, alone.

@@ -172,6 +172,7 @@ class ModelInstance:
     async def _serve_once(self) -> int | None:
         """One worker from its start to its end, and its exit status. Raises LoadError when it never got ready."""
         self._progress = 0.0
+        _log.info("model %s: loading %s", self.spec.id, self.spec.path)
         link = await self._launcher.launch()
         try:
             info = await self._load(link)

@@ -54,6 +54,14 @@ async def test_a_late_blocking_answer_is_led_by_white_space(start_api: ApiFactor
     assert (await answer.json())["choices"][0]["message"]["content"] == "late"
 
 
+async def test_a_blocking_client_hears_something_while_text_flows(start_api: ApiFactory) -> None:
+    api = await start_api(limits=FAST)
+    answer = await api.chat("say:x sleep:0.03 " * 40)
+    raw = await answer.read()
+    assert raw.startswith(b"     ")
+    assert (await answer.json())["choices"][0]["message"]["content"] == "x" * 40
+
+
 async def test_failures_after_the_commit(start_api: ApiFactory) -> None:
     """A stream gets an error chunk, a blocking call is cut; neither gets a whole 200 with an error in it."""
     api = await start_api(limits=FAST)
