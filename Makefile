@@ -28,7 +28,7 @@ $(VENV)/.complete: requirements/build.lock requirements/dev.lock pyproject.toml
 	$(PIP) install --quiet --require-hashes -r requirements/build.lock
 	@echo "Installing the dependencies. llama.cpp compiles from source once: about 3 minutes on 2 cores."
 	$(PIP) install --quiet --no-build-isolation --require-hashes -r requirements/dev.lock
-	$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
 run: setup

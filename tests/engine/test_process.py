@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -162,3 +164,28 @@ def test_a_reader_that_stops_reading_does_not_lose_frames(recite_gguf: Path) -> 
         time.sleep(0.5)
         (answer,) = client.wait(number)
         assert answer.text == recited(0, 3000)
+
+
+_LOG_LATE = """
+import ctypes, gc, sys
+import llama_cpp
+from appliance.engine.runner import load
+from appliance.types import ModelSpec
+
+spec = ModelSpec(id="m", path=sys.argv[1], n_ctx=256, parallel=1, threads=1, threads_batch=1)
+runner = load(spec, lambda fraction: None)
+gc.collect()
+others = [llama_cpp.llama_log_callback(lambda level, text, data: None) for _ in range(2000)]
+batch = llama_cpp.llama_batch_init(1, 0, 1)
+assert llama_cpp.llama_decode(runner._context, batch) != 0
+print("alive")
+"""
+
+
+def test_llama_cpp_may_log_long_after_the_load(recite_gguf: Path) -> None:
+    """A freed log callback is a crash at llama.cpp's next word: here, its complaint about an empty batch."""
+    outcome = subprocess.run(
+        [sys.executable, "-c", _LOG_LATE, str(recite_gguf)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert outcome.stdout == "alive\n", outcome.stderr
+    assert "llama.cpp: " in outcome.stderr

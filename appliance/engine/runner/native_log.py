@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import sys
 from collections import deque
@@ -26,9 +27,10 @@ class NativeLog:
     def __init__(self) -> None:
         self._lines: deque[tuple[int, str]] = deque(maxlen=_LINES_MAX)
         self._level = 0
-        # The reference keeps the callback alive for as long as C may call it.
-        self._callback: Any = llama_cpp.llama_log_callback(self._take)
-        llama_cpp.llama_log_set(self._callback, None)
+        callback = llama_cpp.llama_log_callback(self._take)
+        # llama.cpp may call it until the process ends, long after this object's last use: it is never freed.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(callback))
+        llama_cpp.llama_log_set(callback, None)
 
     def reasons(self) -> list[str]:
         """The distinct error lines so far, or the warnings where there are none, without names of functions."""
