@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 FinishReason = Literal["stop", "length"]
-Endpoint = Literal["chat.completions", "completions"]
 KvMode = Literal["auto", "unified", "split"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 FlashAttention = Literal["auto", "on", "off"]
@@ -20,6 +19,7 @@ FlashAttention = Literal["auto", "on", "off"]
 ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
 STOP_STRINGS_MAX = 16
+PROMPT_TOKENS_MAX = 1_048_576
 STOP_STRING_CHARS_MAX = 256
 
 Temperature = Annotated[float, Meta(ge=0, le=2)]
@@ -165,7 +165,6 @@ class Request(Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    endpoint: Endpoint
     model: str
     principal: str
     prompt: Prompt

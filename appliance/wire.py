@@ -41,9 +41,14 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
 
 
 class Add(Struct, frozen=True, kw_only=True, tag="add"):
-    """Run one request. `number` is the daemon's name for it on this socket, never used twice."""
+    """Run one request. `number` is the daemon's name for it on this socket, never used twice.
+
+    cache_domain: who may share KV cache with it. A prefix is reused only inside one domain, so that nobody can find
+    out by time or usage what others asked.
+    """
 
     number: int
+    cache_domain: str
     prompt: Prompt
     sampling: SamplingParams
     max_tokens: int | None

@@ -61,7 +61,14 @@ class BareEngine:
         self._answers[number] = answer
         sampling = SamplingParams(temperature=0, ignore_eos=True)
         self._intake.add(
-            Add(number=number, prompt=TextPrompt(text=prompt), sampling=sampling, max_tokens=max_tokens, stop=())
+            Add(
+                number=number,
+                cache_domain="bench",
+                prompt=TextPrompt(text=prompt),
+                sampling=sampling,
+                max_tokens=max_tokens,
+                stop=(),
+            )
         )
         return answer
 

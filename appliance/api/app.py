@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from appliance.api.chat import chat_completions
@@ -20,9 +21,11 @@ from appliance.api.models import get_model, list_models
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.router import Router
+from appliance.security.refusal_log import RefusalLog
 from appliance.telemetry.request_record import RequestRecord
 
 _log = logging.getLogger(__name__)
+_SHUTDOWN_SECONDS: Final = 2.0
 
 
 def build_app(
@@ -36,14 +39,27 @@ def build_app(
     app[ROUTER] = router
     app[LIMITS] = limits
     app[STARTED] = int(time.time())
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    for prefix in ("/v1", ""):
-        app.router.add_get(f"{prefix}/models", list_models)
-        app.router.add_get(f"{prefix}/models/{{model:.+}}", get_model)
-        app.router.add_post(f"{prefix}/chat/completions", chat_completions)
-        app.router.add_post(f"{prefix}/completions", completions)
+    for method, path, handler in _routes():
+        app.router.add_route(method, path, handler, expect_handler=_expect)
     return app
+
+
+def _routes() -> Iterator[tuple[str, str, Handler]]:
+    """Method, path and handler of every route."""
+    for path, handler in (("/livez", livez), ("/readyz", readyz)):
+        yield "GET", path, handler
+    for prefix in ("/v1", ""):
+        yield "GET", f"{prefix}/models", list_models
+        yield "GET", f"{prefix}/models/{{model:.+}}", get_model
+        yield "POST", f"{prefix}/chat/completions", chat_completions
+        yield "POST", f"{prefix}/completions", completions
+
+
+async def _expect(http: web.Request) -> None:
+    """Encourages clients that wait for it; other expectations are nothing to refuse a request for."""
+    if http.headers["Expect"].lower() == "100-continue":
+        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        http.writer.output_size = 0
 
 
 class ApiRunner(web.AppRunner):
@@ -53,7 +69,8 @@ class ApiRunner(web.AppRunner):
     """
 
     def __init__(self, app: web.Application, *, keepalive_seconds: float) -> None:
-        super().__init__(app, handler_cancellation=True)
+        # What still hangs on a connection when it comes to this is not worth waiting for: the router has drained.
+        super().__init__(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._keepalive_seconds = keepalive_seconds
 
     async def _make_server(self) -> web.Server:
@@ -64,10 +81,15 @@ class ApiRunner(web.AppRunner):
             handler_cancellation=True,
             keepalive_timeout=self._keepalive_seconds,
             access_log=None,
+            auto_decompress=False,
         )
 
 
 class _ApiServer(web.Server):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.refusals = RefusalLog(_log)
+
     def __call__(self) -> RequestHandler:
         return _ApiProtocol(self, loop=self._loop, **self._kwargs)
 
@@ -81,7 +103,9 @@ class _ApiProtocol(RequestHandler):
         """The answer to bytes that are no HTTP request, in the one error shape; the connection closes."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is already under way")
-        _log.warning("malformed HTTP from %s: %s", request.remote, type(exc).__name__)
+        server = request.protocol._manager
+        assert isinstance(server, _ApiServer)
+        server.refusals.record(str(request.remote), type(exc).__name__, "sent what is no valid HTTP request")
         what = "the request is not valid HTTP" if status < 500 else "the appliance failed"
         response: Any = error_response(RequestError("invalid_request" if status < 500 else "internal_error", what))
         response.force_close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -19,13 +19,15 @@ from appliance.api.openai_schema import (
     ContentPart,
     MessageIn,
 )
-from appliance.api.request_fields import include_usage, model_of, refuse_deep, refuse_unsupported, request_of
+from appliance.api.request_fields import free_form, include_usage, model_of, refuse_unsupported, request_of
 from appliance.api.respond import respond
 from appliance.api.shape import AnswerObjects
 from appliance.errors import RequestError
 from appliance.types import ChatMessage, ChatPrompt, FinishReason, ToolCall, ToolFunction, Usage
 
 _decoder: Final = msgspec.json.Decoder(ChatCompletionRequest)
+_tools_decoder: Final = msgspec.json.Decoder(list[dict[str, Any]])
+_kwargs_decoder: Final = msgspec.json.Decoder(dict[str, Any])
 _ROLES: Final = {"developer": "system", "function": "tool"}
 
 
@@ -37,7 +39,6 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         http,
         body,
         spec,
-        endpoint="chat.completions",
         prompt=_prompt(body),
         max_tokens=body.max_completion_tokens or body.max_tokens,
     )
@@ -52,13 +53,12 @@ def _prompt(body: ChatCompletionRequest) -> ChatPrompt:
         response_format=body.response_format is not None and body.response_format.type != "text",
         tool_choice=body.tool_choice not in (None, "auto", "none"),
     )
-    tools = body.tools or []
-    refuse_deep("tools", tools)
-    refuse_deep("chat_template_kwargs", body.chat_template_kwargs)
+    tools = free_form("tools", body.tools, _tools_decoder) or []
+    template_kwargs = free_form("chat_template_kwargs", body.chat_template_kwargs, _kwargs_decoder) or {}
     return ChatPrompt(
         messages=tuple(_message(index, message) for index, message in enumerate(body.messages)),
         tools=() if body.tool_choice == "none" else tuple(tools),
-        template_kwargs=body.chat_template_kwargs or {},
+        template_kwargs=template_kwargs,
     )
 
 

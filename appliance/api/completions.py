@@ -31,7 +31,7 @@ async def completions(http: web.Request) -> web.StreamResponse:
         logprobs=body.logprobs is not None,
     )
     prompt = _prompt(body.prompt)
-    request = request_of(http, body, spec, endpoint="completions", prompt=prompt, max_tokens=body.max_tokens)
+    request = request_of(http, body, spec, prompt=prompt, max_tokens=body.max_tokens)
     shape = TextShape(AnswerObjects(f"cmpl-{request.id}", spec.id))
     return await respond(http, request, shape, stream=bool(body.stream), include_usage=include_usage(body))
 

@@ -97,6 +97,8 @@ async def http_sanity(request: web.Request, handler: Handler) -> web.StreamRespo
         )
     if not request.raw_path.startswith("/"):
         raise RequestError("invalid_request", "the request target must be a path")
+    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise RequestError("invalid_request", "chunked is the only transfer encoding that is understood")
     return await handler(request)
 
 

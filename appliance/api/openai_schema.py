@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from appliance.types import (
+    PROMPT_TOKENS_MAX,
     STOP_STRING_CHARS_MAX,
     STOP_STRINGS_MAX,
     FinishReason,
@@ -23,6 +24,7 @@ from appliance.types import (
     Usage,
 )
 
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 StopString = Annotated[str, Meta(min_length=1, max_length=STOP_STRING_CHARS_MAX)]
 Stop = StopString | Annotated[list[StopString], Meta(max_length=STOP_STRINGS_MAX)]
@@ -96,21 +98,21 @@ class SamplingFields(Struct, frozen=True, kw_only=True):
 
 
 class ChatCompletionRequest(SamplingFields, frozen=True, kw_only=True):
-    """POST /v1/chat/completions."""
+    """POST /v1/chat/completions. `tools` and `chat_template_kwargs` are free-form: read by `free_form`."""
 
     messages: Annotated[list[MessageIn], Meta(min_length=1, max_length=100_000)]
     max_completion_tokens: MaxTokens | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Raw = Raw()
     tool_choice: str | dict[str, Any] | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: Raw = Raw()
 
 
 class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     """POST /v1/completions."""
 
-    prompt: str | list[str | int]
+    prompt: str | Annotated[list[str | TokenId], Meta(max_length=PROMPT_TOKENS_MAX)]
     echo: bool | None = None
     suffix: str | None = None
     best_of: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -10,9 +10,12 @@ from aiohttp import web
 from appliance.api.keys import EVIDENCE, ROUTER
 from appliance.api.openai_schema import SamplingFields
 from appliance.errors import RequestError
-from appliance.types import Endpoint, ModelSpec, Prompt, Request, SamplingParams
+from appliance.types import ModelSpec, Prompt, Request, SamplingParams
+from appliance.validation import explain
 
 NESTING_MAX: Final = 64
+FREE_FORM_BYTES_MAX: Final = 2**20
+T = TypeVar("T")
 _SAMPLING_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(SamplingParams))
 
 
@@ -30,7 +33,6 @@ def request_of(
     body: SamplingFields,
     spec: ModelSpec,
     *,
-    endpoint: Endpoint,
     prompt: Prompt,
     max_tokens: int | None,
 ) -> Request:
@@ -40,7 +42,6 @@ def request_of(
     said = {name: value for name in _SAMPLING_NAMES if (value := getattr(body, name)) is not None}
     return Request(
         id=draft.id,
-        endpoint=endpoint,
         model=spec.id,
         principal=draft.principal,
         prompt=prompt,
@@ -65,15 +66,30 @@ def refuse_unsupported(**said: object) -> None:
             raise RequestError("unsupported_parameter", f"{name}: this version does not support it", param=name)
 
 
-def refuse_deep(name: str, value: Any) -> None:
-    """Refuses JSON below `name` that is nested more than NESTING_MAX deep; it travels on to templates."""
-    level = [value]
+def free_form(name: str, raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T | None:
+    """A field whose content is the template's business; None where it is absent or null.
+
+    Bounded in size before it is decoded, and in depth and numbers after, because it travels on as msgpack.
+    """
+    if len(raw) > FREE_FORM_BYTES_MAX:
+        raise RequestError("invalid_request", f"{name}: more than {FREE_FORM_BYTES_MAX // 1024} KiB", param=name)
+    if bytes(raw) in (b"", b"null"):
+        return None
+    try:
+        value = decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        message, place = explain(error)
+        where = f"{name}{place if place.startswith('[') or not place else '.' + place}"
+        raise RequestError("invalid_request", f"{where}: {message}", param=where) from error
+    level: list[Any] = [value]
     for _ in range(NESTING_MAX):
         level = [
             child
             for item in level
             for child in (item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
         ]
+        if any(isinstance(item, int) and not -(2**63) <= item < 2**63 for item in level):
+            raise RequestError("invalid_request", f"{name}: a number is out of range", param=name)
         if not level:
-            return
+            return value
     raise RequestError("invalid_request", f"{name}: nested more than {NESTING_MAX} deep", param=name)

@@ -85,8 +85,6 @@ class _Answer:
                 self._draft.failed(error)
                 cut(self._http)
                 raise ConnectionResetError(f"cut after the commit: {error.message}") from error
-            if not self._draft.committed:
-                return web.Response(body=body, content_type="application/json", charset="utf-8")
             return await early.finish(body)
 
     async def _collect(self, early: _EarlyBody) -> bytes:
@@ -103,13 +101,13 @@ class _Answer:
 
 
 class _EarlyBody:
-    """A blocking answer whose 200 goes out before its JSON: white space keeps the client waiting."""
+    """A blocking answer whose 200 may go out before its JSON: white space keeps the client waiting."""
 
     def __init__(self, http: web.Request, draft: Evidence, guard: SlowClientGuard) -> None:
         self._http = http
         self._draft = draft
         self._guard = guard
-        self._response = web.StreamResponse(
+        self._response: web.StreamResponse = web.StreamResponse(
             headers={"Content-Type": "application/json; charset=utf-8", "X-Request-Id": draft.id}
         )
 
@@ -123,6 +121,12 @@ class _EarlyBody:
 
     async def finish(self, body: bytes) -> web.StreamResponse:
         """Sends the JSON and ends the answer."""
-        await self._guard.write(self._response, body)
-        await self._response.write_eof()
+        if self._draft.committed:
+            await self._guard.write(self._response, body)
+        else:
+            headers = {"X-Request-Id": self._draft.id}
+            self._response = web.Response(body=body, content_type="application/json", charset="utf-8", headers=headers)
+            await self._response.prepare(self._http)
+            self._draft.committed = True
+        await self._guard.end(self._response)
         return self._response

@@ -44,6 +44,12 @@ class SlowClientGuard:
         await response.write(data)
         self._since = None
 
+    async def end(self, response: web.StreamResponse) -> None:
+        """Ends the answer: what is not written yet goes out. Raises as `write` does."""
+        self._since = time.monotonic()
+        await response.write_eof()
+        self._since = None
+
     def _watch(self) -> None:
         waited = 0.0 if self._since is None else time.monotonic() - self._since
         if waited >= self._seconds:
@@ -94,11 +100,11 @@ class EventStream:
     async def done(self) -> None:
         """Sends `[DONE]` and ends the answer."""
         await self._write(_DONE)
-        await self.response.write_eof()
+        await self._guard.end(self.response)
 
     async def end(self) -> None:
         """Ends the answer without `[DONE]`, after an error."""
-        await self.response.write_eof()
+        await self._guard.end(self.response)
 
     async def _write(self, data: bytes) -> None:
         await self._guard.write(self.response, data)

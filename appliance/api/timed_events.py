@@ -42,7 +42,7 @@ class TimedEvents:
         self._until = min(now + patience, self._deadline)
         if self._timer is None or self._until < self._timer_at:
             self._arm(now)
-        event = await self._source.next()
+        event = await self._source.next() if now < self._deadline else self._out_of_time()
         self._until = None
         if event is None:
             if time.monotonic() < self._deadline:

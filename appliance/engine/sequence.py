@@ -13,8 +13,8 @@ class Sequence:
     """All state of one request that outlives a step. Made by the io thread, then owned by the engine thread.
 
     number: the daemon's name for the request; grows with arrival. tokens: the prompt, then the answer so far.
-    output_max: most tokens to sample. cached: prompt tokens found in the KV cache. Times are in seconds of the
-    engine's clock.
+    output_max: most tokens to sample. cache_domain: who may share KV cache with it. cached: prompt tokens found in the
+    KV cache. Times are in seconds of the engine's clock.
     """
 
     number: int
@@ -23,6 +23,7 @@ class Sequence:
     sampling: SamplingParams
     detokenizer: Detokenizer
     arrived: float
+    cache_domain: str = ""
     prompt_tokens: int = field(init=False)
     cached: int = 0
     started: float | None = None

@@ -17,10 +17,14 @@ _SIMILARITY_MIN: Final = 0.1
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One llama.cpp seq_id. tokens: what its KV cells hold. released: when it last became free, in `SlotPool` order."""
+    """One llama.cpp seq_id. tokens: what its KV cells hold, computed for `domain`.
+
+    released: when it last became free, in `SlotPool` order.
+    """
 
     index: int
     tokens: list[int] = field(default_factory=list)
+    domain: str = ""
     sequence: Sequence | None = None
     released: int = 0
 
@@ -79,6 +83,7 @@ class SlotPool:
         held = len(slot.tokens)
         del slot.tokens[keep:]
         slot.sequence = sequence
+        slot.domain = sequence.cache_domain
         return slot, held
 
     def release(self, slot: Slot) -> None:
@@ -105,6 +110,8 @@ class SlotPool:
                 assert slot.tokens == slot.sequence.tokens[:held], f"slot {slot.index} holds other tokens"
 
     def _reusable(self, slot: Slot, sequence: Sequence) -> int:
+        if slot.domain != sequence.cache_domain:
+            return 0
         common = min(common_prefix_length(slot.tokens, sequence.tokens), len(sequence.tokens) - 1)
         return common if self._reuse == "any" or common == len(slot.tokens) else 0
 

@@ -54,16 +54,18 @@ class Backlog:
     def sendable(self) -> list[Entry]:
         """Takes out what may go to the worker now and numbers it.
 
-        A suspect goes alone: nothing else is sent until it has shown a token, and the next suspect waits until it has
-        ended, so that no request is taken down twice. Everything else goes at once.
+        A suspect goes alone: nothing else is sent until it has shown a token. Until it has ended, every other request
+        that was there at a crash waits, so that none is taken down twice. Everything else goes at once.
         """
         suspects = [entry for entry in self._held.values() if entry.suspect]
         unproven = [entry for entry in self._sent.values() if not entry.stream.began]
         if any(entry.suspect for entry in unproven):
             return []
-        if suspects and not any(entry.suspect for entry in self._sent.values()):
+        trying = any(entry.suspect for entry in self._sent.values())
+        if suspects and not trying:
             return [] if unproven else [self._send(suspects[0])]
-        return [self._send(entry) for entry in list(self._held.values()) if not entry.suspect]
+        free = [entry for entry in self._held.values() if not entry.suspect and not (trying and entry.crashes)]
+        return [self._send(entry) for entry in free]
 
     def _send(self, entry: Entry) -> Entry:
         self._last_number += 1

@@ -29,7 +29,21 @@ from appliance.models.launcher import Launcher, WorkerLink
 from appliance.models.stream import ResponseStream
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request
-from appliance.wire import Abort, Add, Delta, Event, Failed, Finished, Load, Loaded, LoadFailed, Loading, Started, Step
+from appliance.wire import (
+    Abort,
+    Add,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    Load,
+    Loaded,
+    LoadFailed,
+    Loading,
+    Started,
+    Step,
+    encode,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +100,7 @@ class ModelInstance:
         self._restarts = 0
         self._retry_at = 0.0
         self._reason: str | None = None
-        self._last_frame = 0.0
+        self._waiting_since: float | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
     # ── what others ask for ───────────────────────────────────────────────────────────────────────────────────────
@@ -100,13 +114,12 @@ class ModelInstance:
     def submit(self, request: Request) -> ResponseStream:
         """Takes a request; a model that is not loaded begins to load.
 
-        Raises RequestError (model_unavailable, shutting_down) when it cannot be taken now. The caller must `drop`
-        the stream when it stops reading before the end.
+        Raises RequestError (model_unavailable, shutting_down) when it cannot be taken now, invalid_request when it
+        does not fit into a frame. The caller must `drop` the stream when it stops reading before the end.
         """
         self._refuse_if_unavailable()
+        _check_encodable(request)
         stream = ResponseStream(request)
-        if not self._backlog.in_flight:
-            self._last_frame = self._clock()
         self._backlog.add(stream)
         self._drained.clear()
         self._wanted.set()
@@ -117,7 +130,7 @@ class ModelInstance:
         """The reader has left: an unfinished request is aborted, its slot is free at the worker's next step."""
         number = self._backlog.drop(stream)
         if number is not None and self._link is not None:
-            self._link.send(Abort(number=number))
+            self._send(self._link, Abort(number=number))
         self._dispatch()
         self._note_drained()
 
@@ -163,8 +176,12 @@ class ModelInstance:
                 status = await self._serve_once()
             except (LoadError, OSError, WireError) as error:
                 self._load_failed(str(error))
+            except Exception as error:
+                _log.exception("model %s: the supervisor failed", self.spec.id)
+                self._load_failed(f"an internal error: {type(error).__name__}")
             else:
                 if self._state is InstanceState.DRAINING:
+                    _log.error("model %s: the worker ended while it drained (%s)", self.spec.id, _exit_text(status))
                     self._drained.set()
                     return
                 self._crashed(status)
@@ -180,9 +197,9 @@ class ModelInstance:
             watch = self._tasks.spawn(self._watch_silence(link), name="silence")
             try:
                 while messages := await link.receive():
-                    self._last_frame = self._clock()
                     for message in messages:
                         self._take(message)
+                    self._waiting_since = self._clock() if self._backlog.in_flight else None
             except WireError as error:
                 _log.error("model %s: the worker broke the protocol: %s", self.spec.id, error)
             finally:
@@ -226,7 +243,7 @@ class ModelInstance:
     def _ready(self, link: WorkerLink, info: ModelInfo) -> None:
         self._link, self._info, self._reason = link, info, None
         self.settled.set()
-        self._last_frame = self._clock()
+        self._waiting_since = None
         self._state = InstanceState.READY
         _log.info(
             "model %s is ready: %s, %d slots, %d tokens a request, loaded in %.1f s",
@@ -265,24 +282,21 @@ class ModelInstance:
         if self._link is None:
             return
         for entry in self._backlog.sendable():
-            request = entry.stream.request
-            self._link.send(
-                Add(
-                    number=entry.number,
-                    prompt=request.prompt,
-                    sampling=request.sampling,
-                    max_tokens=request.max_tokens,
-                    stop=request.stop,
-                )
-            )
+            self._send(self._link, _add(entry.number, entry.stream.request))
+
+    def _send(self, link: WorkerLink, message: Add | Abort) -> None:
+        """Every Add and Abort is answered: from now on a word from the worker is due, whoever still waits for it."""
+        link.send(message)
+        if self._waiting_since is None:
+            self._waiting_since = self._clock()
 
     async def _watch_silence(self, link: WorkerLink) -> None:
-        """Ends a worker that has work and says nothing."""
+        """Ends a worker that owes an answer and says nothing."""
         limit = self._limits.silence_seconds_max
         while True:
             await asyncio.sleep(min(1.0, limit / 4))
-            if self._backlog.in_flight and self._clock() - self._last_frame > limit:
-                _log.error("model %s: no frame for %.0f s with work pending; ending the worker", self.spec.id, limit)
+            if self._waiting_since is not None and self._clock() - self._waiting_since > limit:
+                _log.error("model %s: no word for %.0f s with work pending; ending the worker", self.spec.id, limit)
                 link.kill()
                 return
 
@@ -336,6 +350,25 @@ class ModelInstance:
         except OSError:
             mib = 0.0
         return max(self._limits.load_seconds_min, mib / self._limits.load_mib_per_second_min)
+
+
+def _add(number: int, request: Request) -> Add:
+    return Add(
+        number=number,
+        cache_domain=request.principal,
+        prompt=request.prompt,
+        sampling=request.sampling,
+        max_tokens=request.max_tokens,
+        stop=request.stop,
+    )
+
+
+def _check_encodable(request: Request) -> None:
+    """What cannot travel is refused while it is nobody's; a bug here must not reach the backlog either."""
+    try:
+        encode(_add(0, request))
+    except (WireError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise RequestError("invalid_request", f"the request cannot be sent to the engine: {error}") from error
 
 
 def _stopping() -> RequestError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -22,15 +23,18 @@ _ENV_PREFIXES: Final = ("LC_", "PYTHON", "CUDA_", "NVIDIA_", "GGML_", "OMP_")
 
 
 class WorkerLink:
-    """One connection to one worker. Belongs to the event loop; one task reads, any task sends."""
+    """One connection to one worker. Belongs to the event loop; one task reads, any task sends.
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, process: subprocess.Popen[bytes] | None
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
+    It works on the socket itself: a transport drops what it has received as soon as a write fails, and the last words
+    of a dying worker decide what becomes of its requests.
+    """
+
+    def __init__(self, connection: socket.socket, process: subprocess.Popen[bytes] | None) -> None:
+        connection.setblocking(False)
+        self._connection = connection
         self._process = process
         self._frames = daemon_reader()
+        self._unsent = bytearray()
 
     @property
     def pid(self) -> int | None:
@@ -38,15 +42,18 @@ class WorkerLink:
         return None if self._process is None else self._process.pid
 
     def send(self, message: ToWorker) -> None:
-        """Queues one frame. A worker that is gone is noticed by `receive`, not here."""
-        if not self._writer.is_closing():
-            self._writer.write(encode(message))
+        """Sends one frame, or queues it. A worker that is gone is noticed by `receive`, not here."""
+        waiting = bool(self._unsent)
+        self._unsent += encode(message)
+        if not waiting:
+            self._flush()
 
     async def receive(self) -> list[FromWorker]:
         """The next messages; empty once the worker is gone. Raises WireError on garbage."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
-                data = await self._reader.read(READ_BYTES)
+                data = await loop.sock_recv(self._connection, READ_BYTES)
             except OSError:
                 data = b""
             if not data:
@@ -58,11 +65,14 @@ class WorkerLink:
         """Ends the worker without asking it; `receive` then returns empty."""
         if self._process is not None:
             self._process.kill()
-        self._writer.transport.abort()
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> int | None:
-        """Closes the connection, which ends the worker, and returns its exit status where it is known."""
-        self._writer.transport.abort()
+        """Closes the connection, which ends the worker, and returns its exit status where it is known. Idempotent."""
+        if self._connection.fileno() >= 0:
+            asyncio.get_running_loop().remove_writer(self._connection)
+            self._connection.close()
         if self._process is None:
             return None
         try:
@@ -70,6 +80,20 @@ class WorkerLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return await asyncio.to_thread(self._process.wait)
+
+    def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            sent = self._connection.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = len(self._unsent)
+        del self._unsent[:sent]
+        if self._unsent:
+            loop.add_writer(self._connection, self._flush)
+        else:
+            loop.remove_writer(self._connection)
 
 
 class Launcher(Protocol):
@@ -104,14 +128,7 @@ class SpawnLauncher:
             except BaseException:
                 ours.close()
                 raise
-        try:
-            reader, writer = await asyncio.open_connection(sock=ours, limit=READ_BYTES)
-        except BaseException:
-            ours.close()
-            process.kill()
-            process.wait()
-            raise
-        return WorkerLink(reader, writer, process)
+        return WorkerLink(ours, process)
 
 
 def _worker_environment() -> dict[str, str]:

@@ -30,8 +30,9 @@ def main() -> None:
 
 def prepare_process() -> None:
     """What every worker process needs before it touches a model."""
-    # A terminal's Ctrl-C goes to the whole process group; the daemon decides and closes the connection.
+    # Ctrl-C and a service manager's stop reach the whole group; the daemon drains, then closes the connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # A belt for the braces: should the daemon die while this process is stuck, the kernel ends it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     faulthandler.enable()

@@ -35,9 +35,10 @@ class Channel:
 
         Raises WireError on garbage.
         """
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
         while True:
-            readable, _, _ = select.select([self._connection], [], [], wake_seconds)
-            if not readable:
+            if not poll.poll(wake_seconds * 1000):
                 yield None
                 continue
             try:

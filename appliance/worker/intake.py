@@ -71,6 +71,7 @@ class Intake:
             sampling=add.sampling,
             detokenizer=Detokenizer(add.stop),
             arrived=arrived,
+            cache_domain=add.cache_domain,
         )
 
     def _refuse(self, number: int, error: RequestError) -> None:

@@ -14,7 +14,9 @@ import aiohttp
 import pytest
 
 from appliance.config import RequestLimits, WorkerLimits
+from appliance.errors import RequestError
 from appliance.models.instance import InstanceState
+from appliance.types import ChatPrompt, Request
 from tests.api.conftest import Api, ApiFactory, sse
 
 
@@ -238,3 +240,106 @@ async def test_a_worker_that_dies_while_draining_ends_the_wait(api: Api) -> None
     assert time.monotonic() - began < 5
     answer = await running
     assert (answer.status, (await answer.json())["error"]["code"]) == (503, "shutting_down")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": [10**22]},
+        {"prompt": [-1]},
+        {"prompt": [2**31]},
+    ],
+    ids=str,
+)
+async def test_numbers_that_do_not_fit_are_refused_and_harm_nobody(api: Api, fields: dict[str, Any]) -> None:
+    await ready(api)
+    answer = await api.session.post("/v1/completions", json={"model": "demo"} | fields)
+    assert (answer.status, (await answer.json())["error"]["param"]) == (400, "prompt[0]")
+    for name, value in (("tools", [{"x": 10**22}]), ("chat_template_kwargs", {"x": [10**22]})):
+        answer = await api.chat("say:x", **{name: value})
+        assert (answer.status, (await answer.json())["error"]["param"]) == (400, name)
+    assert outstanding(api) == 0
+    assert (await api.chat("say:x")).status == 200
+
+
+async def test_a_request_that_cannot_travel_is_refused_before_it_counts(api: Api) -> None:
+    """Should the edge let one through, it must not reach the backlog: the supervisor would trip over it."""
+    await ready(api)
+    kwargs = {"x": 10**22}
+    request = Request(id="r", model="demo", principal="p", prompt=ChatPrompt(messages=(), template_kwargs=kwargs))
+    with pytest.raises(RequestError, match="cannot be sent to the engine"), api.router.submit(request):
+        pass
+    assert outstanding(api) == 0
+
+
+async def test_an_answer_s_end_does_not_wait_for_a_client_that_stops_reading(start_api: ApiFactory) -> None:
+    api = await start_api(limits=RequestLimits(slow_client_seconds=0.3))
+    await ready(api)
+    host, port = api.url.removeprefix("http://").split(":")
+    body = b'{"model": "demo", "prompt": "%s"}' % " ".join(["say:" + "x" * 1_000_000] * 24).encode()
+    _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    writer.write(
+        b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body) + body
+    )
+    await until(lambda: api.records)
+    assert api.records[0].outcome in ("client_gone", "failed")
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_the_deadline_holds_for_an_answer_that_never_pauses(start_api: ApiFactory) -> None:
+    api = await start_api(limits=RequestLimits(request_seconds=0.4))
+    await ready(api)
+    answer = await api.chat("started " + "say:x sleep:0.001 " * 3000, stream=True)
+    choices: list[Any] = [c["choices"][0] for c in sse(await answer.text())[:-1]]  # type: ignore[index]
+    assert choices[-1]["finish_reason"] == "length"
+
+
+async def test_what_a_dying_worker_said_last_counts(api: Api) -> None:
+    """Its frames are read although a frame to it can no longer be written."""
+    await ready(api)
+    crashing = asyncio.get_running_loop().create_task(api.chat("started say:last crash", stream=True))
+    await asyncio.sleep(0)
+    others = [asyncio.get_running_loop().create_task(api.chat("say:x")) for _ in range(20)]
+    blocks = sse(await (await crashing).text())
+    assert any(block["choices"][0]["delta"].get("content") == "last" for block in blocks[:-1])  # type: ignore[index]
+    assert [answer.status for answer in await asyncio.gather(*others)] == [200] * 20
+
+
+@pytest.mark.parametrize("expect", ["100-continue", "something-else"])
+async def test_expectations(api: Api, expect: str) -> None:
+    answer = await api.session.post(
+        "/v1/completions", json={"model": "demo", "prompt": "say:x"}, headers={"Expect": expect}
+    )
+    assert answer.status == 200
+
+
+async def test_a_frozen_worker_is_ended_also_when_nobody_waits_any_more(start_api: ApiFactory) -> None:
+    """Clients that give up one after the other must not keep it alive."""
+    api = await start_api(worker=WorkerLimits(silence_seconds_max=0.8))
+    await ready(api)
+    pid = api.router.snapshots()["demo"].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    for _ in range(10):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await api.chat("say:x")
+    await until(lambda: api.router.snapshots()["demo"].pid not in (pid, None))
+    assert (await api.chat("say:x")).status == 200
+
+
+async def test_malformed_http_and_refused_bodies_do_not_flood_the_log(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = api.url.removeprefix("http://").split(":")
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await reader.read()
+        writer.close()
+        answer = await api.session.post("/v1/completions", data=b"no gzip", headers={"Content-Encoding": "gzip"})
+        assert answer.status == 415
+    assert len([record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]) <= 2

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,21 @@ async def test_sigterm_finishes_what_runs(tmp_path: Path, random_gguf: Path) -> 
         assert '"finish_reason":"length"' in rest
         assert await asyncio.to_thread(appliance.process.wait, 20) == 0
     assert not (appliance.state / "run" / "api.url").exists()
+
+
+async def test_sigterm_to_the_whole_group_drains_too(tmp_path: Path, random_gguf: Path) -> None:
+    """A service manager signals every process of the service."""
+    models = models_file(tmp_path, random_gguf)
+    with running_appliance(tmp_path / "run", "--models", models) as appliance:
+        (worker,) = appliance.workers()
+        async with appliance.session() as session:
+            body = endless(max_tokens=1500, ignore_eos=True)
+            async with session.post("/v1/completions", json=body) as answer:
+                await first_line(answer)
+                worker.terminate()
+                appliance.process.send_signal(signal.SIGTERM)
+                assert (await answer.read()).endswith(b"data: [DONE]\n\n")
+        assert await asyncio.to_thread(appliance.process.wait, 20) == 0
 
 
 async def test_a_second_signal_does_not_wait(tmp_path: Path, recite_gguf: Path) -> None:
@@ -192,3 +208,31 @@ def test_a_worker_has_no_secret_in_its_environment(demo: Appliance) -> None:
     (worker,) = demo.workers()
     assert os.environ.get("PIP_CERT") is None or "PIP_CERT" not in worker.environ()
     assert "appliance" in " ".join(worker.cmdline())
+
+
+def test_a_lost_key_file_is_not_taken_for_a_first_start(tmp_path: Path, recite_gguf: Path) -> None:
+    """It would make every client invalid without a word."""
+    models = models_file(tmp_path, recite_gguf)
+    with running_appliance(tmp_path / "run", "--models", models) as appliance:
+        subprocess.run(["bash", "-c", appliance.output.split("curl:\n")[1].split("Python:")[0]], check=True, timeout=30)
+    (appliance.state / "secrets" / "api_keys.json").unlink()
+    refused = run_command("serve", "--port", "0", "--models", models, "--state-dir", appliance.state)
+    assert refused.returncode == 1
+    assert "api_keys.json is missing although this appliance has served before" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("serve", "--demo", "--log-level", "loud"), "log level 'loud' is not one of debug"),
+        (("serve", "--demo", "--state-dir", ""), "needs a folder of its own"),
+        (("serve", "--models", "none.yaml"), "none.yaml: cannot be read"),
+        (("run", "demo", "hello", "--state-dir", "/nonexistent"), "no running appliance found"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_one_clear_line(arguments: tuple[str, ...], says: str) -> None:
+    refused = run_command(*arguments)
+    assert refused.returncode == 1
+    assert says in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -162,12 +162,14 @@ class WorkerClient:
         sampling: SamplingParams = GREEDY,
         max_tokens: int | None = 32,
         stop: Iterable[str] = (),
+        domain: str = "tests",
     ) -> int:
         self._number += 1
         self.answers[self._number] = Answer()
         self.send(
             Add(
                 number=self._number,
+                cache_domain=domain,
                 prompt=TextPrompt(text=prompt) if isinstance(prompt, str) else prompt,
                 sampling=sampling,
                 max_tokens=max_tokens,
@@ -206,9 +208,10 @@ class WorkerClient:
         sampling: SamplingParams = GREEDY,
         max_tokens: int | None = 32,
         stop: Iterable[str] = (),
+        domain: str = "tests",
     ) -> Answer:
         """One request from its start to its end."""
-        number = self.add(prompt, sampling=sampling, max_tokens=max_tokens, stop=stop)
+        number = self.add(prompt, sampling=sampling, max_tokens=max_tokens, stop=stop, domain=domain)
         return self.wait(number)[0]
 
     def wait_gone(self, seconds: float) -> int:

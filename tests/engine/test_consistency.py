@@ -110,3 +110,13 @@ def test_split_mode_reports_and_keeps_its_own_limit(recite_gguf: Path) -> None:
         numbers = [client.add(word(index), max_tokens=None) for index in range(4)]
         for answer in client.wait(*numbers):
             assert answer.finished.usage.completion_tokens == 254
+
+
+def test_a_prefix_is_not_shared_between_cache_domains(random_model: WorkerClient) -> None:
+    """Neither time nor usage tells one client what another has asked."""
+    prompt = text(random.Random(77), 60)
+    mine = [random_model.ask(prompt, max_tokens=2, domain="mine") for _ in range(2)]
+    other = random_model.ask(prompt, max_tokens=2, domain="other")
+    assert [answer.finished.usage.cached_tokens for answer in mine] == [0, mine[0].finished.usage.prompt_tokens - 1]
+    assert other.finished.usage.cached_tokens == 0
+    assert other.text == mine[0].text

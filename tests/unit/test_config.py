@@ -60,6 +60,7 @@ def test_kebab_and_snake_case_are_the_same(tmp_path: Path) -> None:
         ("models:\n  - {id: a, path: x}\n  - {id: b, path: y, aliases: [a]}\n", 3, "'a' is already taken"),
         ("models:\n  - id: a\n    path: x\n    id: b\n", 4, "'id' appears twice"),
         ("models: [\n", 2, "not valid YAML"),
+        ("models: []\n", 1, "name at least one model"),
         ("- a\n", 1, "must be a mapping"),
         ("1: x\n", 1, "keys must be plain text"),
         ("models:\n  - {id: a, path: x, n_batch: 64, n_ubatch: 128}\n", 2, "n_ubatch 128 is larger"),
@@ -82,6 +83,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path.write_bytes(b"listener:\n  host: \xff\n")
     with pytest.raises(ConfigError, match=r"latin\.yaml:2: is not UTF-8"):
         load_config(path)
+
+
+def test_aliases_are_refused(tmp_path: Path) -> None:
+    """One that contains itself would never end."""
+    with pytest.raises(ConfigError, match="anchors and aliases"):
+        load_models(write(tmp_path, "models: &a [*a]\n"))
 
 
 def test_every_field_has_a_default(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ prompts = st.one_of(
 adds = st.builds(
     Add,
     number=st.integers(1, 2**31),
+    cache_domain=st.text(max_size=8),
     prompt=prompts,
     sampling=st.builds(SamplingParams, seed=st.none() | st.integers(-(2**63), 2**63 - 1)),
     max_tokens=st.none() | st.integers(1, 2**31),

@@ -72,6 +72,8 @@ class PromptReader:
         return self._vocabulary.tokenize(text)
 
     def _checked(self, tokens: tuple[int, ...]) -> list[int]:
+        if len(tokens) >= self._n_ctx:
+            return list(tokens)
         for index, token in enumerate(tokens):
             if not 0 <= token < self._vocabulary.size:
                 raise RequestError(

@@ -40,10 +40,12 @@ _STRING_METHOD_NAMES: Final = """
 """
 _FILTERS: Final = frozenset(_FILTER_NAMES.split())
 _STRING_METHODS: Final = frozenset(_STRING_METHOD_NAMES.split())
-# A field width of four digits or more, or one that comes from an argument.
-_PERCENT_WIDTH: Final = re.compile(r"%[^a-zA-Z%]*(\*|\d{4,})")
+# A field width of four digits or more, or one that comes from an argument; a mapping key may stand before it.
+_PERCENT_WIDTH: Final = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*(\*|\d{4,})")
 _FORMAT_WIDTH: Final = re.compile(r"[:{][^{}]*(\{|\d{4,})")
 _INDENT_MAX: Final = 64
+_SEPARATOR_MAX: Final = 4
+_MESSAGE_MAX: Final = 1000
 _INTEGER_TEXT_MAX: Final = 256
 
 
@@ -272,6 +274,8 @@ def _to_json(
 ) -> str:
     """As transformers defines it: jinja2's own escapes HTML characters."""
     weight = weight_of(value)
+    if separators is not None and any(len(separator) > _SEPARATOR_MAX for separator in separators):
+        raise SecurityError(f"tojson takes separators of at most {_SEPARATOR_MAX} characters")
     if indent is not None:
         if indent > _INDENT_MAX:
             raise SecurityError(f"tojson takes an indent of at most {_INDENT_MAX}")
@@ -280,7 +284,7 @@ def _to_json(
 
 
 def _raise_exception(message: Any) -> NoReturn:
-    raise RaisedByTemplateError(str(message))
+    raise RaisedByTemplateError(str(message)[:_MESSAGE_MAX].encode(errors="replace").decode())
 
 
 def _strftime_now(layout: str) -> str:

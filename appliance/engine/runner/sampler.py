@@ -10,6 +10,8 @@ import llama_cpp
 from appliance.engine.runner.vocabulary import Vocabulary
 from appliance.types import SamplingParams
 
+# Dividing by less would overflow a 32-bit logit, and only the best token has a chance anyway.
+_GREEDY_BELOW: Final = 1e-4
 # llama.cpp draws a seed of its own when it is given 2**32 - 1, so that one is never passed on.
 _SEEDS: Final = 2**32 - 1
 
@@ -26,7 +28,7 @@ class Sampler:
             self._add(_never(vocabulary))
         if _penalises(params):
             self._add(_penalties(params, vocabulary, prompt))
-        if params.temperature == 0:
+        if params.temperature < _GREEDY_BELOW:
             self._add(llama_cpp.llama_sampler_init_greedy())
             return
         if params.top_k > 0:

@@ -23,9 +23,7 @@ DONE = Finished(
 
 
 def stream() -> ResponseStream:
-    return ResponseStream(
-        Request(id="r", endpoint="completions", model="m", principal="p", prompt=TextPrompt(text="x"))
-    )
+    return ResponseStream(Request(id="r", model="m", principal="p", prompt=TextPrompt(text="x")))
 
 
 def started(target: ResponseStream) -> None:
@@ -58,7 +56,10 @@ async def test_each_fate_after_a_crash() -> None:
     assert [entry.stream for entry in backlog.sendable()] == [prefilling]
     assert backlog.sendable() == []
     began(prefilling)
-    assert [entry.stream for entry in backlog.sendable()] == [queued, held]
+    (entry,) = backlog.sendable()
+    assert entry.stream is held
+    backlog.end(1 + 3, DONE)
+    assert [entry.stream for entry in backlog.sendable()] == [queued]
 
 
 async def test_a_second_crash_ends_a_suspect_and_frees_the_rest() -> None:
@@ -79,6 +80,24 @@ async def test_a_second_crash_ends_a_suspect_and_frees_the_rest() -> None:
     assert not innocent.ended
     backlog.end(entry.number, DONE)
     assert len(backlog) == 0
+
+
+async def test_who_was_there_at_a_crash_does_not_travel_beside_a_second_try() -> None:
+    """The poison may be one that was never started: it kills the thread that reads prompts."""
+    backlog = Backlog()
+    innocent, poison, fresh = stream(), stream(), stream()
+    backlog.add(innocent)
+    backlog.add(poison)
+    backlog.sendable()
+    started(innocent)
+    backlog.crashed("boom")
+    (entry,) = backlog.sendable()
+    assert entry.stream is innocent
+    began(innocent)
+    backlog.add(fresh)
+    assert [e.stream for e in backlog.sendable()] == [fresh]
+    backlog.end(entry.number, DONE)
+    assert [e.stream for e in backlog.sendable()] == [poison]
 
 
 async def test_the_next_suspect_waits_for_the_one_before_to_end() -> None:
