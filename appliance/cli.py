@@ -30,7 +30,7 @@ from appliance.telemetry import logs
 from appliance.types import ModelSpec
 
 STATE_ENV: Final = "APPLIANCE_STATE_DIR"
-DEFAULT_SERVE_STATE: Final = Path("/var/lib/appliance")
+DEFAULT_STATE: Final = Path("/var/lib/appliance")
 DEFAULT_CONFIG: Final = Path("/etc/appliance/appliance.yaml")
 DEFAULT_MODELS: Final = Path("/etc/appliance/models.yaml")
 
@@ -67,7 +67,7 @@ def main() -> None:
 def serve(
     config: ConfigOption = None,
     models: ModelsOption = None,
-    state_dir: StateOption = DEFAULT_SERVE_STATE,
+    state_dir: StateOption = DEFAULT_STATE,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Overrides listener.port; 0 takes a free one.")
     ] = None,
@@ -80,7 +80,7 @@ def serve(
     if port is not None:
         settings = msgspec.structs.replace(settings, listener=msgspec.structs.replace(settings.listener, port=port))
     daemon.serve(
-        Settings(config=settings, models=_models(models, demo=demo), state=StateDir(state_dir)),
+        Settings(config=settings, models=_models(models, demo=demo), state=_state(state_dir)),
         lambda ready: typer.echo(banner(ready)),
     )
 
@@ -105,17 +105,17 @@ def check(config: ConfigOption = None, models: ModelsOption = None) -> None:
 def run(
     model: Annotated[str, typer.Argument(help="A model's id or alias.")],
     prompt: Annotated[str | None, typer.Argument(help="Ask this once; without it a chat begins.")] = None,
-    state_dir: StateOption = Path("/run/appliance"),
+    state_dir: StateOption = DEFAULT_STATE,
     client: Annotated[str, typer.Option(help="The client bundle to present, under <state-dir>/clients.")] = "demo",
     url: Annotated[str | None, typer.Option(help="The API without /v1; default: the daemon of --state-dir.")] = None,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2)] = None,
 ) -> None:
     """Chat with a model in the terminal, through the API, as a client would."""
-    state = StateDir(state_dir)
+    state = _state(state_dir)
     bundle = state.clients / client
     chat = ChatClient(url or _daemon_url(state), read_key(bundle), client_context(bundle), model)
-    asyncio.run(_chat(chat, prompt, system, {} if temperature is None else {"temperature": temperature}))
+    _converse(chat, prompt, system, {} if temperature is None else {"temperature": temperature})
 
 
 @app.command()
@@ -127,22 +127,29 @@ def version() -> None:
 @clients.command("add")
 def clients_add(
     name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens: the principal's name.")],
-    state_dir: StateOption = DEFAULT_SERVE_STATE,
+    state_dir: StateOption = DEFAULT_STATE,
 ) -> None:
     """Make a client: certificate, private key, CA file and API key, in a folder of its own."""
-    bundle = add_client(StateDir(state_dir), name)
+    bundle = add_client(_state(state_dir), name)
     typer.echo(f"{bundle.path}: client.crt client.key ca.crt api.key")
     typer.echo("Carry the folder to the client over a safe path; the key is stored here only as an HMAC.")
 
 
 @clients.command("list")
-def clients_list(state_dir: StateOption = DEFAULT_SERVE_STATE) -> None:
+def clients_list(state_dir: StateOption = DEFAULT_STATE) -> None:
     """List the clients and until when their certificates are valid."""
     table = Table("client", "API keys", "certificate valid until")
-    for client in list_clients(StateDir(state_dir)):
+    for client in list_clients(_state(state_dir)):
         until = "no certificate here" if client.not_after is None else f"{client.not_after:%Y-%m-%d %H:%M} UTC"
         table.add_row(client.name, ", ".join(client.key_ids) or "none", until)
     Console().print(table)
+
+
+def _state(path: Path) -> StateDir:
+    """The state directory; the present folder is not one, it is what an unset shell variable gives."""
+    if path == Path():
+        raise ConfigError("--state-dir needs a folder of its own, not the present one")
+    return StateDir(path)
 
 
 def _existing(given: Path | None, *defaults: Path) -> Path | None:
@@ -181,27 +188,52 @@ def _daemon_url(state: StateDir) -> str:
         ) from None
 
 
-async def _chat(chat: ChatClient, prompt: str | None, system: str | None, parameters: dict[str, float]) -> None:
+def _converse(chat: ChatClient, prompt: str | None, system: str | None, parameters: dict[str, float]) -> None:
+    """Asks `prompt`, or what is piped in, or whatever the person types until the end of input.
+
+    Ctrl-C ends an answer that is under way, and at the prompt the chat.
+    """
     messages = [{"role": "system", "content": system}] if system else []
-    async with chat:
-        while (asked := prompt if prompt is not None else await _ask()) is not None:
-            messages.append({"role": "user", "content": asked})
-            answer = []
-            async for text in chat.stream(messages, **parameters):
-                typer.echo(safe_lines(text), nl=False)
-                answer.append(text)
-            typer.echo()
-            if prompt is not None or not sys.stdin.isatty():
-                return
-            messages.append({"role": "assistant", "content": "".join(answer)})
+    once = prompt is not None or not sys.stdin.isatty()
+    with asyncio.Runner() as runner:
+        runner.run(chat.__aenter__())
+        try:
+            while (asked := prompt if prompt is not None else _ask()) is not None:
+                messages.append({"role": "user", "content": asked})
+                try:
+                    answer = runner.run(_answer(chat, messages, parameters))
+                except KeyboardInterrupt:
+                    typer.echo()
+                    if once:
+                        raise typer.Exit(130) from None
+                    messages.pop()
+                    continue
+                if once:
+                    return
+                messages.append({"role": "assistant", "content": answer})
+        finally:
+            runner.run(chat.__aexit__())
 
 
-async def _ask() -> str | None:
+async def _answer(chat: ChatClient, messages: list[dict[str, str]], parameters: dict[str, float]) -> str:
+    """Prints the answer as it comes, and returns it."""
+    answer = []
+    async for text in chat.stream(messages, **parameters):
+        typer.echo(safe_lines(text), nl=False)
+        answer.append(text)
+    typer.echo()
+    return "".join(answer)
+
+
+def _ask() -> str | None:
     """The next question; None at the end of input. What is piped in is one question."""
     if not sys.stdin.isatty():
-        return await asyncio.to_thread(sys.stdin.read) or None
+        try:
+            return sys.stdin.buffer.read().decode() or None
+        except UnicodeDecodeError:
+            raise ApplianceError("what was piped in is not UTF-8 text") from None
     try:
-        return await asyncio.to_thread(input, ">>> ")
-    except EOFError:
+        return input(">>> ")
+    except (EOFError, KeyboardInterrupt):
         typer.echo()
         return None

@@ -131,6 +131,8 @@ def load_models(path: Path) -> tuple[ModelSpec, ...]:
     """
     source = YamlSource.read(path)
     specs = _convert(source, _ModelsFile).models
+    if not specs:
+        raise source.error("the list is empty; name at least one model", "models")
     seen: dict[str, str] = {}
     for index, spec in enumerate(specs):
         for name in (spec.id, *spec.aliases):

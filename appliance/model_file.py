@@ -17,6 +17,8 @@ def check_model_file(spec: ModelSpec, source: Path) -> None:
     The content is not looked at: a GGUF is untrusted input, and only a worker parses it.
     """
     path = Path(spec.path)
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"model {spec.id!r}: {path} is not a regular file", path=source)
     try:
         with path.open("rb") as file:
             magic = file.read(len(_MAGIC))

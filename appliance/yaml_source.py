@@ -1,6 +1,6 @@
 """One YAML file as plain data that still knows its lines.
 
-Mapping keys are folded from kebab-case to snake_case. Duplicate keys, anchors' merge keys and non-text keys are
+Mapping keys are folded from kebab-case to snake_case. Duplicate keys, aliases and non-text keys are
 refused: a configuration file must say what it seems to say.
 """
 
@@ -14,6 +14,7 @@ import yaml
 from appliance.errors import ConfigError
 
 FILE_BYTES_MAX: Final = 4 * 2**20
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlSource:
@@ -24,7 +25,9 @@ class YamlSource:
         self._lines: dict[str, int] = {"": 1}
         self._written: dict[str, str] = {}
         try:
-            root = yaml.compose(text, Loader=yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader)
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER)):
+                raise ConfigError("anchors and aliases are not used here; write the value out", path=path)
+            root = yaml.compose(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = None if mark is None else mark.line + 1

@@ -40,6 +40,11 @@ class Vault:
         new = not path.exists()
         if new and not create:
             raise StateError(f"{state.path} has no keys yet; start the appliance once with this --state-dir")
+        if new and any(state.store.iterdir()):
+            raise StateError(
+                f"{path} is missing although this appliance has served before; restore it from a backup. "
+                f"To begin anew, with every client invalid, move {state.path} away"
+            )
         keks = Generations.open(state.secrets, "kek", create=new)
         return cls(
             peppers=Generations.open(state.secrets, "pepper", create=new),

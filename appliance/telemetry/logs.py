@@ -7,8 +7,10 @@ import sys
 import time
 from typing import Final
 
+from appliance.errors import ConfigError
 from appliance.safe_text import safe_text
 
+LEVELS: Final = ("debug", "info", "warning", "error")
 _LINE_CHARS_MAX: Final = 16_384
 
 
@@ -27,7 +29,9 @@ class LineFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Sends every logger to stderr. Called once, by the process's entry point."""
+    """Sends every logger to stderr. Called once, by the process's entry point. Raises ConfigError."""
+    if level.lower() not in LEVELS:
+        raise ConfigError(f"log level {level!r} is not one of {', '.join(LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -92,7 +92,8 @@ class RequestLog:
         self._file_bytes_max = file_bytes_max
         self._files_max = files_max
         self._queue: queue.Queue[RequestRecord | None] = queue.Queue(_BACKLOG_MAX)
-        self._lost = 0
+        self._lost = 0  # the thread's
+        self._overflowed = 0  # the event loop's
         self._thread = threading.Thread(target=self._write_all, name="request-log", daemon=True)
         self._thread.start()
 
@@ -103,12 +104,15 @@ class RequestLog:
         try:
             self._queue.put_nowait(record)
         except queue.Full:
-            self._lost += 1
+            self._overflowed += 1
 
     def close(self) -> None:
-        """Writes what is queued and ends the thread."""
-        self._queue.put(None)
+        """Writes what is queued and ends the thread; a disk that hangs keeps it no longer than 10 s."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=10)
         self._thread.join(timeout=10)
+        if self._overflowed:
+            _log.error("%d records were lost: the disk was too slow for the request log", self._overflowed)
 
     def _write_all(self) -> None:
         encoder = msgspec.json.Encoder()
