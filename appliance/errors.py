@@ -27,7 +27,6 @@ ErrorCode = Literal[
     "invalid_api_key",
     "certificate_rejected",
     "key_certificate_mismatch",
-    "permission_denied",
     "model_not_found",
     "route_not_found",
     "method_not_allowed",
@@ -42,9 +41,7 @@ ErrorCode = Literal[
     "internal_error",
 ]
 
-ErrorType = Literal[
-    "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
-]
+ErrorType = Literal["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
 
 # ErrorCode -> (HTTP status, OpenAI error type).
 CODES: Mapping[ErrorCode, tuple[int, ErrorType]] = {
@@ -57,7 +54,6 @@ CODES: Mapping[ErrorCode, tuple[int, ErrorType]] = {
     "invalid_api_key": (401, "authentication_error"),
     "certificate_rejected": (401, "authentication_error"),
     "key_certificate_mismatch": (401, "authentication_error"),
-    "permission_denied": (403, "permission_error"),
     "model_not_found": (404, "invalid_request_error"),
     "route_not_found": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),

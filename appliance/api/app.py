@@ -72,11 +72,13 @@ class ApiRunner(web.AppRunner):
         # What still hangs on a connection when it comes to this is not worth waiting for: the router has drained.
         super().__init__(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._keepalive_seconds = keepalive_seconds
+        self._refusals = RefusalLog(_log)
 
     async def _make_server(self) -> web.Server:
         inner = await super()._make_server()
         return _ApiServer(
             inner.request_handler,
+            self._refusals,
             request_factory=inner.request_factory,
             handler_cancellation=True,
             keepalive_timeout=self._keepalive_seconds,
@@ -84,18 +86,27 @@ class ApiRunner(web.AppRunner):
             auto_decompress=False,
         )
 
+    async def cleanup(self) -> None:
+        """Ends the server; what was counted of malformed requests is logged."""
+        await super().cleanup()
+        self._refusals.close()
+
 
 class _ApiServer(web.Server):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.refusals = RefusalLog(_log)
+    def __init__(self, handler: Any, refusals: RefusalLog, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._refusals = refusals
 
     def __call__(self) -> RequestHandler:
-        return _ApiProtocol(self, loop=self._loop, **self._kwargs)
+        return _ApiProtocol(self, self._refusals, loop=self._loop, **self._kwargs)
 
 
 class _ApiProtocol(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_refusals",)
+
+    def __init__(self, server: web.Server, refusals: RefusalLog, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._refusals = refusals
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -103,9 +114,7 @@ class _ApiProtocol(RequestHandler):
         """The answer to bytes that are no HTTP request, in the one error shape; the connection closes."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is already under way")
-        server = request.protocol._manager
-        assert isinstance(server, _ApiServer)
-        server.refusals.record(str(request.remote), type(exc).__name__, "sent what is no valid HTTP request")
+        self._refusals.record(str(request.remote), type(exc).__name__, "sent what is no valid HTTP request")
         what = "the request is not valid HTTP" if status < 500 else "the appliance failed"
         response: Any = error_response(RequestError("invalid_request" if status < 500 else "internal_error", what))
         response.force_close()

@@ -36,7 +36,6 @@ class PeerIdentity:
     """What an acceptable client certificate says. `name` is the principal's."""
 
     name: str
-    serial: int
     not_before: datetime
     not_after: datetime
 
@@ -68,7 +67,6 @@ def peer_identity(certificate: bytes | None, appliance_id: str) -> PeerIdentity:
         raise _refusal("is not for clients (no extended key usage clientAuth)")
     return PeerIdentity(
         name=_name_in(_single_uri(extensions), appliance_id),
-        serial=parsed.serial_number,
         not_before=parsed.not_valid_before_utc,
         not_after=parsed.not_valid_after_utc,
     )

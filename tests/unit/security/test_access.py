@@ -15,7 +15,7 @@ from appliance.security.secret_files import Generations
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 PEPPERS = Generations("pepper", {1: b"a" * 32})
-DEMO = PeerIdentity("demo", 1, NOW - DAY, NOW + DAY)
+DEMO = PeerIdentity("demo", NOW - DAY, NOW + DAY)
 KEY = ApiKey.generate()
 OTHERS_KEY = ApiKey.generate()
 STALE_KEY = ApiKey.generate()
@@ -87,7 +87,7 @@ def test_two_headers() -> None:
 
 @pytest.mark.parametrize("shift", [2 * DAY, -2 * DAY])
 def test_a_certificate_out_of_its_dates_comes_before_any_key(shift: timedelta) -> None:
-    late = PeerIdentity("demo", 1, DEMO.not_before + shift, DEMO.not_after + shift)
+    late = PeerIdentity("demo", DEMO.not_before + shift, DEMO.not_after + shift)
     for authorization in ((f"Bearer {TEXT}",), ()):
         with pytest.raises(Refusal) as caught:
             ask(*authorization, identity=late)
