@@ -111,6 +111,7 @@ def workers_end(appliance: Appliance) -> Iterator[None]:
     assert not alive
 
 
+@pytest.mark.slow
 async def test_a_killed_daemon_leaves_no_worker_and_starts_again(tmp_path: Path, recite_gguf: Path) -> None:
     models = models_file(tmp_path, recite_gguf)
     with (

@@ -68,6 +68,7 @@ def test_ignore_eos_goes_on_past_the_end(recite: WorkerClient) -> None:
     assert answer.finished.reason == "length"
 
 
+@pytest.mark.slow
 def test_max_tokens_beyond_the_context_is_clipped(recite: WorkerClient) -> None:
     answer = recite.ask(TokenPrompt(tokens=(ID["[000]"],) * 8100), max_tokens=100_000)
     assert answer.finished.reason == "length"

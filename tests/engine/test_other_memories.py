@@ -13,6 +13,8 @@ from tests.engine.conftest import random_spec
 from tests.engine.test_consistency import prompts, text
 from tests.models.other_memories import WINDOW, build_recurrent, build_sliding_window
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=[build_recurrent, build_sliding_window], ids=["recurrent", "sliding window"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -50,6 +50,7 @@ def test_it_ends_when_the_socket_closes_in_the_middle_of_a_step(random_gguf: Pat
         assert time.monotonic() - began < 1
 
 
+@pytest.mark.slow
 def test_a_long_step_does_not_look_like_silence(random_gguf: Path) -> None:
     with WorkerClient() as client:
         client.load(random_spec(random_gguf, n_ctx=8192, n_batch=8192, n_ubatch=8192))
@@ -110,6 +111,7 @@ def test_a_load_that_hangs_ends_the_worker(recite_gguf: Path) -> None:
     client.connection.close()
 
 
+@pytest.mark.slow
 def test_an_idle_worker_outlives_its_step_deadline(recite_gguf: Path) -> None:
     with WorkerClient() as client:
         client.load(recite_spec(recite_gguf), step_seconds_max=0.2)
@@ -156,6 +158,7 @@ def test_a_model_without_a_template_completes_texts_only(tmp_path: Path) -> None
         assert client.ask(word(3), max_tokens=1).text == "[004]"
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_reading_does_not_lose_frames(recite_gguf: Path) -> None:
     with WorkerClient() as client:
         client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

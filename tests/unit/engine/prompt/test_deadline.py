@@ -28,6 +28,7 @@ def test_code_that_swallows_it_is_interrupted_again() -> None:
                 pass
 
 
+@pytest.mark.slow
 def test_it_bounds_memory() -> None:
     kept = []
     with pytest.raises(DeadlineError, match="MiB"), deadline(30):
