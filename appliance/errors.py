@@ -35,9 +35,11 @@ ErrorCode = Literal[
     "unsupported_media_type",
     "too_many_requests",
     "queue_full",
+    "kv_cache_full",
     "model_unavailable",
     "engine_crash",
     "shutting_down",
+    "deadline_exceeded",
     "internal_error",
 ]
 
@@ -62,9 +64,11 @@ CODES: Mapping[ErrorCode, tuple[int, ErrorType]] = {
     "unsupported_media_type": (415, "invalid_request_error"),
     "too_many_requests": (429, "rate_limit_error"),
     "queue_full": (503, "server_error"),
+    "kv_cache_full": (503, "server_error"),
     "model_unavailable": (503, "server_error"),
     "engine_crash": (503, "server_error"),
     "shutting_down": (503, "server_error"),
+    "deadline_exceeded": (504, "server_error"),
     "internal_error": (500, "server_error"),
 }
 assert set(CODES) == set(get_args(ErrorCode))

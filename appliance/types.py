@@ -21,6 +21,7 @@ ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 STOP_STRINGS_MAX = 16
 PROMPT_TOKENS_MAX = 1_048_576
 STOP_STRING_CHARS_MAX = 256
+TOP_LOGPROBS_MAX = 20
 
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TopK = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -28,32 +29,88 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 RepeatPenalty = Annotated[float, Meta(gt=0, le=10)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+LastN = Annotated[int, Meta(ge=0, le=65536)]
+SequenceBreakers = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=40)], ...], Meta(max_length=16)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+LogitBias = Annotated[dict[TokenId, Annotated[float, Meta(ge=-1000, le=1000)]], Meta(max_length=1024)]
+Priority = Annotated[int, Meta(ge=0, le=100)]
 
 
 class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the next token is chosen. Order in the chain: penalties, top_k, top_p, min_p, temperature.
+    """How the next token is chosen; llama.cpp's samplers under llama-server's names.
 
-    temperature: 0 takes the most likely token (greedy); the other filters then have no effect.
+    Order: logit_bias and ignore_eos, penalties, dry, top_n_sigma, top_k, typical_p, top_p, min_p, xtc, temperature,
+    then the draw. `mirostat` takes the place of everything from dry to xtc, adaptive_target that of the draw.
+
+    temperature: 0 takes the most likely token (greedy); the filters after dry then have no effect.
+    dynatemp_range, dynatemp_exponent: temperature moves by up to `range` with the entropy; 0 switches it off.
     top_k: how many tokens stay; 0 switches the filter off.
     top_p: smallest set of tokens whose probability reaches this; 1 switches it off.
     min_p: least probability relative to the best token; 0 switches it off.
+    typical_p: locally typical tokens up to this probability; 1 switches it off.
+    top_n_sigma: tokens within this many standard deviations of the best logit; 0 or less switches it off.
+    xtc_probability, xtc_threshold: chance to drop all but the last of the tokens above the threshold; 0: off.
+    min_keep: fewest tokens that top_p, min_p, typical_p and xtc leave.
     repeat_penalty: divides the logits of tokens seen in the last `repeat_last_n`; 1 switches it off.
     frequency_penalty, presence_penalty: OpenAI's additive penalties over the same window.
     repeat_last_n: tokens of prompt and answer that the penalties look back on.
+    dry_multiplier, dry_base, dry_allowed_length, dry_penalty_last_n, dry_sequence_breakers: penalty on repeating a run
+    of more than `allowed_length` tokens; multiplier 0 switches it off, last_n -1 looks back on everything, 0 on nothing.
+    mirostat, mirostat_tau, mirostat_eta: version 1 or 2 holds the surprise at tau (learning rate eta); 0: off.
+    adaptive_target, adaptive_decay: draws tokens near this probability; a negative target switches it off.
+    logit_bias: added to the logits of these token ids; -100 and less forbids a token.
     seed: None draws one; the same seed gives the same answer.
     ignore_eos: go on past the model's end token until max_tokens or a stop string.
     """
 
     temperature: Temperature = 0.8
+    dynatemp_range: Annotated[float, Meta(ge=0, le=2)] = 0.0
+    dynatemp_exponent: Annotated[float, Meta(ge=0, le=10)] = 1.0
     top_k: TopK = 40
     top_p: Probability = 0.95
     min_p: Probability = 0.05
+    typical_p: Probability = 1.0
+    top_n_sigma: Annotated[float, Meta(ge=-1, le=100)] = -1.0
+    xtc_probability: Probability = 0.0
+    xtc_threshold: Probability = 0.1
+    min_keep: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     repeat_penalty: RepeatPenalty = 1.0
     frequency_penalty: Penalty = 0.0
     presence_penalty: Penalty = 0.0
-    repeat_last_n: Annotated[int, Meta(ge=0, le=65536)] = 64
+    repeat_last_n: LastN = 64
+    dry_multiplier: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    dry_base: Annotated[float, Meta(ge=1, le=100)] = 1.75
+    dry_allowed_length: Annotated[int, Meta(ge=0, le=65536)] = 2
+    dry_penalty_last_n: Annotated[int, Meta(ge=-1, le=65536)] = -1
+    dry_sequence_breakers: SequenceBreakers = ("\n", ":", '"', "*")
+    mirostat: Literal[0, 1, 2] = 0
+    mirostat_tau: Annotated[float, Meta(ge=0, le=100)] = 5.0
+    mirostat_eta: Annotated[float, Meta(ge=0, le=10)] = 0.1
+    adaptive_target: Annotated[float, Meta(ge=-1, le=1)] = -1.0
+    adaptive_decay: Annotated[float, Meta(ge=0, le=0.99)] = 0.9
+    logit_bias: LogitBias = {}
     seed: Seed | None = None
     ignore_eos: bool = False
+
+
+class LogprobParams(Struct, frozen=True, kw_only=True):
+    """What to report of each drawn token's probability.
+
+    top: how many of the likeliest tokens beside the drawn one. processed: false reports the model's own distribution
+    (softmax of its logits, before any sampler), true the one the token was drawn from.
+    """
+
+    top: Annotated[int, Meta(ge=0, le=TOP_LOGPROBS_MAX)] = 0
+    processed: bool = False
+
+
+class TokenLogprob(Struct, frozen=True, array_like=True):
+    """Natural logarithm of a token's probability. piece: its bytes in the text. top: the likeliest, best first."""
+
+    token: int
+    piece: bytes
+    logprob: float
+    top: tuple[tuple[int, bytes, float], ...] = ()
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,15 +219,24 @@ class Request(Struct, frozen=True, kw_only=True):
 
     id: the `X-Request-Id`. model: the id of the ModelSpec, aliases resolved. max_tokens: None is up to the
     context. stop: at most STOP_STRINGS_MAX strings, none empty.
+    flow: endpoint class, API key and `user`: requests of one principal take turns by it.
+    priority: class of urgency, lower first. weight: the principal's share against others of its class.
+    cache_domain: who may share KV cache with it. seconds_max: after this much time it ends with what it has.
     """
 
     id: str
     model: str
     principal: str
     prompt: Prompt
+    cache_domain: str
+    flow: str = ""
+    priority: Priority = 0
+    weight: float = 1.0
     sampling: SamplingParams = SamplingParams()
+    logprobs: LogprobParams | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    seconds_max: float = 570.0
 
 
 class Usage(Struct, frozen=True, kw_only=True):

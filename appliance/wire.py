@@ -20,7 +20,17 @@ import msgspec
 from msgspec import Struct
 
 from appliance.errors import ErrorCode, WireError
-from appliance.types import FinishReason, ModelInfo, ModelSpec, Prompt, SamplingParams, Timings, Usage
+from appliance.types import (
+    FinishReason,
+    LogprobParams,
+    ModelInfo,
+    ModelSpec,
+    Prompt,
+    SamplingParams,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 
 FRAME_BYTES_MAX: Final = 128 * 2**20
 HEARTBEAT_SECONDS: Final = 1.0
@@ -45,14 +55,23 @@ class Add(Struct, frozen=True, kw_only=True, tag="add"):
 
     cache_domain: who may share KV cache with it. A prefix is reused only inside one domain, so that nobody can find
     out by time or usage what others asked.
+    principal, flow, weight, priority: whose turn it is; see `engine.fairness`.
+    seconds_max: from the arrival of this frame. Then a request that has text finishes with `length`, any other fails
+    with `deadline_exceeded`.
     """
 
     number: int
+    principal: str
     cache_domain: str
     prompt: Prompt
     sampling: SamplingParams
     max_tokens: int | None
     stop: tuple[str, ...]
+    flow: str = ""
+    weight: float = 1.0
+    priority: int = 0
+    seconds_max: float = 86_400.0
+    logprobs: LogprobParams | None = None
 
 
 class Abort(Struct, frozen=True, kw_only=True, tag="abort"):
@@ -73,11 +92,16 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
 
 
 class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
-    """New text of a request: whole characters only. `tokens` were sampled for it (0 when only held-back text)."""
+    """New text of a request: whole characters only. `tokens` were sampled for it (0 when only held-back text).
+
+    logprobs: one for each of these tokens, where the request asked for them. A token whose text is held back, or is
+    part of a stop string, comes with the next text or not at all.
+    """
 
     number: int
     text: str
     tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Finished(Struct, frozen=True, kw_only=True, tag="finished"):
@@ -121,12 +145,20 @@ class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
 
 
 class Step(Struct, frozen=True, kw_only=True, tag="step"):
-    """What happened since the last frame. running, waiting: sequences; kv_cells: tokens resident in the cache."""
+    """What happened since the last frame. running, waiting: sequences; kv_cells: cells of the cache in use.
+
+    steps, device_seconds, host_seconds: since the load: engine steps, time inside llama_decode, and time of the engine
+    thread outside of it while there was work. preemptions: how often a running sequence had to wait again.
+    """
 
     events: tuple[Event, ...] = ()
     running: int = 0
     waiting: int = 0
     kv_cells: int = 0
+    steps: int = 0
+    device_seconds: float = 0.0
+    host_seconds: float = 0.0
+    preemptions: int = 0
 
 
 ToWorker = Load | Add | Abort

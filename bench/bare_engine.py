@@ -63,6 +63,7 @@ class BareEngine:
         self._intake.add(
             Add(
                 number=number,
+                principal="bench",
                 cache_domain="bench",
                 prompt=TextPrompt(text=prompt),
                 sampling=sampling,

@@ -20,11 +20,11 @@ from appliance.types import (
     RepeatPenalty,
     Seed,
     Temperature,
+    TokenId,
     TopK,
     Usage,
 )
 
-TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 StopString = Annotated[str, Meta(min_length=1, max_length=STOP_STRING_CHARS_MAX)]
 Stop = StopString | Annotated[list[StopString], Meta(max_length=STOP_STRINGS_MAX)]

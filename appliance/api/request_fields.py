@@ -44,6 +44,7 @@ def request_of(
         id=draft.id,
         model=spec.id,
         principal=draft.principal,
+        cache_domain=draft.principal,
         prompt=prompt,
         sampling=msgspec.structs.replace(spec.sampling, **said),
         max_tokens=max_tokens,

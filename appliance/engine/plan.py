@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.engine.sequence import Sequence
+from appliance.types import TokenLogprob
 from appliance.wire import Event
 
 
@@ -46,11 +47,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A drawn token. piece: its bytes in the text. is_end: it ends the answer (and has no text)."""
+    """A drawn token. piece: its bytes in the text. is_end: it ends the answer (and has no text).
+
+    logprob: what the request asked to know about it.
+    """
 
     token: int
     piece: bytes
     is_end: bool
+    logprob: TokenLogprob | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from appliance.engine.detokenizer import Detokenizer
-from appliance.types import SamplingParams, Timings, Usage
+from appliance.types import LogprobParams, SamplingParams, Timings, Usage
 
 
 @dataclass(slots=True, eq=False)
@@ -14,7 +15,8 @@ class Sequence:
 
     number: the daemon's name for the request; grows with arrival. tokens: the prompt, then the answer so far.
     output_max: most tokens to sample. cache_domain: who may share KV cache with it. cached: prompt tokens found in the
-    KV cache. Times are in seconds of the engine's clock.
+    KV cache. principal, flow, weight, priority: whose turn it is. logprobs: what to report of each token.
+    Times are in seconds of the engine's clock; `deadline` is one of its moments.
     """
 
     number: int
@@ -24,6 +26,12 @@ class Sequence:
     detokenizer: Detokenizer
     arrived: float
     cache_domain: str = ""
+    principal: str = ""
+    flow: str = ""
+    weight: float = 1.0
+    priority: int = 0
+    deadline: float = math.inf
+    logprobs: LogprobParams | None = None
     prompt_tokens: int = field(init=False)
     cached: int = 0
     started: float | None = None

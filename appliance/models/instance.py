@@ -355,11 +355,17 @@ class ModelInstance:
 def _add(number: int, request: Request) -> Add:
     return Add(
         number=number,
-        cache_domain=request.principal,
+        principal=request.principal,
+        cache_domain=request.cache_domain,
         prompt=request.prompt,
         sampling=request.sampling,
         max_tokens=request.max_tokens,
         stop=request.stop,
+        flow=request.flow,
+        weight=request.weight,
+        priority=request.priority,
+        seconds_max=request.seconds_max,
+        logprobs=request.logprobs,
     )
 
 

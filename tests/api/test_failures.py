@@ -266,7 +266,9 @@ async def test_a_request_that_cannot_travel_is_refused_before_it_counts(api: Api
     """Should the edge let one through, it must not reach the backlog: the supervisor would trip over it."""
     await ready(api)
     kwargs = {"x": 10**22}
-    request = Request(id="r", model="demo", principal="p", prompt=ChatPrompt(messages=(), template_kwargs=kwargs))
+    request = Request(
+        id="r", model="demo", principal="p", cache_domain="p", prompt=ChatPrompt(messages=(), template_kwargs=kwargs)
+    )
     with pytest.raises(RequestError, match="cannot be sent to the engine"), api.router.submit(request):
         pass
     assert outstanding(api) == 0

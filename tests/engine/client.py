@@ -169,6 +169,7 @@ class WorkerClient:
         self.send(
             Add(
                 number=self._number,
+                principal=domain,
                 cache_domain=domain,
                 prompt=TextPrompt(text=prompt) if isinstance(prompt, str) else prompt,
                 sampling=sampling,

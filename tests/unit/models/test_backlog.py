@@ -23,7 +23,7 @@ DONE = Finished(
 
 
 def stream() -> ResponseStream:
-    return ResponseStream(Request(id="r", model="m", principal="p", prompt=TextPrompt(text="x")))
+    return ResponseStream(Request(id="r", model="m", principal="p", cache_domain="p", prompt=TextPrompt(text="x")))
 
 
 def started(target: ResponseStream) -> None:

@@ -44,7 +44,7 @@ def intake(answer: list[int] | Exception) -> SimpleNamespace:
 
 def add(**changes: Any) -> Add:
     fields: dict[str, Any] = {"prompt": TextPrompt(text="secret"), "sampling": SamplingParams(), "max_tokens": None}
-    return Add(number=4, cache_domain="d", stop=("x",), **(fields | changes))
+    return Add(number=4, principal="p", cache_domain="d", stop=("x",), **(fields | changes))
 
 
 @pytest.mark.parametrize(("max_tokens", "output_max"), [(None, 7), (3, 3), (100, 7)])
