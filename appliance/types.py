@@ -55,7 +55,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     frequency_penalty, presence_penalty: OpenAI's additive penalties over the same window.
     repeat_last_n: tokens of prompt and answer that the penalties look back on.
     dry_multiplier, dry_base, dry_allowed_length, dry_penalty_last_n, dry_sequence_breakers: penalty on repeating a run
-    of more than `allowed_length` tokens; multiplier 0 switches it off, last_n -1 looks back on everything, 0 on nothing.
+    of more than `allowed_length` tokens; multiplier 0 switches it off, last_n -1 looks back on everything, 0 on none.
     mirostat, mirostat_tau, mirostat_eta: version 1 or 2 holds the surprise at tau (learning rate eta); 0: off.
     adaptive_target, adaptive_decay: draws tokens near this probability; a negative target switches it off.
     logit_bias: added to the logits of these token ids; -100 and less forbids a token.
