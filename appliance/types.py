@@ -123,6 +123,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kv: `unified` lets one request use all n_ctx cells; `split` gives each slot n_ctx / parallel of its own.
     n_batch: most tokens of one step; n_ubatch: most tokens of one pass on the device.
     threads, threads_batch: `auto` is one thread per physical core.
+    preempt_host_mib: host memory for the KV cells of preempted requests; what does not fit is computed again.
     preload: load at start; else the first request loads the model.
     """
 
@@ -140,6 +141,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     flash_attn: FlashAttention | bool = "auto"
     threads: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"] = "auto"
     threads_batch: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"] = "auto"
+    preempt_host_mib: Annotated[int, Meta(ge=0, le=1_048_576)] = 1024
     sampling: SamplingParams = SamplingParams()
     preload: bool = False
 

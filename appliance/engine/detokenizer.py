@@ -21,6 +21,11 @@ class Detokenizer:
         self._stopped = False
 
     @property
+    def may_stop(self) -> bool:
+        """Whether there are stop strings, so that the text decides about the end."""
+        return bool(self._stop)
+
+    @property
     def stopped(self) -> bool:
         """Whether a stop string is complete; nothing more will be returned."""
         return self._stopped

@@ -9,6 +9,7 @@ from typing import NoReturn, Protocol, assert_never
 
 import msgspec
 
+from appliance.engine.advance import Advance
 from appliance.engine.plan import Done, NoRoom, Outcome, Plan, ReuseLost
 from appliance.engine.scheduler import Scheduler
 from appliance.engine.sequence import Sequence
@@ -16,13 +17,22 @@ from appliance.wire import HEARTBEAT_SECONDS, Abort, Event, Failed, Finished, St
 
 
 class Runner(Protocol):
-    """Carries out plans; `appliance.engine.runner.Runner` is the real one."""
+    """Carries out plans; `appliance.engine.runner.Runner` is the real one.
 
-    def execute(self, plan: Plan) -> Outcome:
-        """Cuts the cache, computes the batch, draws tokens. Raises when the engine cannot go on."""
+    overlaps: the device computes by itself between `launch` and `collect`.
+    """
+
+    overlaps: bool
+
+    def launch(self, plan: Plan) -> None:
+        """Changes the cache and starts to compute the batch. Raises when the engine cannot go on."""
         ...
 
-    def close_sampler(self, number: int) -> None:
+    def collect(self, plan: Plan) -> Outcome:
+        """Waits for the batch and draws tokens. Raises when the engine cannot go on."""
+        ...
+
+    def close(self, number: int) -> None:
         """The request has ended."""
         ...
 
@@ -44,10 +54,11 @@ class StepGuard(Protocol):
 
 
 class EngineLoop:
-    """Runs the scheduler's plans and sends what comes of them: one Step a step, at most one more for its admissions.
+    """Runs the scheduler's plans and sends what comes of them.
 
-    `run` belongs to the engine thread and never returns; an exception out of it is a bug or a broken device, and the
-    process must end. `submit`, `abort`, `busy` and `status` may be used from any thread.
+    Text and frames of a step are made while the device computes the next one, where it can; else before. `run` belongs
+    to the engine thread and never returns; an exception out of it is a bug or a broken device, and the process must
+    end. `submit`, `abort`, `busy` and `status` may be used from any thread.
     """
 
     def __init__(
@@ -64,8 +75,11 @@ class EngineLoop:
         self._send = send
         self._clock = clock
         self._inbox: SimpleQueue[Sequence | Abort] = SimpleQueue()
-        self._events: list[Event] = []
+        self._unsent: list[Event | Advance] = []
         self._sent = clock()
+        self._steps = 0
+        self._device_seconds = 0.0
+        self._host_seconds = 0.0
         self.busy = False
         self.status = Step()
 
@@ -81,12 +95,18 @@ class EngineLoop:
         """Works until the process ends."""
         while True:
             self._drain_inbox()
-            plan = self._scheduler.schedule(self._clock())
-            if plan.events or self._events:
-                self._emit(plan.events)
+            began = self._clock()
+            plan = self._scheduler.schedule(began)
+            self._unsent += plan.events
+            if not self._runner.overlaps or _starts(plan):
+                self._flush()
             self._guard.step(plan.tokens)
-            outcome = self._runner.execute(plan)
-            self._emit(self._settle(plan, outcome))
+            self._runner.launch(plan)
+            if self._runner.overlaps:
+                self._flush()
+            outcome = self._runner.collect(plan)
+            self._unsent += self._settle(plan, outcome)
+            self._count(outcome, self._clock() - began)
 
     def _drain_inbox(self) -> None:
         """Takes all that has arrived; waits when there is nothing to do."""
@@ -101,39 +121,61 @@ class EngineLoop:
         if isinstance(message, Sequence):
             self._scheduler.add(message)
         elif (failed := self._scheduler.abort(message.number)) is not None:
-            self._events.append(failed)
+            self._unsent.append(failed)
 
-    def _settle(self, plan: Plan, outcome: Outcome) -> list[Event]:
+    def _settle(self, plan: Plan, outcome: Outcome) -> Iterable[Event | Advance]:
         match outcome:
             case Done():
-                return self._scheduler.commit(plan, outcome.sampled, self._clock())
+                return self._scheduler.commit(plan, outcome.sampled, self._clock(), outcome.device_seconds)
             case NoRoom():
                 return self._scheduler.no_room()
             case ReuseLost():
                 self._scheduler.reuse_lost(outcome.slots)
-                return []
+                return ()
             case _:
                 assert_never(outcome)
 
-    def _emit(self, events: Iterable[Event]) -> None:
-        """Sends the events in one frame; an empty one when the last is HEARTBEAT_SECONDS old."""
-        self._events += events
+    def _flush(self) -> None:
+        """Sends what has happened in one frame; an empty one when the last is HEARTBEAT_SECONDS old."""
         scheduler = self._scheduler
-        self.status = Step(running=scheduler.running, waiting=scheduler.waiting, kv_cells=scheduler.kv_cells)
+        self.status = Step(
+            running=scheduler.running,
+            waiting=scheduler.waiting,
+            kv_cells=scheduler.kv_cells,
+            steps=self._steps,
+            device_seconds=self._device_seconds,
+            host_seconds=self._host_seconds,
+            preemptions=scheduler.preemptions,
+        )
         now = self._clock()
-        if not self._events and now - self._sent < HEARTBEAT_SECONDS:
+        if not self._unsent and now - self._sent < HEARTBEAT_SECONDS:
             return
-        for event in self._events:
+        events: list[Event] = []
+        for each in self._unsent:
+            events += each.events() if isinstance(each, Advance) else (each,)
+        self._unsent.clear()
+        for event in events:
             if isinstance(event, Finished | Failed):
-                self._runner.close_sampler(event.number)
-        self._send(msgspec.structs.replace(self.status, events=tuple(self._events)))
-        self._events.clear()
+                self._runner.close(event.number)
+        self._send(msgspec.structs.replace(self.status, events=tuple(events)))
         self._sent = now
+
+    def _count(self, outcome: Outcome, seconds: float) -> None:
+        """Adds a step to the measured shares of device and host."""
+        device = outcome.device_seconds if isinstance(outcome, Done) else 0.0
+        self._steps += 1
+        self._device_seconds += device
+        self._host_seconds += max(0.0, seconds - device)
 
     def _rest(self) -> None:
         """Nothing to do: a good moment to see whether the books are right."""
         self._guard.rest()
-        self._emit(())
+        self._flush()
         self._scheduler.check_integrity()
         self._runner.check_cache(self._scheduler.residents())
         self.busy = False
+
+
+def _starts(plan: Plan) -> bool:
+    """Whether requests begin with this plan: the daemon must know who was in a step before it can kill the worker."""
+    return bool(plan.events)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from appliance.engine.advance import Advance, Sampled
 from appliance.engine.sequence import Sequence
-from appliance.types import TokenLogprob
 from appliance.wire import Event
 
 
@@ -15,6 +15,34 @@ class KeepPrefix:
 
     slot: int
     keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPrefix:
+    """An empty slot gets the first `keep` positions of another one, which may be running."""
+
+    source: int
+    slot: int
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaveState:
+    """Copy what a slot holds to host memory, for the preempted request of that number."""
+
+    slot: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreState:
+    """An empty slot gets back what was saved for the request of that number."""
+
+    slot: int
+    number: int
+
+
+CacheOp = KeepPrefix | CopyPrefix | SaveState | RestoreState
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +58,16 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one step does, in this order: the events go out, the cache is cut, the items run as one batch.
+    """What one step does, in this order: the events go out, the cache is changed, the items run as one batch.
 
-    Items are ordered by slot and hold at least one token each; a plan without items needs no step.
+    Items are ordered by slot and hold at least one token each; a plan without items needs no step. decoding: the batch
+    is the next token of sequences that decode; else it is pieces of prompts.
     """
 
-    events: tuple[Event, ...]
-    cache: tuple[KeepPrefix, ...]
+    events: tuple[Event | Advance, ...]
+    cache: tuple[CacheOp, ...]
     items: tuple[BatchItem, ...]
+    decoding: bool = False
 
     @property
     def tokens(self) -> int:
@@ -46,23 +76,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
-    """A drawn token. piece: its bytes in the text. is_end: it ends the answer (and has no text).
+class Done:
+    """The batch ran; one token for each item with `sample`, in order.
 
-    logprob: what the request asked to know about it.
+    device_seconds: from the batch's launch to its end.
     """
 
-    token: int
-    piece: bytes
-    is_end: bool
-    logprob: TokenLogprob | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The batch ran; one token for each item with `sample`, in order."""
-
     sampled: tuple[Sampled, ...]
+    device_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +93,7 @@ class NoRoom:
 
 @dataclass(frozen=True, slots=True)
 class ReuseLost:
-    """The cache of these slots could not be cut; they are empty now and the batch did not run."""
+    """The cache of these slots could not be cut, copied or restored; they are empty now and the batch did not run."""
 
     slots: tuple[int, ...]
 

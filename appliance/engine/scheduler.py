@@ -6,46 +6,73 @@ Pure: time is an argument, nothing here waits, logs or knows llama.cpp. One step
 
 or, where the runner could not, `no_room` or `reuse_lost` in place of `commit`; then `schedule` plans anew.
 
-Rules. Sequences that decode come first; prompts fill the rest of the step. Requests start in order of arrival, each
-when a slot is free and its prompt fits. When the cells run out, idle residents go first (the one released first),
-then the youngest running sequence is preempted: it keeps its sampler, its text and its place at the head of the queue
-and is computed again later. So every running sequence is older than every waiting one.
+Rules. A step is either the next token of every sequence that decodes, or pieces of prompts; while both are due they
+take turns, and `PrefillPace` sizes the pieces by time. Who starts next is the `FairQueue`'s decision. A prompt begins
+with the longest prefix that is resident anywhere in its cache domain, and waits while a running sequence is just
+computing more of it; those behind it go first. When no slot is left, a sequence of a lower class, or of a principal
+that has more than its share, is preempted: it keeps its sampler, its text and its place in front, and its tokens stay
+resident until somebody needs their cells. When the cells run out, idle residents go first, then the youngest sequence
+of the lowest class.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections import Counter
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.engine.plan import BatchItem, KeepPrefix, Plan, Sampled
+from appliance.engine.advance import Advance, Sampled
+from appliance.engine.fair_queue import OUTPUT_TOKEN, PROMPT_TOKEN, FairQueue
+from appliance.engine.plan import BatchItem, Plan
+from appliance.engine.prefill_pace import PrefillPace
 from appliance.engine.sequence import Sequence
-from appliance.engine.slots import PrefixReuse, Slot, SlotPool
+from appliance.engine.slots import Prefix, PrefixReuse, Slot, SlotPool, common_prefix_length
 from appliance.types import FinishReason
-from appliance.wire import Delta, Event, Failed, Finished, Started
+from appliance.wire import Event, Failed, Started
 
 # Cells kept for the growth of each running sequence before another one starts, so that it is not preempted at once.
 _HEADROOM_TOKENS: Final = 32
+# A prompt waits for a sibling that will have computed at least this much more of it.
+_WAIT_TOKENS_MIN: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """n_slots: sequences in a step. n_cells: KV cells of all slots. n_ctx: cells one sequence may use.
+    """parallel: sequences that run at once. n_slots: llama.cpp's sequence ids; those beyond `parallel` hold residents.
 
-    n_batch: tokens of a step, at least n_slots. n_ubatch: tokens of a step in which some sequence decodes.
+    n_cells: KV cells of all slots. n_ctx: cells one sequence may use. n_batch: tokens of a step, at least `parallel`.
+    n_ubatch: tokens of a step of prompts beside sequences that decode. split: every slot has n_ctx cells of its own.
     """
 
+    parallel: int
     n_slots: int
     n_cells: int
     n_ctx: int
     n_batch: int
     n_ubatch: int
-    reuse: PrefixReuse
+    reuse: PrefixReuse = "any"
+    split: bool = False
 
     def __post_init__(self) -> None:
-        assert self.n_slots <= self.n_batch, "every slot must be able to decode in one step"
+        assert self.parallel <= self.n_slots, "every running sequence has a slot"
+        assert self.parallel <= self.n_batch, "every running sequence must be able to decode in one step"
         assert self.n_ctx <= self.n_cells, "one sequence must always fit"
+        assert not self.split or self.n_ctx * self.n_slots <= self.n_cells, "every slot has its own cells"
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """A waiting sequence lets `sibling` compute the first `until` tokens for both."""
+
+    slot: Slot
+    sibling: Sequence
+    until: int
+
+    @property
+    def lasts(self) -> bool:
+        return self.slot.sequence is self.sibling and len(self.slot.tokens) < self.until
 
 
 class Scheduler:
@@ -53,10 +80,14 @@ class Scheduler:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._slots = SlotPool(limits.n_slots, limits.n_cells, limits.reuse)
-        self._waiting: deque[Sequence] = deque()
+        self._slots = SlotPool(limits.n_slots, limits.n_cells, limits.reuse, split=limits.split)
+        self._queue = FairQueue()
+        self._pace = PrefillPace(limits.n_batch, limits.n_ubatch)
         self._running: dict[int, Slot] = {}
-        self._cuts: list[KeepPrefix] = []
+        self._holds: dict[int, _Hold] = {}
+        self._soonest_deadline = math.inf
+        self._decoded_last = False
+        self.preemptions = 0
 
     # ── what observers see ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -68,17 +99,17 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Sequences without a slot."""
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def kv_cells(self) -> int:
-        """Tokens resident in the cache, those of idle slots included."""
+        """Cells of the cache in use, those of idle slots included."""
         return self._slots.cells
 
     @property
     def has_work(self) -> bool:
         """Whether `schedule` would plan anything."""
-        return bool(self._running or self._waiting or self._cuts)
+        return bool(self._running or len(self._queue) or self._slots.has_ops)
 
     def residents(self) -> list[int]:
         """Tokens resident in each slot: what the runner's cache must hold while there is no work."""
@@ -90,14 +121,16 @@ class Scheduler:
         """Queues a sequence. Its prompt has at least one token and leaves room for one more in n_ctx."""
         assert 0 < sequence.prompt_tokens < self._limits.n_ctx, "the io thread checks the length"
         assert 0 < sequence.output_max <= self._limits.n_ctx - sequence.prompt_tokens, "output_max is clipped"
-        self._waiting.append(sequence)
+        self._queue.arrive(sequence)
+        self._soonest_deadline = min(self._soonest_deadline, sequence.deadline)
 
     def abort(self, number: int) -> Failed | None:
         """Ends a sequence; its slot is free at once. None when the number is unknown or has ended."""
-        if (slot := self._running.pop(number, None)) is not None:
-            self._slots.release(slot)
-        elif (queued := self._queued(number)) is not None:
-            self._waiting.remove(queued)
+        if (slot := self._running.get(number)) is not None:
+            assert slot.sequence is not None
+            self._end(slot.sequence)
+        elif (waiting := self._queue.find(number)) is not None:
+            self._end(waiting)
         else:
             return None
         return Failed(number=number, code=None, message="aborted")
@@ -106,43 +139,52 @@ class Scheduler:
 
     def schedule(self, now: float) -> Plan:
         """Decides the next step. Admissions, preemptions and cuts hold from now on; the batch counts with `commit`."""
-        self._make_room_to_decode()
-        started = self._admit(now)
-        items = self._fill()
-        assert items or not (self._running or self._waiting), "nothing to compute while there is work"
-        cuts, self._cuts = tuple(self._cuts), []
-        return Plan(events=started, cache=cuts, items=items)
+        events = self._expire(now) if now >= self._soonest_deadline else []
+        events += self._admit(now)
+        items, decoding = self._fill()
+        self._decoded_last = decoding
+        return Plan(events=tuple(events), cache=self._slots.take_ops(), items=items, decoding=decoding)
 
-    def commit(self, plan: Plan, sampled: Items[Sampled], now: float) -> list[Event]:
-        """The batch has run: its tokens are resident, and each sampled one may make text or an end."""
+    def commit(self, plan: Plan, sampled: Items[Sampled], now: float, device_seconds: float = 0.0) -> list[Advance]:
+        """The batch has run: its tokens are resident, and each sampled one goes on or ends.
+
+        device_seconds: what the computation took; 0 when nobody knows.
+        """
+        if device_seconds > 0:
+            if plan.decoding:
+                self._pace.decoded(device_seconds)
+            else:
+                self._pace.prefilled(plan.tokens, device_seconds)
         drawn = iter(sampled)
-        events: list[Event] = []
+        advances: list[Advance] = []
         for item in plan.items:
-            self._slots[item.slot].tokens += item.tokens
+            self._slots.grow(self._slots[item.slot], item.tokens)
             if item.sample:
-                events += self._advance(item.sequence, next(drawn), now)
-        return events
+                advances.append(self._advance(item.sequence, next(drawn), now))
+        return advances
 
     def no_room(self) -> list[Event]:
         """The cache had no room for the batch although the books say so: make some, whatever it costs."""
-        if self._drop_idle():
-            while self._drop_idle():
+        if self._slots.evict():
+            while self._slots.evict():
                 pass
             return []
         if len(self._running) > 1:
-            self._preempt_youngest()
+            self._preempt(self._youngest())
+            self._slots.evict()
             return []
-        (number,) = self._running
-        slot = self._running.pop(number)
-        self._slots.release(slot)
-        self._clear(slot)
-        return [Failed(number=number, code="internal_error", message="the KV cache has no room for this request")]
+        (slot,) = self._running.values()
+        assert slot.sequence is not None
+        number = slot.sequence.number
+        self._end(slot.sequence)
+        self._slots.clear(slot)
+        return [Failed(number=number, code="kv_cache_full", message="the KV cache has no room for this request")]
 
     def reuse_lost(self, slots: Items[int]) -> None:
         """The cache of these slots turned out empty: their sequences are computed from the start."""
         for index in slots:
             slot = self._slots[index]
-            slot.tokens.clear()
+            self._slots.lost(slot)
             if slot.sequence is not None:
                 slot.sequence.cached = 0
 
@@ -151,112 +193,234 @@ class Scheduler:
         self._slots.check_integrity()
         bound = {slot.sequence.number: slot for slot in self._slots if slot.sequence is not None}
         assert bound == self._running, "slots and running sequences disagree"
-        order = [*sorted(self._running), *(sequence.number for sequence in self._waiting)]
-        assert order == sorted(set(order)), "a younger sequence runs before an older one"
+        assert len(bound) <= self._limits.parallel, "more sequences run than may"
+        waiting = {sequence.number for sequence in self._queue}
+        assert not waiting & bound.keys(), "a sequence waits and runs"
+        assert self._holds.keys() <= waiting, "a hold outlived its sequence"
+        parked = {slot.parked.number for slot in self._slots if slot.parked is not None}
+        assert parked <= waiting, "a slot is kept for a sequence that does not wait"
 
-    # ── how ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── who starts ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _make_room_to_decode(self) -> None:
-        """Finds a cell for every sequence that decodes."""
-        while sum(_left(slot) == 1 for slot in self._running.values()) > self._slots.room:
-            if not self._drop_idle():
-                self._preempt_youngest()
-
-    def _admit(self, now: float) -> tuple[Event, ...]:
-        """Gives slots to waiting sequences, in order, while their prompts fit."""
+    def _admit(self, now: float) -> list[Event]:
+        """Gives slots to waiting sequences, in turn, while they fit."""
         events: list[Event] = []
-        while self._waiting and self._slots.has_free and self._fits(self._waiting[0]):
-            sequence = self._waiting.popleft()
-            slot, held = self._slots.bind(sequence)
-            keep = len(slot.tokens)
-            if held > keep:
-                self._cuts.append(KeepPrefix(slot.index, keep))
-            self._running[sequence.number] = slot
-            if sequence.started is None:
-                sequence.started, sequence.cached = now, keep
-                events.append(Started(number=sequence.number, prompt_tokens=sequence.prompt_tokens, cached_tokens=keep))
-        return tuple(events)
+        while len(self._queue) and (candidate := self._candidate()) is not None:
+            events += self._start(*candidate, now)
+        return events
 
-    def _fits(self, sequence: Sequence) -> bool:
+    def _candidate(self) -> tuple[Sequence, Prefix | None] | None:
+        """The next sequence to start, and its resident prefix. What it needs was taken from others already."""
+        for sequence in self._queue.in_order():
+            if (hold := self._holds.get(sequence.number)) is not None and hold.lasts:
+                continue
+            victim = None if self._has_slot() else self._victim(sequence)
+            if victim is None and not self._has_slot():
+                return None
+            prefix = self._slots.find_prefix(sequence)
+            if self._waits_for_sibling(sequence, prefix):
+                continue
+            if not self._fits(sequence, prefix, without=victim):
+                return None
+            if victim is not None:
+                self._preempt(victim)
+            return sequence, prefix
+        return None
+
+    def _has_slot(self) -> bool:
+        return len(self._running) < self._limits.parallel
+
+    def _start(self, sequence: Sequence, prefix: Prefix | None, now: float) -> list[Event]:
+        self._queue.take(sequence)
+        self._holds.pop(sequence.number, None)
+        copied_live = prefix is not None and prefix.slot.sequence is not None
+        slot = self._slots.place(sequence, prefix)
+        if prefix is not None and copied_live and self._limits.reuse == "whole":
+            self._slots.keep_checkpoint(prefix)
+        self._running[sequence.number] = slot
+        if sequence.started is not None:
+            return []
+        sequence.started, sequence.cached = now, len(slot.tokens)
+        sequence.charged = PROMPT_TOKEN * (sequence.prompt_tokens - sequence.cached)
+        self._queue.charge(sequence, sequence.charged)
+        started = Started(number=sequence.number, prompt_tokens=sequence.prompt_tokens, cached_tokens=sequence.cached)
+        return [started]
+
+    def _waits_for_sibling(self, sequence: Sequence, prefix: Prefix | None) -> bool:
+        """Whether a running sequence is about to compute a longer prefix than any that is resident."""
+        self._holds.pop(sequence.number, None)
+        keep = 0 if prefix is None else prefix.keep
+        for slot in self._running.values():
+            sibling = slot.sequence
+            assert sibling is not None
+            if sibling.cache_domain != sequence.cache_domain or _left(slot) == 1:
+                continue
+            until = min(common_prefix_length(sibling.tokens, sequence.tokens), len(sequence.tokens) - 1)
+            if until > len(slot.tokens) and until - keep >= _WAIT_TOKENS_MIN:
+                self._holds[sequence.number] = _Hold(slot, sibling, until)
+                keep = until
+        return sequence.number in self._holds
+
+    def _fits(self, sequence: Sequence, prefix: Prefix | None, without: Slot | None) -> bool:
         """Whether a sequence can run beside those that do, everything known of them computed."""
-        sequences = [sequence, *(slot.sequence for slot in self._running.values() if slot.sequence is not None)]
-        wanted = sum(len(each.tokens) + min(_HEADROOM_TOKENS, each.output_left) for each in sequences)
-        return not self._running or wanted <= self._limits.n_cells
+        slots = [slot for slot in self._running.values() if slot is not without]
+        if not slots or self._limits.split:
+            return True
+        growth = sum(_growth(slot.sequence, len(slot.tokens)) for slot in slots if slot.sequence is not None)
+        shared = prefix.keep if prefix is not None and prefix.slot in slots else 0
+        held = self._slots.cells_held(slots)
+        return held + growth + _growth(sequence, shared) <= self._limits.n_cells
 
-    def _fill(self) -> tuple[BatchItem, ...]:
-        """The batch: a token of each sequence that decodes, then prompts, oldest first, while budget and cells last."""
-        slots = [self._running[number] for number in sorted(self._running)]
-        decoding = [slot for slot in slots if _left(slot) == 1]
-        takes = [(slot, 1) for slot in decoding]
-        budget = self._budget(len(decoding)) - len(decoding)
-        room = self._slots.room - len(decoding)
-        for slot in slots:
-            if (left := _left(slot)) > 1:
-                while (take := min(left, budget)) > room and (freed := self._drop_idle()):
-                    room += freed
-                if (take := min(take, room)) > 0:
-                    takes.append((slot, take))
-                    budget, room = budget - take, room - take
-        return tuple(_item(slot, take) for slot, take in sorted(takes, key=lambda each: each[0].index))
+    def _victim(self, sequence: Sequence) -> Slot | None:
+        """The running sequence that must wait so that this one can run: of a lower class, or of the same class and of
 
-    def _budget(self, decoding: int) -> int:
-        """Tokens of a step. A step with decoders is short, so that a long prompt does not stall their streams."""
-        if decoding == 0:
-            return self._limits.n_batch
-        return min(self._limits.n_batch, max(self._limits.n_ubatch, 2 * decoding))
+        a principal that would still have at least as large a share, for its weight, as this one's has then.
+        """
+        if (lowest := self._youngest()).sequence is not None and lowest.sequence.priority > sequence.priority:
+            return lowest
+        rivals = [slot for slot in self._running.values() if _runs(slot).priority == sequence.priority]
+        running = Counter(_runs(slot).principal for slot in rivals)
+        share = (running[sequence.principal] + 1) / sequence.weight
+        served = self._queue.served(sequence.principal)
+        over = [
+            slot
+            for slot in rivals
+            if (each := _runs(slot)).principal != sequence.principal
+            and (running[each.principal] - 1) / each.weight >= share
+            and self._queue.served(each.principal) >= served
+        ]
+        return max(over, key=lambda slot: (running[_runs(slot).principal], _runs(slot).number), default=None)
 
-    def _advance(self, sequence: Sequence, sampled: Sampled, now: float) -> list[Event]:
+    # ── what they compute ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _fill(self) -> tuple[tuple[BatchItem, ...], bool]:
+        """The batch, and whether it is one of decoders. Empty only when nothing runs."""
+        while self._running:
+            decoding = [slot for slot in self._running.values() if _left(slot) == 1]
+            prompts = [slot for slot in self._running.values() if _left(slot) > 1]
+            if prompts and (not decoding or self._decoded_last):
+                takes = self._prompt_pieces(prompts, len(decoding))
+                if takes:
+                    return _items(takes), False
+            if decoding and self._has_room(len(decoding)):
+                return _items([(slot, 1) for slot in decoding]), True
+            self._preempt(self._youngest())
+        return (), False
+
+    def _has_room(self, cells: int) -> bool:
+        """Whether that many cells are free, idle residents evicted if need be."""
+        while self._slots.room < cells:
+            if not self._slots.evict():
+                return False
+        return True
+
+    def _prompt_pieces(self, prompts: list[Slot], decoding: int) -> list[tuple[Slot, int]]:
+        """A piece of each prompt, in turn, while budget and cells last; those who decode keep a cell each."""
+        prompts.sort(key=self._turn)
+        budget = self._pace.tokens(len(prompts), beside_decoders=decoding > 0)
+        pieces: list[tuple[Slot, int]] = []
+        for slot in prompts:
+            if (take := min(_left(slot), budget, self._until_checkpoint(slot))) <= 0:
+                break
+            self._has_room(take + decoding)
+            if (take := min(take, self._slots.room - decoding - sum(piece for _, piece in pieces))) > 0:
+                pieces.append((slot, take))
+                budget -= take
+        return pieces
+
+    def _turn(self, slot: Slot) -> tuple[int, float, int]:
+        sequence = _runs(slot)
+        return sequence.priority, self._queue.served(sequence.principal), sequence.number
+
+    def _until_checkpoint(self, slot: Slot) -> int:
+        """Tokens to compute until somebody who waits for this one's state must take it, where it cannot go back."""
+        if self._limits.reuse == "any":
+            return _left(slot)
+        borders = [hold.until for hold in self._holds.values() if hold.slot is slot and hold.lasts]
+        return min(borders, default=len(_runs(slot).tokens)) - len(slot.tokens)
+
+    def _advance(self, sequence: Sequence, sampled: Sampled, now: float) -> Advance:
         sequence.append(sampled.token, now)
-        text = "" if sampled.is_end else sequence.detokenizer.push(sampled.piece)
+        self._queue.charge(sequence, OUTPUT_TOKEN)
+        text: str | None = None
+        if sequence.detokenizer.may_stop:
+            text = "" if sampled.is_end else sequence.detokenizer.push(sampled.piece)
         reason: FinishReason | None = None
         if sampled.is_end or sequence.detokenizer.stopped:
             reason = "stop"
         elif sequence.output_left == 0:
             reason = "length"
         if reason is not None:
-            text += sequence.detokenizer.finish()
-        events: list[Event] = []
-        if text:
-            events.append(Delta(number=sequence.number, text=text, tokens=sequence.report()))
-        if reason is not None:
-            self._slots.release(self._running.pop(sequence.number))
-            events.append(
-                Finished(number=sequence.number, reason=reason, usage=sequence.usage, timings=sequence.timings(now))
-            )
+            self._end(sequence)
+        return Advance(sequence, sampled, reason, now, text)
+
+    # ── who stops ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _expire(self, now: float) -> list[Event | Advance]:
+        """Ends what is past its deadline: with the text it has, or as failed where there is none."""
+        sequences = [*self._queue, *(_runs(slot) for slot in self._running.values())]
+        events: list[Event | Advance] = []
+        for sequence in sequences:
+            if sequence.deadline > now:
+                continue
+            self._end(sequence)
+            if sequence.output_tokens:
+                events.append(Advance(sequence, None, "length", now))
+            else:
+                message = "the request's time was over before its answer could begin; try again later"
+                events.append(Failed(number=sequence.number, code="deadline_exceeded", message=message))
+        left = (sequence.deadline for sequence in sequences if sequence.deadline > now)
+        self._soonest_deadline = min(left, default=math.inf)
         return events
 
-    def _drop_idle(self) -> int:
-        """Empties the free slot that was released first; returns how many cells that gave."""
-        if (slot := self._slots.oldest_idle()) is None:
-            return 0
-        return self._clear(slot)
+    def _end(self, sequence: Sequence) -> None:
+        """A sequence has ended, wherever it was; its tokens stay resident."""
+        if (slot := self._running.pop(sequence.number, None)) is not None:
+            # What of the prompt was not computed after all is not charged.
+            self._queue.charge(sequence, -min(sequence.charged, PROMPT_TOKEN * max(0, _left(slot) - 1)))
+            self._slots.release(slot)
+        else:
+            self._holds.pop(sequence.number, None)
+            self._queue.take(sequence)
+            self._slots.forget(sequence)
+        self._queue.leave(sequence)
 
-    def _preempt_youngest(self) -> None:
-        """Takes the slot of the youngest running sequence; it waits at the head of the queue."""
-        slot = self._running.pop(max(self._running))
-        assert slot.sequence is not None
-        self._waiting.appendleft(slot.sequence)
-        self._slots.release(slot)
-        self._clear(slot)
+    def _youngest(self) -> Slot:
+        """Of the running sequences of the lowest class, the one that arrived last."""
+        return max(self._running.values(), key=lambda slot: (_runs(slot).priority, _runs(slot).number))
 
-    def _clear(self, slot: Slot) -> int:
-        freed = len(slot.tokens)
-        slot.tokens.clear()
-        self._cuts.append(KeepPrefix(slot.index, 0))
-        return freed
+    def _preempt(self, slot: Slot) -> None:
+        """A running sequence waits again, in front; its tokens stay while nobody needs their cells."""
+        sequence = _runs(slot)
+        del self._running[sequence.number]
+        self._slots.release(slot, parked=True)
+        self._queue.put_back(sequence)
+        self.preemptions += 1
 
-    def _queued(self, number: int) -> Sequence | None:
-        return next((sequence for sequence in self._waiting if sequence.number == number), None)
+
+def _runs(slot: Slot) -> Sequence:
+    assert slot.sequence is not None
+    return slot.sequence
 
 
 def _left(slot: Slot) -> int:
     """Tokens of the slot's sequence that are not computed yet."""
-    assert slot.sequence is not None
-    return len(slot.sequence.tokens) - len(slot.tokens)
+    return len(_runs(slot).tokens) - len(slot.tokens)
+
+
+def _growth(sequence: Sequence | None, resident: int) -> int:
+    """Cells a sequence will need beyond `resident`: for what is known of it, and some of its answer."""
+    assert sequence is not None
+    return len(sequence.tokens) - resident + min(_HEADROOM_TOKENS, sequence.output_left)
+
+
+def _items(takes: list[tuple[Slot, int]]) -> tuple[BatchItem, ...]:
+    takes.sort(key=lambda each: each[0].index)
+    return tuple(_item(slot, take) for slot, take in takes)
 
 
 def _item(slot: Slot, take: int) -> BatchItem:
-    assert slot.sequence is not None
+    sequence = _runs(slot)
     start = len(slot.tokens)
-    tokens = slot.sequence.tokens[start : start + take]
-    return BatchItem(slot.sequence, slot.index, start, tokens, start + take == len(slot.sequence.tokens))
+    end = start + take
+    return BatchItem(sequence, slot.index, start, sequence.tokens[start:end], end == len(sequence.tokens))

@@ -16,7 +16,8 @@ class Sequence:
     number: the daemon's name for the request; grows with arrival. tokens: the prompt, then the answer so far.
     output_max: most tokens to sample. cache_domain: who may share KV cache with it. cached: prompt tokens found in the
     KV cache. principal, flow, weight, priority: whose turn it is. logprobs: what to report of each token.
-    Times are in seconds of the engine's clock; `deadline` is one of its moments.
+    charged: service charged in advance for the prompt. saved: tokens whose cells are in host memory. Times are in
+    seconds of the engine's clock; `deadline` is one of its moments.
     """
 
     number: int
@@ -37,6 +38,8 @@ class Sequence:
     started: float | None = None
     first_sampled: float | None = None
     unreported: int = 0
+    charged: float = 0.0
+    saved: int = 0
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)

@@ -1,25 +1,31 @@
-"""The slots of a model and the tokens that are resident in them."""
+"""The slots of a model, the tokens that are resident in them, and where a prompt finds its beginning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from appliance.engine.cells import CellLedger
+from appliance.engine.plan import CacheOp, CopyPrefix, KeepPrefix, RestoreState, SaveState
 from appliance.engine.sequence import Sequence
 
 # How a resident sequence can be continued: `any` prefix of it, or (recurrent state) only the `whole` of it.
 PrefixReuse = Literal["any", "whole"]
 
-# A resident prefix decides the choice of a slot when it covers this share of the prompt (llama-server's default).
-_SIMILARITY_MIN: Final = 0.1
+# A resident whose tail beyond the common prefix is at most this share of the prefix is the same conversation: the next
+# turn takes its slot over. Any other prompt copies the prefix and leaves the resident to its owner.
+_TAIL_SHARE_MAX: Final = 0.125
+# Where a copy moves a whole stream of the cache, fewer tokens are computed instead.
+_STREAM_COPY_MIN: Final = 32
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
     """One llama.cpp seq_id. tokens: what its KV cells hold, computed for `domain`.
 
-    released: when it last became free, in `SlotPool` order.
+    released: when it last became free, in `SlotPool` order. parked: the sequence that ran here and waits to go on.
+    checkpoint: a recurrent state kept to be copied, never to be continued in place.
     """
 
     index: int
@@ -27,20 +33,33 @@ class Slot:
     domain: str = ""
     sequence: Sequence | None = None
     released: int = 0
+    parked: Sequence | None = None
+    checkpoint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The longest beginning of a prompt that is resident: `keep` tokens in `slot`."""
+
+    slot: Slot
+    keep: int
 
 
 class SlotPool:
-    """All slots of a model over `n_cells` KV cells that they share.
+    """All slots of a model over its KV cells.
 
     A slot is free or carries one sequence. A free slot keeps its tokens, for a later prompt that begins with them,
-    until somebody else needs the cells.
+    until somebody else needs the slot or its cells. What must happen to the real cache is noted, in order, until
+    `take_ops`.
     """
 
-    def __init__(self, n_slots: int, n_cells: int, reuse: PrefixReuse) -> None:
+    def __init__(self, n_slots: int, n_cells: int, reuse: PrefixReuse, *, split: bool = False) -> None:
         self._slots = tuple(Slot(index) for index in range(n_slots))
-        self._n_cells = n_cells
+        self._ledger = CellLedger(n_slots, n_cells, sharing=not split)
         self._reuse = reuse
+        self._split = split
         self._releases = 0
+        self._ops: list[CacheOp] = []
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)
@@ -51,74 +70,188 @@ class SlotPool:
     @property
     def cells(self) -> int:
         """Cells in use."""
-        return sum(len(slot.tokens) for slot in self._slots)
+        return self._ledger.used
 
     @property
     def room(self) -> int:
         """Cells not in use."""
-        return self._n_cells - self.cells
+        return self._ledger.room
+
+    def cells_held(self, slots: Iterable[Slot]) -> int:
+        """Distinct cells that these slots hold."""
+        return self._ledger.held(slot.index for slot in slots)
 
     @property
-    def has_free(self) -> bool:
-        """Whether a slot carries no sequence."""
-        return any(slot.sequence is None for slot in self._slots)
+    def has_ops(self) -> bool:
+        """Whether the real cache is behind the books."""
+        return bool(self._ops)
 
-    def bind(self, sequence: Sequence) -> tuple[Slot, int]:
-        """Gives the sequence a free slot; returns the slot and how many tokens it held before.
+    def take_ops(self) -> tuple[CacheOp, ...]:
+        """What the real cache must follow, in order."""
+        ops, self._ops = tuple(self._ops), []
+        return ops
 
-        Preferred is the slot with the longest prefix worth keeping, then an empty one, then the one released first.
-
-        The slot then holds exactly the tokens that can be reused, always at least one fewer than the sequence has:
-        the last one must be computed for its logits.
-        """
+    def free_slot(self) -> Slot | None:
+        """The free slot whose loss costs least: an empty one, then one nobody comes back for, then by age."""
         free = [slot for slot in self._slots if slot.sequence is None]
-        assert free, "no free slot"
-        keep_min = _SIMILARITY_MIN * len(sequence.tokens)
+        return min(free, key=self._loss, default=None)
 
-        def preference(candidate: tuple[Slot, int]) -> tuple[int, bool, int, int]:
-            slot, keep = candidate
-            return keep if keep >= keep_min else 0, not slot.tokens, -slot.released, -slot.index
+    def find_prefix(self, sequence: Sequence) -> Prefix | None:
+        """Where the longest reusable beginning of a sequence is resident, in its cache domain.
 
-        slot, keep = max(((slot, self._reusable(slot, sequence)) for slot in free), key=preference)
-        held = len(slot.tokens)
-        del slot.tokens[keep:]
-        slot.sequence = sequence
-        slot.domain = sequence.cache_domain
-        return slot, held
+        Always at least one token short of the sequence: the last one must be computed for its logits.
+        """
+        found = [Prefix(slot, keep) for slot in self._slots if (keep := self._reusable(slot, sequence)) > 0]
+        return max(found, key=lambda prefix: (prefix.keep, prefix.slot.sequence is None), default=None)
 
-    def release(self, slot: Slot) -> None:
-        """The slot is free; its tokens stay."""
+    def place(self, sequence: Sequence, prefix: Prefix | None) -> Slot:
+        """Gives the sequence a free slot that holds `prefix`, or what it saved when it was preempted; then binds it.
+
+        The prefix is cut to size where it is, or copied from there when the slot is in use or somebody may come back.
+        """
+        target = self.free_slot()
+        assert target is not None, "no free slot"
+        self.forget(sequence)
+        if prefix is not None and sequence.saved > prefix.keep:
+            prefix = None
+        if prefix is not None and self._takes_over(sequence, prefix, target):
+            target = prefix.slot
+            self._save_parked(target)
+            self.cut(target, prefix.keep)
+        else:
+            self.clear(target)
+            if prefix is not None and not (self._split and prefix.keep < _STREAM_COPY_MIN):
+                self._copy(prefix, target)
+        if sequence.saved and not target.tokens:
+            self._restore(sequence, target)
+        sequence.saved = 0
+        target.sequence, target.domain, target.checkpoint = sequence, sequence.cache_domain, False
+        return target
+
+    def grow(self, slot: Slot, tokens: list[int]) -> None:
+        """These tokens of the slot's sequence were computed."""
+        slot.tokens += tokens
+        self._ledger.grow(slot.index, len(tokens))
+
+    def release(self, slot: Slot, *, parked: bool = False) -> None:
+        """The slot is free; its tokens stay. parked: its sequence will go on."""
         assert slot.sequence is not None, "released twice"
+        slot.parked = slot.sequence if parked else None
         slot.sequence = None
         self._releases += 1
         slot.released = self._releases
 
-    def oldest_idle(self) -> Slot | None:
-        """The free slot with tokens that was released first."""
+    def keep_checkpoint(self, prefix: Prefix) -> None:
+        """Copies a state that exists only now to an empty slot, for prompts that are still to come."""
+        target = self.free_slot()
+        if target is None or target.tokens or target.parked is not None:
+            return
+        self._copy(prefix, target)
+        target.domain, target.checkpoint = prefix.slot.domain, True
+        self._releases += 1
+        target.released = self._releases
+
+    def evict(self) -> bool:
+        """Empties the free slot with tokens whose loss costs least; False when there is none."""
         idle = [slot for slot in self._slots if slot.sequence is None and slot.tokens]
-        return min(idle, key=lambda slot: slot.released, default=None)
+        if not idle:
+            return False
+        self.clear(min(idle, key=self._loss))
+        return True
+
+    def cut(self, slot: Slot, keep: int) -> None:
+        """A free slot forgets what it holds from position `keep` on."""
+        if len(slot.tokens) > keep:
+            del slot.tokens[keep:]
+            self._ledger.cut(slot.index, keep)
+            self._ops.append(KeepPrefix(slot.index, keep))
+
+    def clear(self, slot: Slot) -> None:
+        """A slot forgets everything; the state of a parked sequence is saved first."""
+        self._save_parked(slot)
+        slot.checkpoint = False
+        self.cut(slot, 0)
+
+    def forget(self, sequence: Sequence) -> None:
+        """No slot is kept for a sequence any more."""
+        for slot in self._slots:
+            if slot.parked is sequence:
+                slot.parked = None
+
+    def lost(self, slot: Slot) -> None:
+        """The real cache turned out to hold nothing of this slot."""
+        slot.tokens.clear()
+        slot.checkpoint = False
+        self._ledger.cut(slot.index, 0)
 
     def check_integrity(self) -> None:
         """Raises AssertionError where the bookkeeping contradicts itself."""
-        assert self.cells <= self._n_cells, f"{self.cells} cells in use of {self._n_cells}"
+        self._ledger.check_integrity()
         bound = [slot.sequence for slot in self._slots if slot.sequence is not None]
         assert len(bound) == len({id(sequence) for sequence in bound}), "a sequence has two slots"
         for slot in self._slots:
-            if slot.sequence is not None:
-                held = len(slot.tokens)
-                assert held < len(slot.sequence.tokens), f"slot {slot.index} has no token left to compute"
-                assert slot.tokens == slot.sequence.tokens[:held], f"slot {slot.index} holds other tokens"
+            held = len(slot.tokens)
+            assert held == self._ledger.length(slot.index), f"slot {slot.index} holds other cells than tokens"
+            assert slot.sequence is None or slot.parked is None, f"slot {slot.index} is parked and running"
+            if (sequence := slot.sequence or slot.parked) is not None:
+                assert held < len(sequence.tokens), f"slot {slot.index} has no token left to compute"
+                assert slot.tokens == sequence.tokens[:held], f"slot {slot.index} holds other tokens"
+
+    def _takes_over(self, sequence: Sequence, prefix: Prefix, target: Slot) -> bool:
+        """Whether a prompt continues in the slot where its beginning is."""
+        slot = prefix.slot
+        if slot.sequence is not None:
+            return False
+        if slot is target or slot.parked is sequence:
+            return True
+        kept_for_others = slot.checkpoint or slot.parked is not None
+        return not kept_for_others and len(slot.tokens) - prefix.keep <= _TAIL_SHARE_MAX * prefix.keep
+
+    def _save_parked(self, slot: Slot) -> None:
+        """What a parked sequence has computed here is about to go: its state is saved."""
+        if slot.parked is not None and slot.tokens:
+            slot.parked.saved = len(slot.tokens)
+            self._ops.append(SaveState(slot.index, slot.parked.number))
+        slot.parked = None
+
+    def _copy(self, prefix: Prefix, target: Slot) -> None:
+        source, keep = prefix.slot, prefix.keep
+        target.tokens[:] = source.tokens[:keep]
+        self._ledger.share(source.index, target.index, keep)
+        self._ops.append(CopyPrefix(source.index, target.index, keep))
+
+    def _restore(self, sequence: Sequence, target: Slot) -> None:
+        """Puts the saved state back into an empty slot, if idle residents leave the cells."""
+        while self.room < sequence.saved and self.evict():
+            pass
+        if self.room < sequence.saved:
+            return
+        self.grow(target, sequence.tokens[: sequence.saved])
+        self._ops.append(RestoreState(target.index, sequence.number))
+
+    def _loss(self, slot: Slot) -> tuple[bool, bool, int, int]:
+        return bool(slot.tokens), slot.parked is not None, slot.released, slot.index
 
     def _reusable(self, slot: Slot, sequence: Sequence) -> int:
-        if slot.domain != sequence.cache_domain:
+        if slot.domain != sequence.cache_domain or not slot.tokens:
             return 0
         common = min(common_prefix_length(slot.tokens, sequence.tokens), len(sequence.tokens) - 1)
         return common if self._reuse == "any" or common == len(slot.tokens) else 0
 
 
 def common_prefix_length(left: list[int], right: list[int]) -> int:
-    """How many tokens two lists share from their start; compares slices, so that long prompts stay in C."""
-    low, high = 0, min(len(left), len(right))
+    """How many tokens two lists share from their start.
+
+    Compares slices, which stays in C: doubling ones until they differ, then halving ones.
+    """
+    size = min(len(left), len(right))
+    low, width = 0, 16
+    while low < size and left[low : low + width] == right[low : low + width]:
+        low += width
+        width *= 2
+    if low >= size:
+        return size
+    high = min(low + width, size)
     while low < high:
         middle = (low + high + 1) // 2
         if left[low:middle] == right[low:middle]:

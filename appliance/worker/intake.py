@@ -72,6 +72,12 @@ class Intake:
             detokenizer=Detokenizer(add.stop),
             arrived=arrived,
             cache_domain=add.cache_domain,
+            principal=add.principal,
+            flow=add.flow,
+            weight=add.weight,
+            priority=add.priority,
+            deadline=arrived + add.seconds_max,
+            logprobs=add.logprobs,
         )
 
     def _refuse(self, number: int, error: RequestError) -> None:

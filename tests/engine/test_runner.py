@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.plan import BatchItem, Done, KeepPrefix, NoRoom, Plan, ReuseLost
+from appliance.engine.plan import BatchItem, Done, KeepPrefix, NoRoom, Outcome, Plan, ReuseLost
 from appliance.engine.runner import Runner, load
 from appliance.engine.scheduler import Scheduler
 from appliance.errors import LoadError
@@ -23,27 +23,33 @@ def runner(recite_gguf: Path) -> Runner:
     return load(recite_spec(recite_gguf, n_ctx=256, parallel=2, n_batch=512), lambda fraction: None)
 
 
+def execute(runner: Runner, plan: Plan) -> Outcome:
+    runner.launch(plan)
+    return runner.collect(plan)
+
+
 def step(tokens: list[int], *, sample: bool = True, start: int = 0) -> Plan:
     sequence = make_sequence(1, tokens)
     return Plan(events=(), cache=(), items=(BatchItem(sequence, 0, start, tokens, sample),))
 
 
 def empty(runner: Runner) -> None:
-    assert runner.execute(Plan(events=(), cache=(KeepPrefix(0, 0), KeepPrefix(1, 0)), items=())) == Done(())
-    runner.close_sampler(1)
+    cuts = tuple(KeepPrefix(slot, 0) for slot in range(runner.limits.n_slots))
+    assert execute(runner, Plan(events=(), cache=cuts, items=())) == Done(())
+    runner.close(1)
     runner.check_cache([0, 0])
 
 
 def test_a_batch_that_does_not_fit_leaves_nothing_behind(runner: Runner) -> None:
-    runner.execute(step([5] * 200, sample=False))
+    execute(runner, step([5] * 200, sample=False))
     beside = make_sequence(2, [6] * 100)
-    assert runner.execute(Plan((), (), (BatchItem(beside, 1, 0, beside.tokens, True),))) == NoRoom()
+    assert execute(runner, Plan((), (), (BatchItem(beside, 1, 0, beside.tokens, True),))) == NoRoom()
     runner.check_cache([200, 0])
     empty(runner)
 
 
 def test_the_books_are_compared_with_the_cache(runner: Runner) -> None:
-    runner.execute(step([5, 6, 7], sample=False))
+    execute(runner, step([5, 6, 7], sample=False))
     runner.check_cache([3, 0])
     with pytest.raises(AssertionError, match="slot 0 ends at 2"):
         runner.check_cache([4, 0])
@@ -51,7 +57,7 @@ def test_the_books_are_compared_with_the_cache(runner: Runner) -> None:
 
 
 def test_samplers_must_not_outlive_their_requests(runner: Runner) -> None:
-    outcome = runner.execute(step([BOS, ID["y"]]))
+    outcome = execute(runner, step([BOS, ID["y"]]))
     assert isinstance(outcome, Done)
     assert (outcome.sampled[0].piece, outcome.sampled[0].is_end) == (b"z", False)
     with pytest.raises(AssertionError, match="samplers"):
@@ -60,7 +66,7 @@ def test_samplers_must_not_outlive_their_requests(runner: Runner) -> None:
 
 
 def test_the_end_token_has_no_piece(runner: Runner) -> None:
-    outcome = runner.execute(step([BOS, ID["z"]]))
+    outcome = execute(runner, step([BOS, ID["z"]]))
     assert isinstance(outcome, Done)
     assert outcome.sampled[0].token == EOS
     assert (outcome.sampled[0].piece, outcome.sampled[0].is_end) == (b"", True)
@@ -68,9 +74,9 @@ def test_the_end_token_has_no_piece(runner: Runner) -> None:
 
 
 def test_a_position_that_is_not_next_is_fatal(runner: Runner) -> None:
-    runner.execute(step([5, 6], sample=False))
+    execute(runner, step([5, 6], sample=False))
     with pytest.raises(RuntimeError, match="llama_decode failed with -1"):
-        runner.execute(step([5], start=77))
+        execute(runner, step([5], start=77))
     empty(runner)
 
 
@@ -90,14 +96,14 @@ def test_a_recurrent_state_cannot_go_back_and_the_answer_is_right_all_the_same(t
         scheduler.add(sequence)
         while scheduler.has_work:
             plan = scheduler.schedule(0.0)
-            outcome = runner.execute(plan)
+            outcome = execute(runner, plan)
             if isinstance(outcome, ReuseLost):
                 lost.append(outcome)
                 scheduler.reuse_lost(outcome.slots)
             else:
                 assert isinstance(outcome, Done)
                 scheduler.commit(plan, outcome.sampled, 0.0)
-        runner.close_sampler(number)
+        runner.close(number)
         runner.check_cache(scheduler.residents())
         tokens.append(sequence.tokens)
     assert lost == [ReuseLost((0,))]

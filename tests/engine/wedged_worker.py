@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from appliance.engine.plan import Outcome, Plan
+from appliance.engine.plan import Plan
 from appliance.engine.runner import Runner, load
 from appliance.types import ModelSpec
 from appliance.worker.__main__ import prepare_process
@@ -25,11 +25,11 @@ class WedgedRunner(Runner):
 
     steps = 0
 
-    def execute(self, plan: Plan) -> Outcome:
+    def launch(self, plan: Plan) -> None:
         self.steps += 1
         if self.steps == 3:
             hang()
-        return super().execute(plan)
+        super().launch(plan)
 
 
 def load_wedged(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:

@@ -24,6 +24,8 @@ _ALL_LAYERS: Final = 10_000
 _META_BYTES: Final = 256
 _REASONS_MAX: Final = 3
 _SHARE_MIN: Final = 16
+# LLAMA_MAX_SEQ of src/llama-cparams.h.
+_SLOTS_MAX: Final = 256
 
 # ggml_type and llama_flash_attn_type of include/ggml.h and include/llama.h.
 _CACHE_TYPES: Final = {
@@ -69,6 +71,7 @@ def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
         limits=limits,
         info=_info(spec, model, limits, kv, template is not None, time.monotonic() - began),
         chat_template=None if template is None else template.decode(errors="replace"),
+        saved_bytes_max=spec.preempt_host_mib * 2**20,
     )
 
 
@@ -121,7 +124,7 @@ def _make_context(spec: ModelSpec, model: Any, kv: str, log: NativeLog) -> Any:
     params.n_ctx = spec.n_ctx
     params.n_batch = max(spec.n_batch, spec.parallel)
     params.n_ubatch = spec.n_ubatch
-    params.n_seq_max = spec.parallel
+    params.n_seq_max = _slots(spec, kv)
     params.n_threads = _threads(spec.threads)
     params.n_threads_batch = _threads(spec.threads_batch)
     params.flash_attn_type = _FLASH_ATTENTION[_flash_attention(spec.flash_attn)]
@@ -155,14 +158,23 @@ def _limits(spec: ModelSpec, model: Any, context: Any, kv: str) -> Limits:
     n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model))
     whole = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
     return Limits(
-        n_slots=spec.parallel,
+        parallel=spec.parallel,
+        n_slots=_slots(spec, kv),
         n_cells=spec.n_ctx,
         n_ctx=min(n_ctx, n_ctx_train) if n_ctx_train > 0 else n_ctx,
         # llama.cpp lowers both where n_ctx is smaller, and aborts on a larger batch.
         n_batch=llama_cpp.llama_n_batch(context),
         n_ubatch=llama_cpp.llama_n_ubatch(context),
         reuse="whole" if whole else "any",
+        split=kv == "split",
     )
+
+
+def _slots(spec: ModelSpec, kv: str) -> int:
+    """Sequence ids: in a unified cache twice as many as run at once, which cost nothing and hold idle residents."""
+    if kv == "split":
+        return spec.parallel
+    return max(spec.parallel, min(2 * spec.parallel, _SLOTS_MAX, spec.n_ctx // _SHARE_MIN))
 
 
 def _info(
@@ -179,7 +191,7 @@ def _info(
         n_ctx=limits.n_ctx,
         n_ctx_total=limits.n_cells,
         n_ctx_train=llama_cpp.llama_model_n_ctx_train(model),
-        parallel=limits.n_slots,
+        parallel=limits.parallel,
         kv=kv,
         gpu_layers=min(_gpu_layers(spec), llama_cpp.llama_model_n_layer(model) + 1),
         chat_template=chat_template,

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import time
+from typing import Any, Final, assert_never
 
 import llama_cpp
 
-from appliance.engine.plan import Done, KeepPrefix, NoRoom, Outcome, Plan, ReuseLost, Sampled
+from appliance.engine.plan import (
+    CacheOp,
+    CopyPrefix,
+    Done,
+    KeepPrefix,
+    NoRoom,
+    Outcome,
+    Plan,
+    RestoreState,
+    ReuseLost,
+    SaveState,
+)
 from appliance.engine.runner.batch import Batch
-from appliance.engine.runner.sampler import Sampler
+from appliance.engine.runner.samplers import Samplers
+from appliance.engine.runner.saved_states import SavedStates
 from appliance.engine.runner.vocabulary import Vocabulary
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import Sequence
 from appliance.types import ModelInfo
 
 _DECODED: Final = 0
@@ -19,9 +31,10 @@ _NO_ROOM: Final = 1
 
 
 class Runner:
-    """A loaded model and its KV cache. `execute`, `close_sampler` and `check_cache` belong to the engine thread.
+    """A loaded model and its KV cache. Everything but `vocabulary`, `limits` and `info` belongs to the engine thread.
 
-    Model and context live as long as the process: the worker serves one model and ends.
+    A step is `launch`, then `collect`. On a device that computes by itself `launch` returns at once (`overlaps`), and
+    the host may do other work in between. Model and context live as long as the process: the worker serves one model.
     """
 
     def __init__(
@@ -33,62 +46,109 @@ class Runner:
         limits: Limits,
         info: ModelInfo,
         chat_template: str | None,
+        saved_bytes_max: int,
     ) -> None:
         self.vocabulary = vocabulary
         self.limits = limits
         self.info = info
         self.chat_template = chat_template
+        self.overlaps = info.gpu_layers > 0
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         self._window = int(llama_cpp.llama_model_n_swa(model))
         self._batch = Batch(limits.n_batch)
-        self._samplers: dict[int, Sampler] = {}
+        self._samplers = Samplers(vocabulary)
+        self._saved = SavedStates(context, saved_bytes_max)
+        self._failed: NoRoom | ReuseLost | None = None
+        self._rows: list[int] = []
+        self._launched = 0.0
 
-    def execute(self, plan: Plan) -> Outcome:
-        """Cuts the cache, computes the batch and draws tokens. Raises RuntimeError when llama.cpp fails for good."""
-        lost = tuple(cut.slot for cut in plan.cache if not self._cut(cut))
+    def launch(self, plan: Plan) -> None:
+        """Changes the cache and starts the computation. Raises RuntimeError when llama.cpp fails for good."""
+        self._failed = None
+        lost = [op.slot for op in plan.cache if not self._carry_out(op)]
         if lost:
-            return ReuseLost(lost)
+            self._failed = ReuseLost(tuple(dict.fromkeys(lost)))
+            return
         if not plan.items:
-            return Done(())
-        rows = self._batch.fill(plan.items)
+            return
+        self._rows = self._batch.fill(plan.items)
+        self._launched = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, self._batch.native)
         if code == _NO_ROOM:
-            return NoRoom()
-        if code != _DECODED:
+            self._failed = NoRoom()
+        elif code != _DECODED:
             raise RuntimeError(f"llama_decode failed with {code} on {plan.tokens} tokens")
-        wanted = [item.sequence for item in plan.items if item.sample]
-        return Done(tuple(self._sample(sequence, row) for sequence, row in zip(wanted, rows, strict=True)))
 
-    def close_sampler(self, number: int) -> None:
+    def collect(self, plan: Plan) -> Outcome:
+        """Waits for the computation of the plan that was launched, and draws tokens."""
+        if self._failed is not None:
+            return self._failed
+        if not plan.items:
+            return Done(())
+        llama_cpp.llama_synchronize(self._context)
+        device_seconds = time.perf_counter() - self._launched
+        wanted = [item.sequence for item in plan.items if item.sample]
+        return Done(self._samplers.draw(self._context, wanted, self._rows), device_seconds)
+
+    def close(self, number: int) -> None:
         """The request has ended: frees what it had here."""
-        if (sampler := self._samplers.pop(number, None)) is not None:
-            sampler.close()
+        self._samplers.close(number)
+        self._saved.drop(number)
 
     def check_cache(self, residents: list[int]) -> None:
-        """Raises AssertionError unless the cache holds `residents[slot]` tokens of each slot and no sampler is left."""
+        """Raises AssertionError unless the cache holds `residents[slot]` tokens of each slot and no request is left."""
         assert not self._samplers, "samplers outlive their requests"
+        assert not self._saved, "saved states outlive their requests"
         for slot, tokens in enumerate(residents):
             last = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
             assert last == tokens - 1, f"slot {slot} ends at {last} in the cache, at {tokens - 1} in the books"
 
-    def _cut(self, cut: KeepPrefix) -> bool:
-        """False when the prefix cannot be kept; the slot is empty then.
+    def _carry_out(self, op: CacheOp) -> bool:
+        """False when the cache could not follow; the slot is empty then."""
+        match op:
+            case KeepPrefix():
+                kept = self._cut(op)
+            case CopyPrefix():
+                kept = self._copy(op)
+            case SaveState():
+                self._saved.save(op.slot, op.number)
+                return True
+            case RestoreState():
+                kept = self._saved.restore(op.slot, op.number)
+            case _:
+                assert_never(op)
+        if not kept:
+            llama_cpp.llama_memory_seq_rm(self._memory, op.slot, -1, -1)
+        return kept
 
-        A recurrent state cannot go back, and a sliding window may have dropped cells that the kept prefix needs:
+    def _cut(self, cut: KeepPrefix) -> bool:
+        if cut.keep == 0:
+            llama_cpp.llama_memory_seq_rm(self._memory, cut.slot, -1, -1)
+            return True
+        removed = llama_cpp.llama_memory_seq_rm(self._memory, cut.slot, cut.keep, -1)
+        return bool(removed) and self._holds(cut.slot, cut.keep)
+
+    def _copy(self, copy: CopyPrefix) -> bool:
+        """In split mode llama.cpp copies only whole streams, which are then cut; it carries the copy out before the
+
+        next batch, from what the source held when it was asked for.
+        """
+        end = -1 if self.limits.split else copy.keep
+        llama_cpp.llama_memory_seq_cp(self._memory, copy.source, copy.slot, 0, end)
+        if llama_cpp.llama_memory_seq_pos_max(self._memory, copy.slot) >= copy.keep:
+            llama_cpp.llama_memory_seq_rm(self._memory, copy.slot, copy.keep, -1)
+        return self._holds(copy.slot, copy.keep)
+
+    def _holds(self, slot: int, keep: int) -> bool:
+        """Whether a slot can be continued at position `keep`.
+
+        A recurrent state cannot go back, and a sliding window may have dropped cells that the prefix needs:
         `llama_memory_seq_rm` says so for the first and not for the second.
         """
-        if cut.keep > 0 and llama_cpp.llama_memory_seq_rm(self._memory, cut.slot, cut.keep, -1):
-            first = llama_cpp.llama_memory_seq_pos_min(self._memory, cut.slot)
-            if self._window == 0 or 0 <= first <= max(0, cut.keep - self._window):
-                return True
-        llama_cpp.llama_memory_seq_rm(self._memory, cut.slot, -1, -1)
-        return cut.keep == 0
-
-    def _sample(self, sequence: Sequence, row: int) -> Sampled:
-        sampler = self._samplers.get(sequence.number)
-        if sampler is None:
-            sampler = Sampler(sequence.sampling, self.vocabulary, sequence.tokens)
-            self._samplers[sequence.number] = sampler
-        token = sampler.sample(self._context, row)
-        return Sampled(token, self.vocabulary.pieces[token], token in self.vocabulary.ends)
+        if llama_cpp.llama_memory_seq_pos_max(self._memory, slot) != keep - 1:
+            return False
+        if self._window == 0:
+            return True
+        first = llama_cpp.llama_memory_seq_pos_min(self._memory, slot)
+        return bool(0 <= first <= max(0, keep - self._window))

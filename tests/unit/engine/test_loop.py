@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from appliance.engine.advance import Sampled
 from appliance.engine.loop import EngineLoop
-from appliance.engine.plan import Done, NoRoom, Outcome, Plan, ReuseLost, Sampled
+from appliance.engine.plan import Done, NoRoom, Outcome, Plan, ReuseLost
 from appliance.engine.scheduler import Limits, Scheduler
 from appliance.wire import Delta, Failed, Finished, Started, Step
 from tests.unit.engine.making import make_sequence
@@ -28,16 +29,19 @@ class Clock:
 class FakeRunner:
     """Draws `a` for everybody. `before` is called with each plan and may answer it otherwise or end the loop."""
 
-    def __init__(self, before: Callable[[Plan], Outcome | None] = lambda plan: None) -> None:
+    def __init__(self, before: Callable[[Plan], Outcome | None] = lambda plan: None, *, overlaps: bool = False) -> None:
+        self.overlaps = overlaps
         self.before = before
         self.closed: list[int] = []
         self.rests = 0
 
-    def execute(self, plan: Plan) -> Outcome:
-        outcome = self.before(plan)
-        return outcome or Done(tuple(Sampled(1, b"a", False) for item in plan.items if item.sample))
+    def launch(self, plan: Plan) -> None:
+        self.outcome = self.before(plan)
 
-    def close_sampler(self, number: int) -> None:
+    def collect(self, plan: Plan) -> Outcome:
+        return self.outcome or Done(tuple(Sampled(1, b"a", False) for item in plan.items if item.sample))
+
+    def close(self, number: int) -> None:
         self.closed.append(number)
 
     def check_cache(self, residents: list[int]) -> None:
@@ -58,7 +62,7 @@ class FakeGuard:
 
 
 def loop_of(runner: FakeRunner, sent: list[Step], clock: Clock | None = None) -> tuple[EngineLoop, FakeGuard]:
-    limits = Limits(n_slots=2, n_cells=64, n_ctx=64, n_batch=16, n_ubatch=8, reuse="any")
+    limits = Limits(parallel=2, n_slots=2, n_cells=64, n_ctx=64, n_batch=16, n_ubatch=8)
     guard = FakeGuard()
     return EngineLoop(runner, Scheduler(limits), guard, sent.append, clock or Clock()), guard
 
@@ -113,7 +117,7 @@ def test_long_silence_is_broken_by_an_empty_frame() -> None:
     loop, _ = loop_of(FakeRunner(slow), sent, clock)
     loop.submit(make_sequence(1, [5] * 60, output_max=1))
     run(loop)
-    assert [len(step.events) for step in sent] == [1, 0, 2]
+    assert [len(step.events) for step in sent] == [1, 0, 0, 0, 2]
 
 
 def test_an_exception_leaves_the_loop() -> None:
@@ -135,4 +139,32 @@ def test_it_sleeps_until_something_arrives() -> None:
     loop.submit(make_sequence(1, [5], output_max=1))
     thread.join(5)
     assert not thread.is_alive()
-    assert loop.status == Step(kv_cells=1)
+    assert (loop.status.kv_cells, loop.status.steps, loop.status.running) == (1, 1, 0)
+
+
+def test_text_is_made_while_the_device_computes_the_next_step() -> None:
+    sent: list[Step] = []
+    texts_at_launch: list[int] = []
+
+    def look(plan: Plan) -> None:
+        texts_at_launch.append(sum(isinstance(event, Delta) for step in sent for event in step.events))
+
+    runner = FakeRunner(look, overlaps=True)
+    loop, _ = loop_of(runner, sent)
+    loop.submit(make_sequence(1, [5, 6], output_max=3))
+    run(loop)
+    assert texts_at_launch == [0, 0, 1], "the text of a step leaves after the next has been launched"
+    assert [type(event) for step in sent for event in step.events] == [Started, Delta, Delta, Delta, Finished]
+
+
+def test_device_and_host_time_are_told_apart() -> None:
+    clock = Clock()
+
+    def collect(plan: Plan) -> Outcome:
+        clock.now += 3.0
+        return Done(tuple(Sampled(1, b"a", False) for item in plan.items if item.sample), device_seconds=2.0)
+
+    loop, _ = loop_of(FakeRunner(collect), [], clock)
+    loop.submit(make_sequence(1, [5], output_max=2))
+    run(loop)
+    assert (loop.status.steps, loop.status.device_seconds, loop.status.host_seconds) == (2, 4.0, 2.0)

@@ -1,0 +1,53 @@
+"""What one step did to one sequence, and the events that tell of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.engine.sequence import Sequence
+from appliance.types import FinishReason, TokenLogprob
+from appliance.wire import Delta, Event, Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A drawn token. piece: its bytes in the text. is_end: it ends the answer (and has no text).
+
+    logprob: what the request asked to know about it.
+    """
+
+    token: int
+    piece: bytes
+    is_end: bool
+    logprob: TokenLogprob | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A sequence got a token, an end, or both.
+
+    Only the end decides about the next step; making the text can wait until the device is busy with it. So the text is
+    here already only where the end hung on it: a sequence with stop strings. now: when the step was done.
+    """
+
+    sequence: Sequence
+    sampled: Sampled | None
+    reason: FinishReason | None
+    now: float
+    text: str | None = None
+
+    def events(self) -> list[Event]:
+        """New text and the end. To be called once, in the order of the steps."""
+        sequence = self.sequence
+        text = self.text
+        if text is None:
+            text = "" if self.sampled is None or self.sampled.is_end else sequence.detokenizer.push(self.sampled.piece)
+        if self.reason is not None:
+            text += sequence.detokenizer.finish()
+        events: list[Event] = []
+        if text:
+            events.append(Delta(number=sequence.number, text=text, tokens=sequence.report()))
+        if self.reason is not None:
+            timings = sequence.timings(self.now)
+            events.append(Finished(number=sequence.number, reason=self.reason, usage=sequence.usage, timings=timings))
+        return events

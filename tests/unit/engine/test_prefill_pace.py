@@ -1,0 +1,46 @@
+"""How large the next piece of a prompt is."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.engine.prefill_pace import PrefillPace
+
+
+def settle(pace: PrefillPace, prompts: int, token_seconds: float, decode_seconds: float) -> int:
+    for _ in range(50):
+        pace.decoded(decode_seconds)
+        tokens = pace.tokens(prompts, beside_decoders=True)
+        pace.prefilled(tokens, 0.005 + tokens * token_seconds)
+    return pace.tokens(prompts, beside_decoders=True)
+
+
+def test_nothing_is_known_at_first() -> None:
+    pace = PrefillPace(n_batch=2048, n_ubatch=512)
+    assert pace.tokens(1, beside_decoders=False) == 512
+    assert pace.tokens(1, beside_decoders=True) == 512
+
+
+def test_a_prompt_beside_streams_takes_one_and_a_half_decoding_steps() -> None:
+    tokens = settle(PrefillPace(2048, 512), prompts=1, token_seconds=0.001, decode_seconds=0.020)
+    assert 0.005 + tokens * 0.001 == pytest.approx(1.5 * 0.020, rel=0.1)
+
+
+def test_several_prompts_take_more() -> None:
+    tokens = settle(PrefillPace(2048, 512), prompts=4, token_seconds=0.001, decode_seconds=0.020)
+    assert 0.005 + tokens * 0.001 == pytest.approx(6 * 0.020, rel=0.1)
+
+
+def test_the_bounds_hold() -> None:
+    slow, fast = PrefillPace(2048, 512), PrefillPace(2048, 512)
+    assert settle(slow, 1, token_seconds=1.0, decode_seconds=0.001) == 8
+    assert settle(fast, 1, token_seconds=1e-6, decode_seconds=1.0) == 512
+    fast.prefilled(512, 0.001)
+    assert fast.tokens(1, beside_decoders=False) == 2048
+
+
+def test_without_streams_a_step_stays_short_enough_for_newcomers() -> None:
+    pace = PrefillPace(2048, 512)
+    for _ in range(20):
+        pace.prefilled(512, 1.0)
+    assert pace.tokens(1, beside_decoders=False) == 256
