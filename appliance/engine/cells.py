@@ -81,6 +81,14 @@ class CellLedger:
             self._runs[target].append(run)
             position += run.length
 
+    def swap(self, slot: int, other: int) -> None:
+        """Two slots exchange their cells; only where nothing is shared."""
+        assert not self._sharing, "shared runs know their holders"
+        self._runs[slot], self._runs[other] = self._runs[other], self._runs[slot]
+        for each in (slot, other):
+            for run in self._runs[each]:
+                run.holders = {each}
+
     def check_integrity(self) -> None:
         """Raises AssertionError where the ledger contradicts itself."""
         assert self.used <= self._n_cells, f"{self.used} cells in use of {self._n_cells}"

@@ -42,7 +42,15 @@ class RestoreState:
     number: int
 
 
-CacheOp = KeepPrefix | CopyPrefix | SaveState | RestoreState
+@dataclass(frozen=True, slots=True)
+class SwapSlots:
+    """Two slots exchange what they hold."""
+
+    slot: int
+    other: int
+
+
+CacheOp = KeepPrefix | CopyPrefix | SaveState | RestoreState | SwapSlots
 
 
 @dataclass(frozen=True, slots=True)

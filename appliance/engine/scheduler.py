@@ -36,6 +36,8 @@ from appliance.wire import Event, Failed, Started
 _HEADROOM_TOKENS: Final = 32
 # A prompt waits for a sibling that will have computed at least this much more of it.
 _WAIT_TOKENS_MIN: Final = 32
+# Decoding steps that slots with gaps between them may take before they are moved together: newcomers fill gaps too.
+_STEPS_WITH_GAPS_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Scheduler:
         self._holds: dict[int, _Hold] = {}
         self._soonest_deadline = math.inf
         self._decoded_last = False
+        self._steps_with_gaps = 0
         self.preemptions = 0
 
     # ── what observers see ────────────────────────────────────────────────────────────────────────────────────────
@@ -141,6 +144,8 @@ class Scheduler:
         """Decides the next step. Admissions, preemptions and cuts hold from now on; the batch counts with `commit`."""
         events = self._expire(now) if now >= self._soonest_deadline else []
         events += self._admit(now)
+        if self._limits.split:
+            self._close_gaps()
         items, decoding = self._fill()
         self._decoded_last = decoding
         return Plan(events=tuple(events), cache=self._slots.take_ops(), items=items, decoding=decoding)
@@ -306,6 +311,19 @@ class Scheduler:
                 return _items([(slot, 1) for slot in decoding]), True
             self._preempt(self._youngest())
         return (), False
+
+    def _close_gaps(self) -> None:
+        """Once gaps between the running slots have lasted."""
+        indices = [slot.index for slot in self._running.values()]
+        if not indices or max(indices) - min(indices) < len(indices):
+            self._steps_with_gaps = 0
+            return
+        self._steps_with_gaps += 1
+        if self._steps_with_gaps > _STEPS_WITH_GAPS_MAX:
+            self._steps_with_gaps = 0
+            for slot in self._slots.close_gaps():
+                self._running[_runs(slot).number] = slot
+            self._holds.clear()
 
     def _has_room(self, cells: int) -> bool:
         """Whether that many cells are free, idle residents evicted if need be."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from appliance.engine.cells import CellLedger
-from appliance.engine.plan import CacheOp, CopyPrefix, KeepPrefix, RestoreState, SaveState
+from appliance.engine.plan import CacheOp, CopyPrefix, KeepPrefix, RestoreState, SaveState, SwapSlots
 from appliance.engine.sequence import Sequence
 
 # How a resident sequence can be continued: `any` prefix of it, or (recurrent state) only the `whole` of it.
@@ -151,6 +151,19 @@ class SlotPool:
         self._releases += 1
         target.released = self._releases
 
+    def close_gaps(self) -> list[Slot]:
+        """Moves running sequences next to each other, by as few exchanges as can be; returns their new slots.
+
+        With one stream per slot llama.cpp computes neighbours in one pass, and everybody else in a pass of their own.
+        """
+        running = [slot.index for slot in self._slots if slot.sequence is not None]
+        starts = range(len(self._slots) - len(running) + 1)
+        start = max(starts, key=lambda start: sum(start <= index < start + len(running) for index in running))
+        window = range(start, start + len(running))
+        holes = [index for index in window if index not in running]
+        outside = [index for index in running if index not in window]
+        return [self._exchange(self._slots[here], self._slots[hole]) for here, hole in zip(outside, holes, strict=True)]
+
     def evict(self) -> bool:
         """Empties the free slot with tokens whose loss costs least; False when there is none."""
         idle = [slot for slot in self._slots if slot.sequence is None and slot.tokens]
@@ -206,6 +219,18 @@ class SlotPool:
             return True
         kept_for_others = slot.checkpoint or slot.parked is not None
         return not kept_for_others and len(slot.tokens) - prefix.keep <= _TAIL_SHARE_MAX * prefix.keep
+
+    def _exchange(self, slot: Slot, other: Slot) -> Slot:
+        """Moves a running sequence to a free slot, whose resident comes back here."""
+        self._ops.append(SwapSlots(slot.index, other.index))
+        self._ledger.swap(slot.index, other.index)
+        slot.tokens, other.tokens = other.tokens, slot.tokens
+        slot.domain, other.domain = other.domain, slot.domain
+        slot.sequence, other.sequence = other.sequence, slot.sequence
+        slot.released, other.released = other.released, slot.released
+        slot.parked, other.parked = other.parked, slot.parked
+        slot.checkpoint, other.checkpoint = other.checkpoint, slot.checkpoint
+        return other
 
     def _save_parked(self, slot: Slot) -> None:
         """What a parked sequence has computed here is about to go: its state is saved."""

@@ -11,12 +11,16 @@ import pytest
 from tests.engine.client import WorkerClient
 from tests.engine.conftest import random_spec
 from tests.engine.test_consistency import prompts, text
-from tests.models.other_memories import WINDOW, build_recurrent, build_sliding_window
+from tests.models.other_memories import WINDOW, build_hybrid, build_recurrent, build_sliding_window
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=[build_recurrent, build_sliding_window], ids=["recurrent", "sliding window"])
+@pytest.fixture(
+    scope="module",
+    params=[build_recurrent, build_sliding_window, build_hybrid],
+    ids=["recurrent", "sliding window", "hybrid"],
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     build: Callable[[Path], None] = request.param
     path = tmp_path_factory.mktemp("models") / f"{build.__name__}.gguf"

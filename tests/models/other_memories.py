@@ -1,4 +1,4 @@
-"""Random-weight models whose memory is not a plain KV cache: a recurrent state, and a sliding window.
+"""Random-weight models whose memory is not a plain KV cache: a recurrent state, a sliding window, a hybrid.
 
 A prefix of a recurrent state cannot be had again, and a window forgets: wrong reuse is a silent wrong answer.
 """
@@ -67,6 +67,28 @@ def build_sliding_window(path: Path) -> None:
     _write(writer, shapes)
 
 
+def build_hybrid(path: Path) -> None:
+    """An LFM2 model: one layer with a recurrent state (a short convolution), one with attention."""
+    writer = gguf.GGUFWriter(str(path), "lfm2")
+    _add_common(writer, "random hybrid")
+    heads = _SIZE // _HEAD
+    writer.add_feed_forward_length(_SIZE)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv([0, heads])
+    writer.add_shortconv_l_cache(_CONVOLUTION)
+    everywhere: dict[str, tuple[int, ...]] = {f"{norm}.weight": (_SIZE,) for norm in ("attn_norm", "ffn_norm")}
+    everywhere |= {f"ffn_{part}.weight": (_SIZE, _SIZE) for part in ("gate", "up", "down")}
+    recurrent = {
+        "shortconv.conv.weight": (_SIZE, _CONVOLUTION),
+        "shortconv.in_proj.weight": (3 * _SIZE, _SIZE),
+        "shortconv.out_proj.weight": (_SIZE, _SIZE),
+    }
+    attention: dict[str, tuple[int, ...]] = {f"attn_{part}_norm.weight": (_HEAD,) for part in ("q", "k")}
+    attention |= {f"attn_{part}.weight": (_SIZE, _SIZE) for part in ("q", "k", "v", "output")}
+    shapes = {"output": (N_VOCAB, _SIZE)}
+    _write(writer, shapes, [everywhere | recurrent, everywhere | attention], norm="token_embd_norm")
+
+
 def _add_common(writer: Any, name: str) -> None:
     writer.add_name(name)
     writer.add_context_length(8192)
@@ -77,14 +99,21 @@ def _add_common(writer: Any, name: str) -> None:
     add_tokenizer(writer)
 
 
-def _write(writer: Any, shapes: dict[str, tuple[int, ...]]) -> None:
+def _write(
+    writer: Any,
+    shapes: dict[str, tuple[int, ...]],
+    layers: list[dict[str, tuple[int, ...]]] | None = None,
+    *,
+    norm: str = "output_norm",
+) -> None:
+    """`shapes`: tensors of every layer, and `output` once; `layers`: those of each layer, where they differ."""
     generator = np.random.default_rng(11)
     writer.add_tensor("token_embd.weight", _weights("token_embd", (N_VOCAB, _SIZE), generator))
-    writer.add_tensor("output_norm.weight", _weights("output_norm", (_SIZE,), generator))
+    writer.add_tensor(f"{norm}.weight", _weights("output_norm", (_SIZE,), generator))
     if "output" in shapes:
         writer.add_tensor("output.weight", _weights("output", shapes.pop("output"), generator))
-    for layer in range(_LAYERS):
-        for name, shape in shapes.items():
+    for layer, own in enumerate(layers or [shapes] * _LAYERS):
+        for name, shape in own.items():
             writer.add_tensor(f"blk.{layer}.{name}", _weights(name, shape, generator))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

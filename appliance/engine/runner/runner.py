@@ -18,6 +18,7 @@ from appliance.engine.plan import (
     RestoreState,
     ReuseLost,
     SaveState,
+    SwapSlots,
 )
 from appliance.engine.runner.batch import Batch
 from appliance.engine.runner.samplers import Samplers
@@ -59,6 +60,9 @@ class Runner:
         self._batch = Batch(limits.n_batch)
         self._samplers = Samplers(vocabulary)
         self._saved = SavedStates(context, saved_bytes_max)
+        # Both ends of copies between streams that llama.cpp has noted but not carried out: nothing but its own
+        # bookkeeping may read or write them.
+        self._copying: set[int] = set()
         self._failed: NoRoom | ReuseLost | None = None
         self._rows: list[int] = []
         self._launched = 0.0
@@ -66,7 +70,7 @@ class Runner:
     def launch(self, plan: Plan) -> None:
         """Changes the cache and starts the computation. Raises RuntimeError when llama.cpp fails for good."""
         self._failed = None
-        lost = [op.slot for op in plan.cache if not self._carry_out(op)]
+        lost = [slot for op in plan.cache for slot in self._carry_out(op)]
         if lost:
             self._failed = ReuseLost(tuple(dict.fromkeys(lost)))
             return
@@ -75,9 +79,11 @@ class Runner:
         self._rows = self._batch.fill(plan.items)
         self._launched = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, self._batch.native)
-        if code == _NO_ROOM:
+        if code == _DECODED:
+            self._copying.clear()
+        elif code == _NO_ROOM:
             self._failed = NoRoom()
-        elif code != _DECODED:
+        else:
             raise RuntimeError(f"llama_decode failed with {code} on {plan.tokens} tokens")
 
     def collect(self, plan: Plan) -> Outcome:
@@ -104,27 +110,34 @@ class Runner:
             last = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
             assert last == tokens - 1, f"slot {slot} ends at {last} in the cache, at {tokens - 1} in the books"
 
-    def _carry_out(self, op: CacheOp) -> bool:
-        """False when the cache could not follow; the slot is empty then."""
+    def _carry_out(self, op: CacheOp) -> list[int]:
+        """The slots that could not follow; they are empty then."""
         match op:
             case KeepPrefix():
-                kept = self._cut(op)
+                held = {op.slot: self._cut(op)}
             case CopyPrefix():
-                kept = self._copy(op)
+                held = {op.slot: self._copy(op)}
             case SaveState():
-                self._saved.save(op.slot, op.number)
-                return True
+                if op.slot not in self._copying:
+                    self._saved.save(op.slot, op.number)
+                return []
             case RestoreState():
-                kept = self._saved.restore(op.slot, op.number)
+                held = {op.slot: op.slot not in self._copying and self._saved.restore(op.slot, op.number)}
+            case SwapSlots():
+                held = self._swap(op)
             case _:
                 assert_never(op)
-        if not kept:
-            llama_cpp.llama_memory_seq_rm(self._memory, op.slot, -1, -1)
-        return kept
+        lost = [slot for slot, kept in held.items() if not kept]
+        for slot in lost:
+            self._clear(slot)
+        return lost
+
+    def _clear(self, slot: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
     def _cut(self, cut: KeepPrefix) -> bool:
         if cut.keep == 0:
-            llama_cpp.llama_memory_seq_rm(self._memory, cut.slot, -1, -1)
+            self._clear(cut.slot)
             return True
         removed = llama_cpp.llama_memory_seq_rm(self._memory, cut.slot, cut.keep, -1)
         return bool(removed) and self._holds(cut.slot, cut.keep)
@@ -134,11 +147,26 @@ class Runner:
 
         next batch, from what the source held when it was asked for.
         """
-        end = -1 if self.limits.split else copy.keep
+        end = copy.keep
+        if self.limits.split:
+            end = -1
+            self._copying |= {copy.source, copy.slot}
         llama_cpp.llama_memory_seq_cp(self._memory, copy.source, copy.slot, 0, end)
         if llama_cpp.llama_memory_seq_pos_max(self._memory, copy.slot) >= copy.keep:
             llama_cpp.llama_memory_seq_rm(self._memory, copy.slot, copy.keep, -1)
         return self._holds(copy.slot, copy.keep)
+
+    def _swap(self, swap: SwapSlots) -> dict[int, bool]:
+        """Through host memory: a copy between streams would only be carried out with the next batch."""
+        slots = (swap.slot, swap.other)
+        if self._copying & set(slots):
+            return dict.fromkeys(slots, False)
+        filled = [slot for slot in slots if llama_cpp.llama_memory_seq_pos_max(self._memory, slot) >= 0]
+        for slot in filled:
+            self._saved.save(slot, -1 - slot)
+            self._clear(slot)
+        ways = zip(slots, reversed(slots), strict=True)
+        return {slot: self._saved.restore(slot, -1 - other) for slot, other in ways if other in filled}
 
     def _holds(self, slot: int, keep: int) -> bool:
         """Whether a slot can be continued at position `keep`.

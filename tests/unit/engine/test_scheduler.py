@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from appliance.engine.advance import Advance, Sampled
-from appliance.engine.plan import CopyPrefix, KeepPrefix, Plan, RestoreState, SaveState
+from appliance.engine.plan import CopyPrefix, KeepPrefix, Plan, RestoreState, SaveState, SwapSlots
 from appliance.engine.scheduler import Limits, Scheduler
 from appliance.engine.sequence import Sequence
 from appliance.wire import Delta, Event, Failed, Finished, Started
@@ -70,6 +70,8 @@ class FakeCache:
                 case RestoreState():
                     assert not cells
                     cells += self.saved.pop(op.number)
+                case SwapSlots():
+                    self.slots[op.slot], self.slots[op.other] = self.slots[op.other], cells
 
 
 def following(tokens: list[int]) -> Sampled:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engine.plan import CopyPrefix, KeepPrefix, RestoreState, SaveState
+from appliance.engine.plan import CopyPrefix, KeepPrefix, RestoreState, SaveState, SwapSlots
 from appliance.engine.slots import Prefix, PrefixReuse, Slot, SlotPool, common_prefix_length
 from tests.unit.engine.making import make_sequence
 
@@ -138,3 +138,17 @@ def test_integrity_finds_foreign_tokens() -> None:
     slot.tokens[:] = [1, 9, 3]
     with pytest.raises(AssertionError, match="other tokens"):
         pool.check_integrity()
+
+
+def test_running_slots_are_moved_next_to_each_other() -> None:
+    pool = SlotPool(6, 1000, "any", split=True)
+    bound = [occupy(pool, number, [number] * 5) for number in range(1, 7)]
+    for index in (1, 2, 4):
+        pool.release(bound[index])
+    pool.take_ops()
+    (moved,) = pool.close_gaps()
+    assert pool.take_ops() == (SwapSlots(0, 4),)
+    assert moved.index == 4 and moved.sequence is not None and moved.tokens == [1] * 5
+    assert [slot.index for slot in pool if slot.sequence is not None] == [3, 4, 5]
+    assert pool[0].tokens == [5] * 5
+    pool.check_integrity()
