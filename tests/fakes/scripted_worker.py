@@ -6,8 +6,11 @@ The last message of a chat (or the text of a completion) is a script of words:
     crash         end the process    fail:CODE        Failed with that error code
     started       a Started event    hang             never end, but keep sending heartbeats
     freeze        stop reading and sending altogether
+    tell          one delta: the Add without its prompt, as JSON
+    8?WORD        WORD, but only where the seed is 8: one choice of several
 
-Without `fail` or `hang` a script ends with Finished(stop). `--load fail|crash|slow` decides how Load goes.
+Where the request asks for log probabilities, a `say` has -0.5 and as many likelier tokens `top0`, `top1`, … as it asks
+for. Without `fail` or `hang` a script ends with Finished(stop). `--load fail|crash|slow` decides how Load goes.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ import socket
 import threading
 import time
 
-from appliance.types import ChatPrompt, ModelInfo, TextPrompt, Timings, Usage
+import msgspec
+
+from appliance.types import ChatPrompt, ModelInfo, TextPrompt, Timings, TokenLogprob, Usage
 from appliance.wire import (
     Abort,
     Add,
@@ -66,7 +71,14 @@ class ScriptedWorker:
                 self.connection.sendall(encode(message))
 
     def emit(self, event: Event) -> None:
-        self.send(Step(events=(event,), running=1))
+        self.send(Step(events=(event,), running=1, steps=8, device_seconds=0.03, host_seconds=0.01, preemptions=2))
+
+    def say(self, add: Add, text: str) -> None:
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if add.logprobs is not None:
+            top = tuple((index, b"top%d" % index, -0.1 * (index + 1)) for index in range(add.logprobs.top))
+            logprobs = (TokenLogprob(token=99, piece=text.encode(), logprob=-0.5, top=top),)
+        self.emit(Delta(number=add.number, text=text, tokens=1, logprobs=logprobs))
 
     def run(self, add: Add) -> None:
         prompt = add.prompt
@@ -74,14 +86,20 @@ class ScriptedWorker:
         text = prompt.text if isinstance(prompt, TextPrompt) else text
         tokens = 0
         for word in text.split(" "):
-            verb, _, argument = word.partition(":")
+            seed, asked, rest = word.partition("?")
+            if asked and seed != str(add.sampling.seed):
+                continue
+            verb, _, argument = (rest if asked else word).partition(":")
             if add.number in self.aborted:
                 self.emit(Failed(number=add.number, code=None, message="aborted"))
                 return
             match verb:
                 case "say":
                     tokens += 1
-                    self.emit(Delta(number=add.number, text=argument.replace("_", " "), tokens=1))
+                    self.say(add, argument.replace("_", " "))
+                case "tell":
+                    told = {name: getattr(add, name) for name in add.__struct_fields__ if name != "prompt"}
+                    self.say(add, msgspec.json.encode(told).decode())
                 case "started":
                     self.emit(Started(number=add.number, prompt_tokens=7, cached_tokens=3))
                 case "sleep":
