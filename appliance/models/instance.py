@@ -25,12 +25,12 @@ import msgspec
 from appliance.config import WorkerLimits
 from appliance.errors import ErrorCode, LoadError, RequestError, WireError
 from appliance.models.backlog import Backlog, Entry
+from appliance.models.frames import add_frame, check_encodable
 from appliance.models.launcher import Launcher, WorkerLink
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, ResponseStream
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request
 from appliance.wire import (
-    FRAME_BYTES_MAX,
     Abort,
     Add,
     Delta,
@@ -43,7 +43,6 @@ from appliance.wire import (
     Loading,
     Started,
     Step,
-    encode,
 )
 
 _log = logging.getLogger(__name__)
@@ -134,7 +133,7 @@ class ModelInstance:
         frames are too large. The caller must `drop` each stream when it stops reading before the end.
         """
         self._refuse_if_unavailable()
-        _check_encodable(choices[0], len(choices))
+        check_encodable(choices[0], len(choices))
         now = self._clock()
         streams = [
             ResponseStream(request, deadline=now + request.seconds_max, choice=index, wake=wake)
@@ -316,7 +315,7 @@ class ModelInstance:
     def _add(self, entry: Entry) -> Add:
         """The time a request has waited here, for a load or behind a crash, is gone from what the engine may take."""
         seconds = max(0.0, entry.stream.deadline - self._clock())
-        return _add(entry.number, entry.stream.request, seconds)
+        return add_frame(entry.number, entry.stream.request, seconds)
 
     def _send(self, link: WorkerLink, message: Add | Abort) -> None:
         """Every Add and Abort is answered: from now on a word from the worker is due, whoever still waits for it."""
@@ -384,34 +383,6 @@ class ModelInstance:
         except OSError:
             mib = 0.0
         return max(self._limits.load_seconds_min, mib / self._limits.load_mib_per_second_min)
-
-
-def _add(number: int, request: Request, seconds_max: float) -> Add:
-    return Add(
-        number=number,
-        principal=request.principal,
-        cache_domain=request.cache_domain,
-        prompt=request.prompt,
-        sampling=request.sampling,
-        max_tokens=request.max_tokens,
-        stop=request.stop,
-        flow=request.flow,
-        weight=request.weight,
-        priority=request.priority,
-        seconds_max=seconds_max,
-        logprobs=request.logprobs,
-    )
-
-
-def _check_encodable(request: Request, copies: int) -> None:
-    """What cannot travel is refused while it is nobody's; a bug here must not reach the backlog either."""
-    try:
-        size = len(encode(_add(0, request, request.seconds_max)))
-    except (WireError, OverflowError, RecursionError, UnicodeEncodeError) as error:
-        raise RequestError("invalid_request", f"the request cannot be sent to the engine: {error}") from error
-    if size * copies > FRAME_BYTES_MAX:
-        message = f"n: {copies} times {size} bytes is more than the {FRAME_BYTES_MAX} that may go to the engine at once"
-        raise RequestError("invalid_request", message, param="n")
 
 
 def _stopping() -> RequestError:
