@@ -80,7 +80,9 @@ async def test_one_choice_that_fails_fails_the_request_and_aborts_the_others(api
 
 async def test_a_choice_that_fails_after_the_commit_ends_the_stream(start_api: ApiFactory) -> None:
     api = await start_api(limits=FAST)
-    blocks: list[Any] = sse(await (await api.chat("say:x 8?fail:internal_error hang", n=2, seed=7, stream=True)).text())
+    blocks: list[Any] = sse(
+        await (await api.chat("say:x 8?sleep:0.4 8?fail:internal_error hang", n=2, seed=7, stream=True)).text()
+    )
     assert blocks[-1]["error"]["code"] == "internal_error"
     assert outstanding(api) == 0
 

@@ -120,15 +120,23 @@ async def test_the_time_of_a_load_is_not_given_twice(start_api: ApiFactory) -> N
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_an_engine_that_does_not_keep_the_deadline_is_overruled(api: Api, stream: bool) -> None:
+async def test_a_request_without_an_answer_at_its_deadline_is_504(api: Api, stream: bool) -> None:
+    await ready(api)
+    answer = await api.chat("started hang", deadline_seconds=0.1, stream=stream)
+    error = (await answer.json())["error"]
+    assert (answer.status, error["code"], error["message"]) == (504, "deadline_exceeded", "out of time")
+    assert answer.headers["Retry-After"] == "10"
+
+
+async def test_an_engine_that_does_not_keep_the_deadline_is_overruled(api: Api) -> None:
     await ready(api)
     began = time.monotonic()
-    answer = await api.chat("started hang", deadline_seconds=0.1, stream=stream)
+    answer = await api.chat("deaf started hang", deadline_seconds=0.1)
     error = (await answer.json())["error"]
     assert (answer.status, error["code"]) == (504, "deadline_exceeded")
     assert "after its 0.1 s" in error["message"]
     assert answer.headers["Retry-After"] == "10"
-    assert 2 <= time.monotonic() - began < 4
+    assert 2 <= time.monotonic() - began < 5
     await until(lambda: outstanding(api) == 0)
 
 
@@ -146,10 +154,12 @@ async def test_the_engine_s_refusals_say_when_to_try_again(api: Api, code: str, 
     assert (answer.status, answer.headers.get("Retry-After")) == (status, retry)
 
 
-async def test_several_choices_past_their_time_all_end_with_length(start_api: ApiFactory) -> None:
-    api = await start_api(limits=RequestLimits(request_seconds=0.1))
+@pytest.mark.parametrize("script", ["started say:x hang", "deaf started say:x hang"])
+async def test_several_choices_past_their_time_all_end_with_length(start_api: ApiFactory, script: str) -> None:
+    """Whether the engine keeps the time or the daemon."""
+    api = await start_api(limits=RequestLimits(request_seconds=0.3))
     await ready(api)
-    body = await (await api.chat("started say:x hang", n=3)).json()
+    body = await (await api.chat(script, n=3)).json()
     assert [choice["finish_reason"] for choice in body["choices"]] == ["length"] * 3
     assert body["usage"]["completion_tokens"] == 3
     assert api.records[-1].finish_reason == "length"
