@@ -8,14 +8,15 @@ and values out of range are a ConfigError that names the file, the line and, for
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
-from appliance.types import ModelSpec
+from appliance.types import ModelSpec, Priority
 from appliance.validation import explain
 from appliance.yaml_source import YamlSource
 
@@ -24,6 +25,7 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1024, le=2**40)]
 
 DEFAULT_PORT: Final = 8443
+PRINCIPAL_NAME: Final = r"[a-z0-9][a-z0-9-]{0,62}"
 
 
 class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,8 +103,20 @@ class RequestLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     files_max: Annotated[int, Meta(ge=1, le=1000)] = 10
 
 
+class PrincipalSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one principal's requests are treated among those of others.
+
+    priority: class of urgency; a lower class gets free slots first. weight: its share against others of its class.
+    cache_group: principals of one group find each other's prompts in the KV cache; without one, only its own.
+    """
+
+    priority: Priority = 50
+    weight: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
+    cache_group: Annotated[str, Meta(pattern=rf"^{PRINCIPAL_NAME}\Z")] | None = None
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """appliance.yaml."""
+    """appliance.yaml. principals: by name; who is not listed has the defaults."""
 
     listener: Listener = Listener()
     connections: ConnectionLimits = ConnectionLimits()
@@ -110,6 +124,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worker: WorkerLimits = WorkerLimits()
     shutdown: Shutdown = Shutdown()
     request_log: RequestLog = RequestLog()
+    principals: Annotated[dict[str, PrincipalSettings], Meta(max_length=10_000)] = {}
 
 
 class _ModelsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,7 +136,11 @@ T = TypeVar("T")
 
 def load_config(path: Path | None) -> Config:
     """Reads appliance.yaml; None gives the defaults. Raises ConfigError."""
-    return Config() if path is None else _convert(YamlSource.read(path), Config)
+    if path is None:
+        return Config()
+    source = YamlSource.read(path, verbatim=("principals",))
+    _check_principals(source)
+    return _convert(source, source.data, Config)
 
 
 def load_models(path: Path) -> tuple[ModelSpec, ...]:
@@ -130,7 +149,7 @@ def load_models(path: Path) -> tuple[ModelSpec, ...]:
     Raises ConfigError.
     """
     source = YamlSource.read(path)
-    specs = _convert(source, _ModelsFile).models
+    specs = _convert(source, source.data, _ModelsFile).models
     if not specs:
         raise source.error("the list is empty; name at least one model", "models")
     seen: dict[str, str] = {}
@@ -141,6 +160,16 @@ def load_models(path: Path) -> tuple[ModelSpec, ...]:
             seen[name] = spec.id
         _check_model(source, index, spec)
     return tuple(msgspec.structs.replace(spec, path=str(path.resolve().parent / spec.path)) for spec in specs)
+
+
+def _check_principals(source: YamlSource) -> None:
+    """Entry by entry: of a mapping as a whole msgspec does not say which entry is wrong."""
+    entries = source.data.get("principals")
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        where = f"principals.{name}"
+        if not re.fullmatch(PRINCIPAL_NAME, name):
+            raise source.error(f"{name!r} is no client's name: at most 63 of lower-case letters, digits and '-'", where)
+        _convert(source, entry, PrincipalSettings, where)
 
 
 def _check_model(source: YamlSource, index: int, spec: ModelSpec) -> None:
@@ -161,18 +190,28 @@ def _check_model(source: YamlSource, index: int, spec: ModelSpec) -> None:
         )
 
 
-def _convert(source: YamlSource, struct: type[T]) -> T:
-    _check_keys(source, source.data, struct, "")
+def _convert(source: YamlSource, data: Any, struct: type[T], where: str = "") -> T:
+    """The part of `source` at `where` as a struct."""
+    _check_keys(source, data, struct, where)
     try:
-        return msgspec.convert(source.data, struct, strict=True)
+        return msgspec.convert(data, struct, strict=True, str_keys=True)
     except msgspec.ValidationError as error:
         message, place = explain(error)
+        place = ".".join(filter(None, (where, place)))
         raise source.error(f"{place + ': ' if place else ''}{message}", place) from error
 
 
 def _check_keys(source: YamlSource, data: Any, struct: Any, path: str) -> None:
     """Refuses the first unknown key below `path`, with the nearest known one."""
-    if not (isinstance(struct, type) and issubclass(struct, Struct)) or not isinstance(data, Mapping):
+    if get_origin(struct) is Annotated:
+        struct = get_args(struct)[0]
+    if not isinstance(data, Mapping):
+        return
+    if get_origin(struct) is dict:
+        for key, value in data.items():
+            _check_keys(source, value, get_args(struct)[1], f"{path}.{key}")
+        return
+    if not (isinstance(struct, type) and issubclass(struct, Struct)):
         return
     fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
     for key, value in data.items():

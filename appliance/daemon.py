@@ -91,7 +91,7 @@ class _Daemon:
 
     async def _startup(self, listening: socket.socket) -> ApiRunner:
         config = self._settings.config
-        app = build_app(self._router, config.requests, self, self._request_log.add)
+        app = build_app(self._router, config.requests, config.principals, self, self._request_log.add)
         runner = ApiRunner(app, keepalive_seconds=config.connections.keepalive_seconds)
         await runner.setup()
         assert runner.server is not None

@@ -29,7 +29,7 @@ _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 def explain(error: msgspec.ValidationError) -> tuple[str, str]:
     """(what is wrong, where): the place is written `messages[0].content`; "" is the whole value."""
     message, _, where = str(error).partition(" - at `")
-    place = re.sub(r"^\$\.?", "", where.rstrip("`"))
+    place = re.sub(r"^(key` in `)?\$\.?", "", where.rstrip("`"))
     if missing := _MISSING.match(message):
         place = f"{place}.{missing[1]}" if place else missing[1]
         return "missing", place

@@ -1,11 +1,12 @@
 """One YAML file as plain data that still knows its lines.
 
-Mapping keys are folded from kebab-case to snake_case. Duplicate keys, aliases and non-text keys are
-refused: a configuration file must say what it seems to say.
+Mapping keys are folded from kebab-case to snake_case, except where they are names and no keys of ours. Duplicate
+keys, aliases and non-text keys are refused: a configuration file must say what it seems to say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +19,14 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlSource:
-    """`data`: the file's content. Paths into it are written `models[0].n_ctx`; "" is the whole file."""
+    """`data`: the file's content. Paths into it are written `models[0].n_ctx`; "" is the whole file.
 
-    def __init__(self, path: Path | str, text: str) -> None:
+    verbatim: paths of mappings whose keys stay as they are written.
+    """
+
+    def __init__(self, path: Path | str, text: str, verbatim: Collection[str] = ()) -> None:
         self.path = path
+        self._verbatim = verbatim
         self._lines: dict[str, int] = {"": 1}
         self._written: dict[str, str] = {}
         try:
@@ -40,7 +45,7 @@ class YamlSource:
             raise ConfigError("the file must be a mapping of keys to values", path=path, line=1)
 
     @classmethod
-    def read(cls, path: Path) -> YamlSource:
+    def read(cls, path: Path, verbatim: Collection[str] = ()) -> YamlSource:
         """Reads and parses a file of at most FILE_BYTES_MAX. Raises ConfigError."""
         try:
             with path.open("rb") as file:
@@ -52,7 +57,7 @@ class YamlSource:
             raise ConfigError("is not UTF-8 text", path=path, line=raw[: error.start].count(b"\n") + 1) from error
         if len(raw) > FILE_BYTES_MAX:
             raise ConfigError(f"is larger than {FILE_BYTES_MAX} bytes", path=path)
-        return cls(path, text)
+        return cls(path, text, verbatim)
 
     def line(self, where: str) -> int:
         """The line of a path, or of its nearest parent that has one."""
@@ -85,7 +90,7 @@ class YamlSource:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
                 raise ConfigError("keys must be plain text", path=self.path, line=line)
-            key = key_node.value.replace("-", "_")
+            key = key_node.value if where in self._verbatim else key_node.value.replace("-", "_")
             inner = f"{where}.{key}" if where else key
             if key in result:
                 raise ConfigError(f"the key {key_node.value!r} appears twice", path=self.path, line=line)

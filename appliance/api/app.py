@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -15,10 +15,10 @@ from appliance.api.chat import chat_completions
 from appliance.api.completions import completions
 from appliance.api.envelope import error_response
 from appliance.api.health import livez, readyz
-from appliance.api.keys import LIMITS, ROUTER, STARTED
+from appliance.api.keys import LIMITS, PRINCIPALS, ROUTER, STARTED
 from appliance.api.middleware import Doorkeeper, evidence, http_sanity, principal
 from appliance.api.models import get_model, list_models
-from appliance.config import RequestLimits
+from appliance.config import PrincipalSettings, RequestLimits
 from appliance.errors import RequestError
 from appliance.models.router import Router
 from appliance.security.refusal_log import RefusalLog
@@ -29,7 +29,11 @@ _SHUTDOWN_SECONDS: Final = 2.0
 
 
 def build_app(
-    router: Router, limits: RequestLimits, doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None]
+    router: Router,
+    limits: RequestLimits,
+    principals: Mapping[str, PrincipalSettings],
+    doorkeeper: Doorkeeper,
+    keep: Callable[[RequestRecord], None],
 ) -> web.Application:
     """Routes and middlewares. The API's routes exist with and without `/v1`."""
     app = web.Application(
@@ -38,6 +42,7 @@ def build_app(
     )
     app[ROUTER] = router
     app[LIMITS] = limits
+    app[PRINCIPALS] = principals
     app[STARTED] = int(time.time())
     for method, path, handler in _routes():
         app.router.add_route(method, path, handler, expect_handler=_expect)

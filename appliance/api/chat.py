@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from appliance.api.body import read_body
 from appliance.api.keys import LIMITS
+from appliance.api.logprobs import chat_logprobs
 from appliance.api.openai_schema import (
     ChatChoice,
     ChatChunkChoice,
@@ -18,14 +20,16 @@ from appliance.api.openai_schema import (
     CompletionObject,
     ContentPart,
     MessageIn,
+    with_sampling,
 )
 from appliance.api.request_fields import free_form, include_usage, model_of, refuse_unsupported, request_of
 from appliance.api.respond import respond
-from appliance.api.shape import AnswerObjects
+from appliance.api.shape import AnswerObjects, WholeChoice
 from appliance.errors import RequestError
-from appliance.types import ChatMessage, ChatPrompt, FinishReason, ToolCall, ToolFunction, Usage
+from appliance.models.stream import ChoiceEnd, Text
+from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ToolCall, ToolFunction, Usage
 
-_decoder: Final = msgspec.json.Decoder(ChatCompletionRequest)
+_decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
 _tools_decoder: Final = msgspec.json.Decoder(list[dict[str, Any]])
 _kwargs_decoder: Final = msgspec.json.Decoder(dict[str, Any])
 _ROLES: Final = {"developer": "system", "function": "tool"}
@@ -41,15 +45,24 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         spec,
         prompt=_prompt(body),
         max_tokens=body.max_completion_tokens or body.max_tokens,
+        logprobs=_logprobs(body),
     )
-    shape = ChatShape(AnswerObjects(f"chatcmpl-{request.id}", spec.id))
-    return await respond(http, request, shape, stream=bool(body.stream), include_usage=include_usage(body))
+    shape = ChatShape(AnswerObjects(f"chatcmpl-{request.id}", spec.id), logprobs=request.logprobs is not None)
+    return await respond(
+        http, request, shape, n=body.n or 1, stream=bool(body.stream), include_usage=include_usage(body)
+    )
+
+
+def _logprobs(body: ChatCompletionRequest) -> LogprobParams | None:
+    if not body.logprobs:
+        if body.top_logprobs:
+            raise RequestError("invalid_request", "top_logprobs: needs logprobs: true", param="top_logprobs")
+        return None
+    return LogprobParams(top=body.top_logprobs or 0, processed=bool(body.post_sampling_probs))
 
 
 def _prompt(body: ChatCompletionRequest) -> ChatPrompt:
     refuse_unsupported(
-        n=(body.n or 1) > 1,
-        logprobs=body.logprobs,
         response_format=body.response_format is not None and body.response_format.type != "text",
         tool_choice=body.tool_choice not in (None, "auto", "none"),
     )
@@ -93,31 +106,41 @@ def _text(index: int, content: str | list[ContentPart] | None) -> str:
 
 
 class ChatShape:
-    """Chunks and body of one chat completion."""
+    """Chunks and body of one chat completion. logprobs: the client asked for them."""
 
-    def __init__(self, objects: AnswerObjects) -> None:
+    def __init__(self, objects: AnswerObjects, *, logprobs: bool) -> None:
         self._objects = objects
+        self._logprobs = logprobs
 
-    def opening(self) -> list[CompletionObject]:
+    def opening(self, choice: int) -> list[CompletionObject]:
         """The role comes first, alone."""
-        return [self._chunk(ChatDelta(role="assistant", content=""))]
+        return [self._chunk(ChatChunkChoice(ChatDelta(role="assistant", content=""), choice))]
 
-    def delta(self, text: str) -> CompletionObject:
+    def delta(self, event: Text) -> CompletionObject:
         """Some text."""
-        return self._chunk(ChatDelta(content=text))
+        logprobs = chat_logprobs(event.logprobs) if event.logprobs else None
+        return self._chunk(ChatChunkChoice(ChatDelta(content=event.text), event.choice, logprobs))
 
-    def finish(self, reason: FinishReason, usage: Usage) -> CompletionObject:
-        """The end."""
-        choice = ChatChunkChoice(ChatDelta(), finish_reason=reason)
-        return self._objects.make("chat.completion.chunk", choice, usage=usage)
+    def finish(self, event: ChoiceEnd, usage: Usage | None) -> CompletionObject:
+        """The end of a choice."""
+        return self._chunk(ChatChunkChoice(ChatDelta(), event.choice, finish_reason=event.reason), usage)
 
     def usage(self, usage: Usage) -> CompletionObject:
         """The usage alone."""
         return self._objects.make("chat.completion.chunk", usage=usage)
 
-    def whole(self, text: str, reason: FinishReason, usage: Usage) -> CompletionObject:
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
         """The answer as one object."""
-        return self._objects.make("chat.completion", ChatChoice(ChatMessageOut(text), reason), usage=usage)
+        out = [
+            ChatChoice(
+                ChatMessageOut("".join(choice.text)),
+                choice.reason,
+                index,
+                chat_logprobs(choice.logprobs) if self._logprobs else None,
+            )
+            for index, choice in enumerate(choices)
+        ]
+        return self._objects.make("chat.completion", *out, usage=usage)
 
-    def _chunk(self, delta: ChatDelta) -> CompletionObject:
-        return self._objects.make("chat.completion.chunk", ChatChunkChoice(delta))
+    def _chunk(self, choice: ChatChunkChoice, usage: Usage | None = None) -> CompletionObject:
+        return self._objects.make("chat.completion.chunk", choice, usage=usage)

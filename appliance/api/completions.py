@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -9,31 +11,40 @@ from aiohttp import web
 
 from appliance.api.body import read_body
 from appliance.api.keys import LIMITS
-from appliance.api.openai_schema import CompletionObject, CompletionRequest, TextChoice
+from appliance.api.logprobs import TextLogprobWriter
+from appliance.api.openai_schema import CompletionObject, CompletionRequest, TextChoice, TextLogprobs, with_sampling
 from appliance.api.request_fields import include_usage, model_of, refuse_unsupported, request_of
 from appliance.api.respond import respond
-from appliance.api.shape import AnswerObjects
+from appliance.api.shape import AnswerObjects, WholeChoice
 from appliance.errors import RequestError
-from appliance.types import FinishReason, TextPrompt, TokenPrompt, Usage
+from appliance.models.stream import ChoiceEnd, Text
+from appliance.types import LogprobParams, TextPrompt, TokenLogprob, TokenPrompt, Usage
 
-_decoder: Final = msgspec.json.Decoder(CompletionRequest)
+_decoder: Final = msgspec.json.Decoder(with_sampling(CompletionRequest))
 
 
 async def completions(http: web.Request) -> web.StreamResponse:
     """Continues a prompt as it stands, without a chat template."""
     body = await read_body(http, _decoder, http.app[LIMITS])
     spec = model_of(http, body)
-    refuse_unsupported(
-        n=(body.n or 1) > 1,
-        best_of=(body.best_of or 1) > 1,
-        echo=body.echo,
-        suffix=body.suffix,
-        logprobs=body.logprobs is not None,
+    n = body.n or 1
+    refuse_unsupported(best_of=body.best_of not in (None, n), echo=body.echo, suffix=body.suffix)
+    request = request_of(
+        http,
+        body,
+        spec,
+        prompt=_prompt(body.prompt),
+        max_tokens=body.max_tokens,
+        logprobs=_logprobs(body),
     )
-    prompt = _prompt(body.prompt)
-    request = request_of(http, body, spec, prompt=prompt, max_tokens=body.max_tokens)
-    shape = TextShape(AnswerObjects(f"cmpl-{request.id}", spec.id))
-    return await respond(http, request, shape, stream=bool(body.stream), include_usage=include_usage(body))
+    shape = TextShape(AnswerObjects(f"cmpl-{request.id}", spec.id), logprobs=request.logprobs is not None)
+    return await respond(http, request, shape, n=n, stream=bool(body.stream), include_usage=include_usage(body))
+
+
+def _logprobs(body: CompletionRequest) -> LogprobParams | None:
+    if body.logprobs is None:
+        return None
+    return LogprobParams(top=body.logprobs, processed=bool(body.post_sampling_probs))
 
 
 def _prompt(prompt: str | list[str | int]) -> TextPrompt | TokenPrompt:
@@ -49,27 +60,42 @@ def _prompt(prompt: str | list[str | int]) -> TextPrompt | TokenPrompt:
 
 
 class TextShape:
-    """Chunks and body of one completion."""
+    """Chunks and body of one completion. logprobs: the client asked for them."""
 
-    def __init__(self, objects: AnswerObjects) -> None:
+    def __init__(self, objects: AnswerObjects, *, logprobs: bool) -> None:
         self._objects = objects
+        self._logprobs = logprobs
+        self._writers: defaultdict[int, TextLogprobWriter] = defaultdict(TextLogprobWriter)
 
-    def opening(self) -> list[CompletionObject]:
+    def opening(self, choice: int) -> list[CompletionObject]:
         """Nothing comes before the text."""
         return []
 
-    def delta(self, text: str) -> CompletionObject:
+    def delta(self, event: Text) -> CompletionObject:
         """Some text."""
-        return self._objects.make("text_completion", TextChoice(text))
+        logprobs = self._written(event.choice, event.logprobs) if event.logprobs else None
+        return self._objects.make("text_completion", TextChoice(event.text, event.choice, logprobs))
 
-    def finish(self, reason: FinishReason, usage: Usage) -> CompletionObject:
-        """The end."""
-        return self.whole("", reason, usage)
+    def finish(self, event: ChoiceEnd, usage: Usage | None) -> CompletionObject:
+        """The end of a choice."""
+        return self._objects.make("text_completion", TextChoice("", event.choice, None, event.reason), usage=usage)
 
     def usage(self, usage: Usage) -> CompletionObject:
         """The usage alone."""
         return self._objects.make("text_completion", usage=usage)
 
-    def whole(self, text: str, reason: FinishReason, usage: Usage) -> CompletionObject:
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
         """The answer as one object."""
-        return self._objects.make("text_completion", TextChoice(text, finish_reason=reason), usage=usage)
+        out = [
+            TextChoice(
+                "".join(choice.text),
+                index,
+                self._written(index, choice.logprobs) if self._logprobs else None,
+                choice.reason,
+            )
+            for index, choice in enumerate(choices)
+        ]
+        return self._objects.make("text_completion", *out, usage=usage)
+
+    def _written(self, choice: int, tokens: Sequence[TokenLogprob]) -> TextLogprobs:
+        return self._writers[choice].write(tokens)

@@ -11,10 +11,9 @@ from typing import Final
 from aiohttp import web
 
 from appliance.errors import ErrorCode, RequestError
-from appliance.models.stream import ResponseStream
+from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd
 from appliance.telemetry.request_record import Outcome, RequestRecord
 from appliance.types import FinishReason
-from appliance.wire import Finished
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -38,8 +37,8 @@ class Evidence:
     committed: bool = False
     first_text: float | None = None
     completion_tokens: int = 0
-    source: ResponseStream | None = None
-    end: Finished | None = None
+    source: AnswerSource | None = None
+    end: AnswerEnd | None = None
 
     @classmethod
     def of(cls, http: web.Request, address: str) -> Evidence:
@@ -52,11 +51,17 @@ class Evidence:
             path=http.path[:256],
         )
 
-    def saw_text(self, tokens: int) -> None:
-        """Text of `tokens` tokens came from the worker."""
+    def saw(self, event: AnswerEvent) -> None:
+        """`event` came from the worker."""
+        if isinstance(event, ChoiceEnd):
+            if self.finish_reason != "length":
+                self.finish_reason = event.reason
+            if isinstance(event, AnswerEnd):
+                self.end = event
+            return
         if self.first_text is None:
             self.first_text = time.monotonic()
-        self.completion_tokens += tokens
+        self.completion_tokens += event.tokens
 
     def failed(self, error: RequestError) -> None:
         """The request ends with `error`."""

@@ -31,6 +31,7 @@ async def get_model(http: web.Request) -> web.StreamResponse:
 
 def _object(spec: ModelSpec, snapshot: InstanceSnapshot, started: int) -> ModelObject:
     info = snapshot.info
+    busy = snapshot.host_seconds + snapshot.device_seconds
     return ModelObject(
         id=spec.id,
         created=started,
@@ -41,6 +42,9 @@ def _object(spec: ModelSpec, snapshot: InstanceSnapshot, started: int) -> ModelO
             n_ctx_train=info.n_ctx_train if info else None,
             n_params=info.parameters if info else None,
             size=info.size_bytes if info else None,
+            step_ms=round(1000 * busy / snapshot.steps, 3) if snapshot.steps else None,
+            host_share=round(snapshot.host_seconds / busy, 3) if busy else None,
+            preemptions=snapshot.preemptions,
         ),
     )
 

@@ -6,28 +6,29 @@ same as absent. Responses: what clients read, in the order they expect.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, defstruct, field, structs
 
 from appliance.types import (
     PROMPT_TOKENS_MAX,
     STOP_STRING_CHARS_MAX,
     STOP_STRINGS_MAX,
+    TOP_LOGPROBS_MAX,
     FinishReason,
-    Penalty,
-    Probability,
-    RepeatPenalty,
-    Seed,
-    Temperature,
+    Priority,
+    SamplingParams,
     TokenId,
-    TopK,
     Usage,
 )
 
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 StopString = Annotated[str, Meta(min_length=1, max_length=STOP_STRING_CHARS_MAX)]
 Stop = StopString | Annotated[list[StopString], Meta(max_length=STOP_STRINGS_MAX)]
+Logprobs = Annotated[int, Meta(ge=0, le=TOP_LOGPROBS_MAX)]
+DeadlineSeconds = Annotated[float, Meta(gt=0, le=86_400)]
+LogitBias = Annotated[dict[TokenId, Annotated[float, Meta(ge=-1000, le=1000)] | bool], Meta(max_length=1024)]
+Body = TypeVar("Body", bound="CompletionFields")
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -76,28 +77,27 @@ class ResponseFormat(Struct, frozen=True):
     type: str
 
 
-class SamplingFields(Struct, frozen=True, kw_only=True):
-    """What both completion endpoints share. An absent field takes the model's default from models.yaml."""
+class CompletionFields(Struct, frozen=True, kw_only=True):
+    """What both completion endpoints share; `with_sampling` adds the fields of SamplingParams.
+
+    logit_bias: what SamplingParams knows, and false to forbid a token. post_sampling_probs: log probabilities of the
+    distribution that was drawn from. priority, deadline_seconds: ours; they can only lower what the client has.
+    """
 
     model: Annotated[str, Meta(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: MaxTokens | None = None
-    temperature: Temperature | None = None
-    top_p: Probability | None = None
-    top_k: TopK | None = None
-    min_p: Probability | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    repeat_penalty: RepeatPenalty | None = None
-    repeat_last_n: Annotated[int, Meta(ge=0, le=65536)] | None = None
-    seed: Seed | None = None
-    ignore_eos: bool | None = None
+    logit_bias: LogitBias | None = None
     stop: Stop | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    post_sampling_probs: bool | None = None
+    user: str | None = None
+    priority: Priority | None = None
+    deadline_seconds: DeadlineSeconds | None = None
 
 
-class ChatCompletionRequest(SamplingFields, frozen=True, kw_only=True):
+class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
     """POST /v1/chat/completions. `tools` and `chat_template_kwargs` are free-form: read by `free_form`."""
 
     messages: Annotated[list[MessageIn], Meta(min_length=1, max_length=100_000)]
@@ -106,17 +106,30 @@ class ChatCompletionRequest(SamplingFields, frozen=True, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
+    top_logprobs: Logprobs | None = None
     chat_template_kwargs: Raw = Raw()
 
 
-class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
+class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
     """POST /v1/completions."""
 
     prompt: str | Annotated[list[str | TokenId], Meta(max_length=PROMPT_TOKENS_MAX)]
     echo: bool | None = None
     suffix: str | None = None
     best_of: int | None = None
-    logprobs: int | None = None
+    logprobs: Logprobs | None = None
+
+
+def with_sampling(body: type[Body]) -> type[Body]:
+    """`body` with the fields of SamplingParams, which are declared there alone; absent is None, as everywhere here.
+
+    An absent field takes the model's default from models.yaml.
+    """
+    declared = set(body.__struct_fields__)
+    fields = [
+        (item.name, item.type | None, None) for item in structs.fields(SamplingParams) if item.name not in declared
+    ]
+    return cast(type[Body], defstruct(body.__name__, fields, bases=(body,), frozen=True, kw_only=True))
 
 
 # ── responses ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,30 +170,60 @@ class ChatMessageOut(Struct, frozen=True):
     role: Literal["assistant"] = "assistant"
 
 
+class TopLogprob(Struct, frozen=True):
+    """One of the likeliest tokens. `token` has U+FFFD for what is no whole character; `bytes` is exact."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+
+
+class ChatLogprob(TopLogprob, frozen=True):
+    """A drawn token of a chat."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Struct, frozen=True):
+    """`refusal` is OpenAI's; it has no meaning here."""
+
+    content: list[ChatLogprob]
+    refusal: None = None
+
+
+class TextLogprobs(Struct, frozen=True):
+    """Lists of equal length, one entry a drawn token. text_offset: characters of the choice's text before it."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
 class ChatChunkChoice(Struct, frozen=True):
-    """The one choice of a chunk."""
+    """A choice in a chunk."""
 
     delta: ChatDelta
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason | None = None
 
 
 class ChatChoice(Struct, frozen=True):
-    """The one choice of a whole answer."""
+    """A choice of a whole answer."""
 
     message: ChatMessageOut
-    finish_reason: FinishReason
+    finish_reason: FinishReason | None
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class TextChoice(Struct, frozen=True):
-    """The one choice of a completion, whole or chunk."""
+    """A choice of a completion, whole or chunk."""
 
     text: str
     index: int = 0
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
     finish_reason: FinishReason | None = None
 
 
@@ -199,13 +242,20 @@ class CompletionObject(Struct, frozen=True, kw_only=True):
 
 
 class ModelMeta(Struct, frozen=True, kw_only=True):
-    """What is known of a model; sizes only once it has been loaded. n_ctx: most tokens of one request."""
+    """What is known of a model; sizes only once it has been loaded. n_ctx: most tokens of one request.
+
+    Since its worker loaded it, and once it has worked: step_ms, the mean of an engine step; host_share, the part of
+    the step that is not spent in llama.cpp. preemptions: how often a running sequence had to wait again.
+    """
 
     state: str
     n_ctx: int | None
     n_ctx_train: int | None
     n_params: int | None
     size: int | None
+    step_ms: float | None
+    host_share: float | None
+    preemptions: int
 
 
 class ModelObject(Struct, frozen=True, kw_only=True):

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from appliance.api.keys import EVIDENCE, ROUTER
-from appliance.api.openai_schema import SamplingFields
+from appliance.api.keys import EVIDENCE, LIMITS, PRINCIPALS, ROUTER
+from appliance.api.openai_schema import CompletionFields
+from appliance.config import PrincipalSettings
 from appliance.errors import RequestError
-from appliance.types import ModelSpec, Prompt, Request, SamplingParams
+from appliance.types import LogprobParams, ModelSpec, Prompt, Request, SamplingParams
 from appliance.validation import explain
 
 NESTING_MAX: Final = 64
 FREE_FORM_BYTES_MAX: Final = 2**20
 T = TypeVar("T")
+USER_CHARS_MAX: Final = 64
+FORBID_BIAS: Final = -1000.0
 _SAMPLING_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(SamplingParams))
+_DEFAULTS: Final = PrincipalSettings()
 
 
-def model_of(http: web.Request, body: SamplingFields) -> ModelSpec:
+def model_of(http: web.Request, body: CompletionFields) -> ModelSpec:
     """The model a request asks for, noted in its evidence. Raises RequestError (model_not_found)."""
     draft = http[EVIDENCE]
     draft.stream = bool(body.stream)
@@ -30,29 +35,62 @@ def model_of(http: web.Request, body: SamplingFields) -> ModelSpec:
 
 def request_of(
     http: web.Request,
-    body: SamplingFields,
+    body: CompletionFields,
     spec: ModelSpec,
     *,
     prompt: Prompt,
     max_tokens: int | None,
+    logprobs: LogprobParams | None,
 ) -> Request:
-    """The immutable request: the model's sampling defaults with what the body says on top."""
+    """The immutable request: the model's and the principal's settings with what the body may change on top."""
     draft = http[EVIDENCE]
     assert draft.principal is not None, "the middleware has run"
-    said = {name: value for name in _SAMPLING_NAMES if (value := getattr(body, name)) is not None}
+    settings = http.app[PRINCIPALS].get(draft.principal, _DEFAULTS)
     return Request(
         id=draft.id,
         model=spec.id,
         principal=draft.principal,
-        cache_domain=draft.principal,
+        cache_domain=cache_domain(draft.principal, settings),
+        # A client may step back behind others of its class, never ahead of them.
+        priority=max(settings.priority, body.priority or 0),
+        weight=settings.weight,
+        flow=flow(http.path, draft.key_id or "", body.user or ""),
         prompt=prompt,
-        sampling=msgspec.structs.replace(spec.sampling, **said),
+        sampling=sampling_of(body, spec.sampling),
+        logprobs=logprobs,
         max_tokens=max_tokens,
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        seconds_max=min(http.app[LIMITS].request_seconds, body.deadline_seconds or float("inf")),
     )
 
 
-def include_usage(fields: SamplingFields) -> bool:
+def sampling_of(body: CompletionFields, defaults: SamplingParams) -> SamplingParams:
+    """The model's sampling defaults with what the body says on top."""
+    said = {name: value for name in _SAMPLING_NAMES if (value := getattr(body, name)) is not None}
+    if body.logit_bias is not None:
+        said["logit_bias"] = {token: _bias(value) for token, value in body.logit_bias.items()}
+    return msgspec.structs.replace(defaults, **said)
+
+
+def _bias(value: float | bool) -> float:
+    if value is True:
+        raise RequestError("invalid_request", "logit_bias: expected a number or false, got true", param="logit_bias")
+    return FORBID_BIAS if value is False else value
+
+
+def cache_domain(principal: str, settings: PrincipalSettings) -> str:
+    """Who may share KV cache. A group can never be taken for a principal of the same name."""
+    return f"principal:{principal}" if settings.cache_group is None else f"group:{settings.cache_group}"
+
+
+def flow(path: str, key_id: str, user: str) -> str:
+    """What takes turns inside one principal: endpoint, API key and the body's `user`, which has no bound of its own."""
+    if len(user) > USER_CHARS_MAX:
+        user = hashlib.sha256(user.encode()).hexdigest()
+    return f"{path.removeprefix('/v1')}:{key_id}:{user}"
+
+
+def include_usage(fields: CompletionFields) -> bool:
     """Did the client ask for the usage chunk?"""
     return bool(fields.stream_options and fields.stream_options.include_usage)
 

@@ -15,23 +15,24 @@ from aiohttp import web
 from appliance.api.envelope import error_body
 from appliance.api.evidence import Evidence
 from appliance.api.keys import EVIDENCE, LIMITS, ROUTER
-from appliance.api.shape import Shape
+from appliance.api.openai_schema import CompletionObject
+from appliance.api.shape import Shape, WholeAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
 from appliance.api.timed_events import TimedEvents
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
+from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd
 from appliance.types import Request
-from appliance.wire import Delta, Finished
 
 
 async def respond(
-    http: web.Request, request: Request, shape: Shape, *, stream: bool, include_usage: bool
+    http: web.Request, request: Request, shape: Shape, *, n: int, stream: bool, include_usage: bool
 ) -> web.StreamResponse:
-    """Runs `request` and writes its answer. Leaving early, for any reason, aborts it in the engine."""
+    """Runs `request` for `n` choices and writes its answer. Leaving early, for any reason, aborts it in the engine."""
     limits, draft = http.app[LIMITS], http[EVIDENCE]
-    with http.app[ROUTER].submit(request) as source, TimedEvents(source, draft, limits.request_seconds) as events:
+    with http.app[ROUTER].submit(request, n) as source, TimedEvents(source, draft, request.seconds_max) as events:
         draft.source = source
-        answer = _Answer(http, shape, events, draft, limits)
+        answer = _Answer(http, shape, n, events, draft, limits)
         return await (answer.stream(include_usage) if stream else answer.block())
 
 
@@ -39,10 +40,11 @@ class _Answer:
     """One answer under way to one client."""
 
     def __init__(
-        self, http: web.Request, shape: Shape, events: TimedEvents, draft: Evidence, limits: RequestLimits
+        self, http: web.Request, shape: Shape, n: int, events: TimedEvents, draft: Evidence, limits: RequestLimits
     ) -> None:
         self._http = http
         self._shape = shape
+        self._n = n
         self._events = events
         self._draft = draft
         self._limits = limits
@@ -60,18 +62,28 @@ class _Answer:
                 await sse.end()
             return sse.response
 
-    async def _send_events(self, sse: EventStream, event: Delta | Finished | None, include_usage: bool) -> None:
-        opening = self._shape.opening()
-        while not isinstance(event, Finished):
+    async def _send_events(self, sse: EventStream, event: AnswerEvent | None, include_usage: bool) -> None:
+        unopened = set(range(self._n))
+        while not isinstance(event, AnswerEnd):
             if event is None:
                 await sse.ping()
             else:
-                await sse.send(*opening, self._shape.delta(event.text))
-                opening = []
+                await sse.send(*self._opening(event.choice, unopened), self._chunk(event))
             event = await self._events.next(self._limits.ping_seconds)
         asked = [self._shape.usage(event.usage)] if include_usage else []
-        await sse.send(*opening, self._shape.finish(event.reason, event.usage), *asked)
+        await sse.send(*self._opening(event.choice, unopened), self._chunk(event), *asked)
         await sse.done()
+
+    def _opening(self, choice: int, unopened: set[int]) -> list[CompletionObject]:
+        if choice not in unopened:
+            return []
+        unopened.remove(choice)
+        return self._shape.opening(choice)
+
+    def _chunk(self, event: AnswerEvent) -> CompletionObject:
+        if isinstance(event, ChoiceEnd):
+            return self._shape.finish(event, event.usage if isinstance(event, AnswerEnd) else None)
+        return self._shape.delta(event)
 
     async def block(self) -> web.StreamResponse:
         """As one JSON body."""
@@ -89,15 +101,17 @@ class _Answer:
 
     async def _collect(self, early: _EarlyBody) -> bytes:
         """The whole answer; meanwhile the client hears something whenever it has waited long enough."""
-        text: list[str] = []
+        answer = WholeAnswer(self._n)
         speak_at = time.monotonic() + self._limits.commit_blocking_seconds
-        while not isinstance(event := await self._events.next(max(0.0, speak_at - time.monotonic())), Finished):
-            if event is not None:
-                text.append(event.text)
-            else:
+        while True:
+            event = await self._events.next(max(0.0, speak_at - time.monotonic()))
+            if event is None:
                 await early.keep_waiting()
                 speak_at = time.monotonic() + self._limits.ping_seconds
-        return msgspec.json.encode(self._shape.whole("".join(text), event.reason, event.usage))
+                continue
+            answer.add(event)
+            if isinstance(event, AnswerEnd):
+                return msgspec.json.encode(self._shape.whole(answer.choices, event.usage))
 
 
 class _EarlyBody:

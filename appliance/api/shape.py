@@ -3,34 +3,72 @@
 from __future__ import annotations
 
 import time
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Final, Literal, Protocol
 
 from msgspec import UNSET
 
 from appliance.api.openai_schema import Choice, CompletionObject, UsageOut
-from appliance.types import FinishReason, Usage
+from appliance.errors import RequestError
+from appliance.models.stream import AnswerEvent, ChoiceEnd, Text
+from appliance.types import FinishReason, TokenLogprob, Usage
+
+# Log probabilities of one blocking answer, about 150 bytes each: nothing else bounds how many `n` and `top` make.
+LOGPROBS_MAX: Final = 2**20
+
+
+class WholeChoice:
+    """A choice of a blocking answer, as it grows. reason: None until it has ended."""
+
+    __slots__ = ("logprobs", "reason", "text")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.reason: FinishReason | None = None
+
+
+class WholeAnswer:
+    """All choices of a blocking answer."""
+
+    def __init__(self, n: int) -> None:
+        self.choices = [WholeChoice() for _ in range(n)]
+        self._logprobs = 0
+
+    def add(self, event: AnswerEvent) -> None:
+        """The next event. Raises RequestError when there are more log probabilities than LOGPROBS_MAX."""
+        choice = self.choices[event.choice]
+        if isinstance(event, ChoiceEnd):
+            choice.reason = event.reason
+            return
+        choice.text.append(event.text)
+        choice.logprobs += event.logprobs
+        self._logprobs += sum(1 + len(token.top) for token in event.logprobs)
+        if self._logprobs > LOGPROBS_MAX:
+            message = f"logprobs: more than {LOGPROBS_MAX} in one answer; ask for fewer, or stream it"
+            raise RequestError("invalid_request", message, param="logprobs")
 
 
 class Shape(Protocol):
     """The chunks and the body of one answer."""
 
-    def opening(self) -> list[CompletionObject]:
-        """Chunks before the first text."""
+    def opening(self, choice: int) -> list[CompletionObject]:
+        """Chunks before the first text of a choice."""
         ...
 
-    def delta(self, text: str) -> CompletionObject:
+    def delta(self, event: Text) -> CompletionObject:
         """The chunk of some text."""
         ...
 
-    def finish(self, reason: FinishReason, usage: Usage) -> CompletionObject:
-        """The last chunk with a choice: the only one with a finish_reason; it always has the usage."""
+    def finish(self, event: ChoiceEnd, usage: Usage | None) -> CompletionObject:
+        """A choice's last chunk: the only one with its finish_reason. usage: with the last choice of the answer."""
         ...
 
     def usage(self, usage: Usage) -> CompletionObject:
         """The chunk with `choices: []`, for clients that asked for usage."""
         ...
 
-    def whole(self, text: str, reason: FinishReason, usage: Usage) -> CompletionObject:
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
         """The body of a blocking call."""
         ...
 

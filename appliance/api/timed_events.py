@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 
 from appliance.api.evidence import Evidence
-from appliance.errors import RequestError
-from appliance.models.stream import ResponseStream
-from appliance.types import Timings, Usage
-from appliance.wire import Delta, Finished
+from appliance.models.stream import AnswerEvent, AnswerSource
+
+# The engine ends a request at its deadline. This much later we do: for an engine that cannot, or has not begun.
+GRACE_SECONDS: Final = 2.0
 
 
 class TimedEvents:
@@ -18,10 +19,10 @@ class TimedEvents:
     One timer serves all waits: a timeout of its own for every token would be a fifth of a token's cost.
     """
 
-    def __init__(self, source: ResponseStream, draft: Evidence, request_seconds: float) -> None:
+    def __init__(self, source: AnswerSource, draft: Evidence, seconds_max: float) -> None:
         self._source = source
         self._draft = draft
-        self._deadline = time.monotonic() + request_seconds
+        self._deadline = time.monotonic() + seconds_max + GRACE_SECONDS
         self._until: float | None = None
         self._timer_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -33,25 +34,24 @@ class TimedEvents:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def next(self, patience: float) -> Delta | Finished | None:
+    async def next(self, patience: float) -> AnswerEvent | None:
         """The next event; None when nothing came for `patience` seconds.
 
-        At the deadline a request that has its slot finishes with `length`. Raises RequestError for one that failed.
+        Past the deadline what has text finishes with `length`. Raises RequestError for a request that failed.
         """
         now = time.monotonic()
+        if now >= self._deadline:
+            self._source.expire()
         self._until = min(now + patience, self._deadline)
         if self._timer is None or self._until < self._timer_at:
             self._arm(now)
-        event = await self._source.next() if now < self._deadline else self._out_of_time()
+        event = await self._source.next()
         self._until = None
-        if event is None:
-            if time.monotonic() < self._deadline:
-                return None
-            event = self._out_of_time()
-        if isinstance(event, Delta):
-            self._draft.saw_text(event.tokens)
-        else:
-            self._draft.end, self._draft.finish_reason = event, event.reason
+        if event is None and time.monotonic() >= self._deadline:
+            self._source.expire()
+            event = await self._source.next()
+        if event is not None:
+            self._draft.saw(event)
         return event
 
     def _arm(self, now: float) -> None:
@@ -71,15 +71,3 @@ class TimedEvents:
             self._arm(now)
         else:
             self._source.nudge()
-
-    def _out_of_time(self) -> Finished:
-        started = self._source.started
-        if started is None:
-            raise RequestError("queue_full", "the request found no free slot in time; try again later", retry_after=10)
-        usage = Usage(
-            prompt_tokens=started.prompt_tokens,
-            completion_tokens=self._draft.completion_tokens,
-            cached_tokens=started.cached_tokens,
-        )
-        timings = Timings(queue_seconds=0.0, prefill_seconds=0.0, decode_seconds=0.0)
-        return Finished(number=0, reason="length", usage=usage, timings=timings)

@@ -16,17 +16,18 @@ import enum
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
 from appliance.config import WorkerLimits
-from appliance.errors import LoadError, RequestError, WireError
-from appliance.models.backlog import Backlog
+from appliance.errors import ErrorCode, LoadError, RequestError, WireError
+from appliance.models.backlog import Backlog, Entry
+from appliance.models.frames import add_frame, check_encodable
 from appliance.models.launcher import Launcher, WorkerLink
-from appliance.models.stream import ResponseStream
+from appliance.models.stream import DEADLINE_RETRY_SECONDS, ResponseStream
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request
 from appliance.wire import (
@@ -42,10 +43,16 @@ from appliance.wire import (
     Loading,
     Started,
     Step,
-    encode,
 )
 
 _log = logging.getLogger(__name__)
+
+# Failures of the moment, by the engine's word: when to try again, in seconds.
+_RETRY_SECONDS: Final[Mapping[ErrorCode, int]] = {
+    "queue_full": 2,
+    "kv_cache_full": 2,
+    "deadline_exceeded": DEADLINE_RETRY_SECONDS,
+}
 
 
 class InstanceState(enum.Enum):
@@ -59,7 +66,10 @@ class InstanceState(enum.Enum):
 
 
 class InstanceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What an observer sees; taking it wakes nobody. progress: 0 to 1 while STARTING."""
+    """What an observer sees; taking it wakes nobody. progress: 0 to 1 while STARTING.
+
+    steps, device_seconds, host_seconds, preemptions: of the present worker, as in `wire.Step`.
+    """
 
     state: InstanceState
     info: ModelInfo | None
@@ -68,6 +78,10 @@ class InstanceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     waiting: int
     kv_cells: int
+    steps: int
+    device_seconds: float
+    host_seconds: float
+    preemptions: int
     restarts: int
     pid: int | None
     reason: str | None
@@ -111,20 +125,26 @@ class ModelInstance:
             self._wanted.set()
         self._supervisor = self._tasks.spawn(self._supervise(), name="supervisor")
 
-    def submit(self, request: Request) -> ResponseStream:
-        """Takes a request; a model that is not loaded begins to load.
+    def submit(self, choices: Sequence[Request], wake: asyncio.Event) -> list[ResponseStream]:
+        """Takes one request's choices, all or none; a model that is not loaded begins to load.
 
-        Raises RequestError (model_unavailable, shutting_down) when it cannot be taken now, invalid_request when it
-        does not fit into a frame. The caller must `drop` the stream when it stops reading before the end.
+        choices: the same request but for the seed. wake: set whenever one of the streams has something to read.
+        Raises RequestError (model_unavailable, shutting_down) when it cannot be taken now, invalid_request when its
+        frames are too large. The caller must `drop` each stream when it stops reading before the end.
         """
         self._refuse_if_unavailable()
-        _check_encodable(request)
-        stream = ResponseStream(request)
-        self._backlog.add(stream)
+        check_encodable(choices[0], len(choices))
+        now = self._clock()
+        streams = [
+            ResponseStream(request, deadline=now + request.seconds_max, choice=index, wake=wake)
+            for index, request in enumerate(choices)
+        ]
+        for stream in streams:
+            self._backlog.add(stream)
         self._drained.clear()
         self._wanted.set()
         self._dispatch()
-        return stream
+        return streams
 
     def drop(self, stream: ResponseStream) -> None:
         """The reader has left: an unfinished request is aborted, its slot is free at the worker's next step."""
@@ -159,6 +179,10 @@ class ModelInstance:
             running=self._step.running,
             waiting=self._step.waiting,
             kv_cells=self._step.kv_cells,
+            steps=self._step.steps,
+            device_seconds=self._step.device_seconds,
+            host_seconds=self._step.host_seconds,
+            preemptions=self._step.preemptions,
             restarts=self._restarts,
             pid=None if self._link is None else self._link.pid,
             reason=self._reason,
@@ -271,8 +295,12 @@ class ModelInstance:
                 self._backlog.end(event.number, event)
             case Failed():
                 code = event.code or "internal_error"
+                retry_after = _RETRY_SECONDS.get(code)
                 self._backlog.end(
-                    event.number, RequestError(code, event.message, param=event.param, details=event.details)
+                    event.number,
+                    RequestError(
+                        code, event.message, param=event.param, retry_after=retry_after, details=event.details
+                    ),
                 )
             case _:
                 assert_never(event)
@@ -282,7 +310,12 @@ class ModelInstance:
         if self._link is None:
             return
         for entry in self._backlog.sendable():
-            self._send(self._link, _add(entry.number, entry.stream.request))
+            self._send(self._link, self._add(entry))
+
+    def _add(self, entry: Entry) -> Add:
+        """The time a request has waited here, for a load or behind a crash, is gone from what the engine may take."""
+        seconds = max(0.0, entry.stream.deadline - self._clock())
+        return add_frame(entry.number, entry.stream.request, seconds)
 
     def _send(self, link: WorkerLink, message: Add | Abort) -> None:
         """Every Add and Abort is answered: from now on a word from the worker is due, whoever still waits for it."""
@@ -350,31 +383,6 @@ class ModelInstance:
         except OSError:
             mib = 0.0
         return max(self._limits.load_seconds_min, mib / self._limits.load_mib_per_second_min)
-
-
-def _add(number: int, request: Request) -> Add:
-    return Add(
-        number=number,
-        principal=request.principal,
-        cache_domain=request.cache_domain,
-        prompt=request.prompt,
-        sampling=request.sampling,
-        max_tokens=request.max_tokens,
-        stop=request.stop,
-        flow=request.flow,
-        weight=request.weight,
-        priority=request.priority,
-        seconds_max=request.seconds_max,
-        logprobs=request.logprobs,
-    )
-
-
-def _check_encodable(request: Request) -> None:
-    """What cannot travel is refused while it is nobody's; a bug here must not reach the backlog either."""
-    try:
-        encode(_add(0, request))
-    except (WireError, OverflowError, RecursionError, UnicodeEncodeError) as error:
-        raise RequestError("invalid_request", f"the request cannot be sent to the engine: {error}") from error
 
 
 def _stopping() -> RequestError:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
+from appliance.models.choices import ChoiceStreams, choices_of
 from appliance.models.instance import InstanceSnapshot, ModelInstance
 from appliance.models.launcher import Launcher
-from appliance.models.stream import ResponseStream
+from appliance.models.stream import AnswerSource
 from appliance.types import ModelSpec, Request
 
 
@@ -66,30 +67,49 @@ class Router:
         return {model: instance.snapshot() for model, instance in self._instances.items()}
 
     @contextmanager
-    def submit(self, request: Request) -> Iterator[ResponseStream]:
-        """Runs a request; leaving the block before its end aborts it.
+    def submit(self, request: Request, n: int = 1) -> Iterator[AnswerSource]:
+        """Runs a request for `n` choices, all or none of them; leaving the block before their end aborts them.
 
-        Raises RequestError: too_many_requests when the principal has too much outstanding, queue_full when the model
-        has, and what `ModelInstance.submit` raises.
+        Raises RequestError: invalid_request when n can never be admitted, too_many_requests when the principal has
+        too much outstanding, queue_full when the model has, and what `ModelInstance.submit` raises.
         """
+        self._refuse_beyond_bounds(request, n)
         instance = self._instances[request.model]
-        key = (request.principal, request.model)
-        if self._per_principal[key] >= self._limits.outstanding_per_principal_max:
+        wake = asyncio.Event()
+        streams = instance.submit(choices_of(request, n), wake)
+        self._count(request, n)
+        try:
+            yield streams[0] if n == 1 else ChoiceStreams(streams, wake)
+        finally:
+            self._count(request, -n)
+            for stream in streams:
+                instance.drop(stream)
+
+    def _refuse_beyond_bounds(self, request: Request, n: int) -> None:
+        limits, model = self._limits, request.model
+        most = min(limits.outstanding_per_principal_max, limits.queue_depth_max)
+        if n > most:
+            raise RequestError("invalid_request", f"n: at most {most} choices are answered here", param="n")
+        asked = "one more" if n == 1 else f"{n} more"
+        held = self._per_principal[request.principal, model]
+        if held + n > limits.outstanding_per_principal_max:
             raise RequestError(
                 "too_many_requests",
-                f"{self._per_principal[key]} requests of {request.principal!r} are outstanding, which is the limit",
+                f"{request.principal!r} has {held} requests of model {model!r} outstanding and asks for {asked}; "
+                f"the limit is {limits.outstanding_per_principal_max}",
                 retry_after=1,
             )
-        if self._outstanding[request.model] >= self._limits.queue_depth_max:
-            raise RequestError("queue_full", f"the queue of model {request.model!r} is full", retry_after=2)
-        stream = instance.submit(request)
-        self._outstanding[request.model] += 1
-        self._per_principal[key] += 1
-        try:
-            yield stream
-        finally:
-            self._outstanding[request.model] -= 1
-            self._per_principal[key] -= 1
-            if not self._per_principal[key]:
-                del self._per_principal[key]
-            instance.drop(stream)
+        if self._outstanding[model] + n > limits.queue_depth_max:
+            raise RequestError(
+                "queue_full",
+                f"model {model!r} has {self._outstanding[model]} requests outstanding and is asked for {asked}; "
+                f"the limit is {limits.queue_depth_max}",
+                retry_after=2,
+            )
+
+    def _count(self, request: Request, change: int) -> None:
+        self._outstanding[request.model] += change
+        key = (request.principal, request.model)
+        self._per_principal[key] += change
+        if not self._per_principal[key]:
+            del self._per_principal[key]

@@ -3,34 +3,101 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
+
+from msgspec import Struct
 
 from appliance.errors import RequestError
-from appliance.types import Request
+from appliance.types import FinishReason, Request, Timings, TokenLogprob, Usage
 from appliance.wire import Delta, Finished, Started
 
 # A reader that has fallen this far behind is dropped: its connection takes nothing.
 BUFFER_CHARS_MAX: Final = 4 * 2**20
+# What one log probability counts for in that bound.
+LOGPROB_CHARS: Final = 16
+DEADLINE_RETRY_SECONDS: Final = 10
+
+
+class Text(Struct, frozen=True, kw_only=True):
+    """New text of one choice: all that waited for its reader."""
+
+    choice: int
+    text: str
+    tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ChoiceEnd(Struct, frozen=True, kw_only=True):
+    """One choice is complete."""
+
+    choice: int
+    reason: FinishReason
+
+
+class AnswerEnd(ChoiceEnd, frozen=True, kw_only=True):
+    """The last choice is complete, and with it the request: `usage` and `timings` are those of all choices."""
+
+    usage: Usage
+    timings: Timings
+
+
+AnswerEvent = Text | ChoiceEnd | AnswerEnd
+
+
+class AnswerSource(Protocol):
+    """What a reader needs of an answer, be it of one choice or of several. Belongs to the event loop."""
+
+    @property
+    def started(self) -> Started | None:
+        """What the worker said when the request got its slot."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """Tries on a worker."""
+        ...
+
+    def nudge(self) -> None:
+        """Makes a reader that waits, or the next one, get None unless there is something to read."""
+        ...
+
+    def expire(self) -> None:
+        """Ends what has not ended: with `length` where there is text, else with deadline_exceeded."""
+        ...
+
+    async def next(self) -> AnswerEvent | None:
+        """The next event, the last one an AnswerEnd; None after a `nudge` with nothing to read.
+
+        Raises the RequestError the request failed with. Safe to cancel: nothing is lost.
+        """
+        ...
 
 
 class ResponseStream:
-    """Events of one request: `Started` (at most once), `Delta`s, and one end.
+    """One choice of a request, and an AnswerSource when it is the only one.
 
     The instance's task pushes, one reader pulls; both on the event loop. Deltas that wait merge into one, so a slow
     reader costs text, not events. After the end nothing more is taken.
+
+    deadline: on the instance's clock. wake: set when there is something to read; the choices of one request share it.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(
+        self, request: Request, *, deadline: float = float("inf"), choice: int = 0, wake: asyncio.Event | None = None
+    ) -> None:
         self.request = request
+        self.deadline = deadline
         self.started: Started | None = None
         self.began = False
         self.attempts = 1
+        self._choice = choice
         self._text: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
         self._chars = 0
         self._tokens = 0
+        self._tokens_read = 0
         self._end: Finished | RequestError | None = None
-        self._nudged = False
-        self._wake = asyncio.Event()
+        self._wake = wake or asyncio.Event()
 
     @property
     def ended(self) -> bool:
@@ -48,6 +115,9 @@ class ResponseStream:
         self._text.append(event.text)
         self._chars += len(event.text)
         self._tokens += event.tokens
+        if event.logprobs:
+            self._logprobs += event.logprobs
+            self._chars += LOGPROB_CHARS * sum(1 + len(token.top) for token in event.logprobs)
         if self._chars > BUFFER_CHARS_MAX:
             self.finish(RequestError("internal_error", "the client takes the answer too slowly"))
         self._wake.set()
@@ -58,28 +128,44 @@ class ResponseStream:
             self._end = end
             self._wake.set()
 
+    def expire(self) -> None:
+        """Ends it in the engine's place and by the engine's rule; what is waiting can still be read."""
+        if not self.began or self.started is None:
+            seconds = self.request.seconds_max
+            message = f"the request had no answer after its {seconds:g} s; try again later"
+            self.finish(RequestError("deadline_exceeded", message, retry_after=DEADLINE_RETRY_SECONDS))
+            return
+        usage = Usage(
+            prompt_tokens=self.started.prompt_tokens,
+            completion_tokens=self._tokens_read + self._tokens,
+            cached_tokens=self.started.cached_tokens,
+        )
+        timings = Timings(queue_seconds=0.0, prefill_seconds=0.0, decode_seconds=0.0)
+        self.finish(Finished(number=0, reason="length", usage=usage, timings=timings))
+
     def nudge(self) -> None:
-        """Makes a reader that waits, or the next one, get None: its patience is over."""
-        self._nudged = True
+        """See AnswerSource."""
         self._wake.set()
 
-    async def next(self) -> Delta | Finished | None:
-        """The next delta (all that waits, merged) or the end; None after a `nudge` with nothing to read.
-
-        Raises the RequestError the request failed with. Safe to cancel: nothing is lost.
-        """
-        await self._wake.wait()
-        nudged, self._nudged = self._nudged, False
+    def take(self) -> Text | Finished | None:
+        """What waits, merged; after it the end; None while there is neither. Raises the RequestError it failed with."""
         if self._text:
-            delta = Delta(number=0, text="".join(self._text), tokens=self._tokens)
-            self._text, self._chars, self._tokens = [], 0, 0
-            if self._end is None:
-                self._wake.clear()
-            return delta
-        if self._end is None:
-            assert nudged, "woken without a reason"
-            self._wake.clear()
-            return None
+            text = Text(
+                choice=self._choice, text="".join(self._text), tokens=self._tokens, logprobs=tuple(self._logprobs)
+            )
+            self._tokens_read += self._tokens
+            self._text, self._logprobs, self._chars, self._tokens = [], [], 0, 0
+            return text
         if isinstance(self._end, RequestError):
             raise self._end
         return self._end
+
+    async def next(self) -> Text | AnswerEnd | None:
+        """See AnswerSource."""
+        await self._wake.wait()
+        event = self.take()
+        if isinstance(event, Finished):
+            return AnswerEnd(choice=self._choice, reason=event.reason, usage=event.usage, timings=event.timings)
+        if self._end is None:
+            self._wake.clear()
+        return event

@@ -15,12 +15,13 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from appliance.config import PRINCIPAL_NAME
 from appliance.safe_text import safe_text
 from appliance.security.allowlist import Address
 from appliance.security.refusal import Refusal
 
 CERTIFICATE_BYTES_MAX: Final = 8192
-CLIENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+CLIENT_NAME: Final = re.compile(PRINCIPAL_NAME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     outcome: `refused` before any work (4xx), `failed` by us (5xx or an error chunk), `client_gone` when the client
     left first. status: as committed to the client; 0 when it left before that. ttft_seconds: arrival to the first
-    text, None without one. queue, prefill and decode are the worker's own figures. attempts: tries on a worker; more
-    than one means that a worker died under an earlier one.
+    text, None without one. queue, prefill and decode are the worker's own figures; of several choices the first one's
+    queue and prefill and the longest decode. finish_reason: `length` where any choice was cut. attempts: tries on a
+    worker; more than one means that a worker died under an earlier one.
     """
 
     id: str

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from appliance.api.app import ApiRunner, build_app
-from appliance.config import RequestLimits, WorkerLimits
+from appliance.config import PrincipalSettings, RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.router import Router
@@ -66,7 +66,12 @@ ApiFactory = Callable[..., Awaitable[Api]]
 
 @asynccontextmanager
 async def running_api(
-    *, limits: RequestLimits | None = None, worker: WorkerLimits | None = None, load: str = "ok", preload: bool = True
+    *,
+    limits: RequestLimits | None = None,
+    worker: WorkerLimits | None = None,
+    principals: dict[str, PrincipalSettings] | None = None,
+    load: str = "ok",
+    preload: bool = True,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
@@ -74,7 +79,7 @@ async def running_api(
     limits = limits or RequestLimits()
     router = Router([spec], SpawnLauncher((*WORKER, "--load", load)), limits, worker or WorkerLimits())
     records: list[RequestRecord] = []
-    runner = ApiRunner(build_app(router, limits, OneKey(), records.append), keepalive_seconds=30)
+    runner = ApiRunner(build_app(router, limits, principals or {}, OneKey(), records.append), keepalive_seconds=30)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -294,7 +294,7 @@ async def test_an_answer_s_end_does_not_wait_for_a_client_that_stops_reading(sta
 async def test_the_deadline_holds_for_an_answer_that_never_pauses(start_api: ApiFactory) -> None:
     api = await start_api(limits=RequestLimits(request_seconds=0.4))
     await ready(api)
-    answer = await api.chat("started " + "say:x sleep:0.001 " * 3000, stream=True)
+    answer = await api.chat("deaf started " + "say:x sleep:0.001 " * 9000, stream=True)
     choices: list[Any] = [c["choices"][0] for c in sse(await answer.text())[:-1]]  # type: ignore[index]
     assert choices[-1]["finish_reason"] == "length"
 

@@ -62,6 +62,18 @@ async def test_the_async_client_and_models(demo: Appliance) -> None:
         assert answer.usage.completion_tokens <= 3
 
 
+def test_several_choices_share_one_prompt(demo: Appliance) -> None:
+    with openai_client(demo) as api:
+        answer = api.chat.completions.create(
+            model="demo", messages=[{"role": "user", "content": QUESTION}], n=3, temperature=0, max_tokens=12
+        )
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert all(ANSWER_BEGINS.startswith((choice.message.content or "-").strip()[:20]) for choice in answer.choices)
+    assert [choice.finish_reason for choice in answer.choices] == ["length"] * 3
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 36
+
+
 def test_errors_are_the_clients_own_exceptions(demo: Appliance) -> None:
     with openai_client(demo) as api:
         with pytest.raises(openai.NotFoundError, match="does not exist"):

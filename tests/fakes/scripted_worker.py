@@ -6,8 +6,12 @@ The last message of a chat (or the text of a completion) is a script of words:
     crash         end the process    fail:CODE        Failed with that error code
     started       a Started event    hang             never end, but keep sending heartbeats
     freeze        stop reading and sending altogether
+    tell          one delta: the Add without its prompt, as JSON
+    deaf          keep no deadline from here on
+    8?WORD        WORD, but only where the seed is 8: one choice of several
 
-Without `fail` or `hang` a script ends with Finished(stop). `--load fail|crash|slow` decides how Load goes.
+Where the request asks for log probabilities, a `say` has -0.5 and as many likelier tokens `top0`, `top1`, … as it asks
+for. Without `fail` or `hang` a script ends with Finished(stop). `--load fail|crash|slow` decides how Load goes.
 """
 
 from __future__ import annotations
@@ -18,7 +22,9 @@ import socket
 import threading
 import time
 
-from appliance.types import ChatPrompt, ModelInfo, TextPrompt, Timings, Usage
+import msgspec
+
+from appliance.types import ChatPrompt, FinishReason, ModelInfo, TextPrompt, Timings, TokenLogprob, Usage
 from appliance.wire import (
     Abort,
     Add,
@@ -52,6 +58,8 @@ INFO = ModelInfo(
     load_seconds=0.0,
 )
 
+WORKING = Step(running=1, steps=8, device_seconds=0.03, host_seconds=0.01, preemptions=2)
+
 
 class ScriptedWorker:
     def __init__(self, connection: socket.socket) -> None:
@@ -66,22 +74,39 @@ class ScriptedWorker:
                 self.connection.sendall(encode(message))
 
     def emit(self, event: Event) -> None:
-        self.send(Step(events=(event,), running=1))
+        self.send(msgspec.structs.replace(WORKING, events=(event,)))
+
+    def say(self, add: Add, text: str) -> None:
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if add.logprobs is not None:
+            top = tuple((index, b"top%d" % index, -0.1 * (index + 1)) for index in range(add.logprobs.top))
+            logprobs = (TokenLogprob(token=99, piece=text.encode(), logprob=-0.5, top=top),)
+        self.emit(Delta(number=add.number, text=text, tokens=1, logprobs=logprobs))
 
     def run(self, add: Add) -> None:
         prompt = add.prompt
         text = prompt.messages[-1].content if isinstance(prompt, ChatPrompt) else ""
         text = prompt.text if isinstance(prompt, TextPrompt) else text
         tokens = 0
-        for word in text.split(" "):
-            verb, _, argument = word.partition(":")
+        deadline = time.monotonic() + add.seconds_max
+        for word in (*text.split(" "), ""):
+            seed, asked, rest = word.partition("?")
+            if asked and seed != str(add.sampling.seed):
+                continue
+            verb, _, argument = (rest if asked else word).partition(":")
             if add.number in self.aborted:
                 self.emit(Failed(number=add.number, code=None, message="aborted"))
+                return
+            if time.monotonic() > deadline:
+                self.out_of_time(add, tokens)
                 return
             match verb:
                 case "say":
                     tokens += 1
-                    self.emit(Delta(number=add.number, text=argument.replace("_", " "), tokens=1))
+                    self.say(add, argument.replace("_", " "))
+                case "tell":
+                    told = {name: getattr(add, name) for name in add.__struct_fields__ if name != "prompt"}
+                    self.say(add, msgspec.json.encode(told).decode())
                 case "started":
                     self.emit(Started(number=add.number, prompt_tokens=7, cached_tokens=3))
                 case "sleep":
@@ -92,16 +117,25 @@ class ScriptedWorker:
                     self.emit(Failed(number=add.number, code=argument, message="told to fail"))  # type: ignore[arg-type]
                     return
                 case "hang":
-                    while add.number not in self.aborted:
+                    while add.number not in self.aborted and time.monotonic() < deadline:
                         time.sleep(0.02)
-                        self.send(Step(running=1))
-                    self.emit(Failed(number=add.number, code=None, message="aborted"))
-                    return
+                        self.send(WORKING)
+                case "deaf":
+                    deadline = float("inf")
                 case "freeze":
                     self.frozen = True
+        self.finish(add, tokens, "stop")
+
+    def out_of_time(self, add: Add, tokens: int) -> None:
+        if tokens:
+            self.finish(add, tokens, "length")
+        else:
+            self.emit(Failed(number=add.number, code="deadline_exceeded", message="out of time"))
+
+    def finish(self, add: Add, tokens: int, reason: FinishReason) -> None:
         usage = Usage(prompt_tokens=7, completion_tokens=tokens, cached_tokens=3)
         timings = Timings(queue_seconds=0.1, prefill_seconds=0.2, decode_seconds=0.3)
-        self.emit(Finished(number=add.number, reason="stop", usage=usage, timings=timings))
+        self.emit(Finished(number=add.number, reason=reason, usage=usage, timings=timings))
 
     def serve(self, load: str) -> None:
         reader = worker_reader()

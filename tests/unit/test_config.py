@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import Config, load_config, load_models
+from appliance.config import Config, PrincipalSettings, load_config, load_models
 from appliance.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -106,12 +106,59 @@ def test_the_reference_has_every_field_with_its_default() -> None:
         assert f"\n## {section}\n" in text
         _, _, rest = text.partition(f"\n## {section}\n")
         table = rest.partition("\n## ")[0]
-        defaults = getattr(Config(), section)
+        defaults = PrincipalSettings() if section == "principals" else getattr(Config(), section)
         written = {
-            line.split("|")[1].strip(" `"): line.split("|")[2].strip() for line in table.splitlines() if "`" in line
+            line.split("|")[1].strip(" `"): line.split("|")[2].strip()
+            for line in table.splitlines()
+            if line.startswith("| `")
         }
         assert list(written) == list(defaults.__struct_fields__)
         for name, value in written.items():
             default = getattr(defaults, name)
-            shown = f"{default:g}" if isinstance(default, float) else str(list(default) if default == () else default)
+            match default:
+                case None:
+                    shown = ""
+                case ():
+                    shown = "[]"
+                case float():
+                    shown = f"{default:g}"
+                case _:
+                    shown = str(default)
             assert value == shown, (section, name)
+
+
+def test_principals_keep_their_names(tmp_path: Path) -> None:
+    text = "principals:\n  dify-hr: {priority: 10, weight: 2, cache-group: hr-team}\n  nightly: {}\n"
+    assert load_config(write(tmp_path, text)).principals == {
+        "dify-hr": PrincipalSettings(priority=10, weight=2.0, cache_group="hr-team"),
+        "nightly": PrincipalSettings(priority=50, weight=1.0, cache_group=None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("principals:\n  a: {}\n  b-c:\n    wieght: 2\n", 4, "unknown key 'wieght'; did you mean 'weight'"),
+        ("principals:\n  a: {}\n  b-c:\n    priority: 101\n", 4, "principals.b-c.priority: expected a whole number <="),
+        ("principals:\n  b:\n    priority: high\n", 3, "principals.b.priority: expected a whole number, got text"),
+        ("principals:\n  b:\n    weight: 0\n", 3, "principals.b.weight: expected a number >= 0.01"),
+        ("principals:\n  b:\n    cache_group: No Spaces\n", 3, "cache_group: expected text matching"),
+        ("principals:\n  a: {}\n  b:\n", 3, "principals.b: expected an object, got null"),
+        ("principals:\n  a: {}\n  B_c: {}\n", 3, "'B_c' is no client's name"),
+        ("principals:\n  a.b: {}\n", 2, "'a.b' is no client's name"),
+        ("principals:\n  a: {}\n  a: {}\n", 3, "'a' appears twice"),
+        ("principals: [a]\n", 1, "principals: expected an object, got a list"),
+        ("principal: {}\n", 1, "did you mean 'principals'"),
+    ],
+)
+def test_mistakes_in_principals(tmp_path: Path, text: str, line: int, says: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    assert str(refused.value).startswith(f"{path}:{line}: ")
+    assert says in str(refused.value)
+
+
+def test_a_bias_in_the_models_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "models:\n  - {id: a, path: x, sampling: {logit_bias: {'15': -100}}}\n")
+    assert load_models(path)[0].sampling.logit_bias == {15: -100.0}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -174,39 +172,3 @@ def test_every_request_ends_at_most_once_and_none_is_lost(steps: list[str]) -> N
         backlog.crashed("boom")
     assert len(backlog) == 0
     assert all(target.ended for target in live)
-
-
-async def test_waiting_deltas_merge_and_the_end_comes_last() -> None:
-    target = stream()
-    for text in ("a", "b", "c"):
-        target.push(Delta(number=1, text=text, tokens=1))
-    target.finish(DONE)
-    target.finish(RequestError("internal_error", "too late"))
-    target.push(Delta(number=1, text="never", tokens=1))
-    merged = await target.next()
-    assert isinstance(merged, Delta)
-    assert (merged.text, merged.tokens) == ("abc", 3)
-    assert await target.next() is DONE
-
-
-async def test_a_nudge_wakes_a_reader_that_has_nothing() -> None:
-    target = stream()
-    target.nudge()
-    assert await target.next() is None
-    began(target)
-    target.nudge()
-    assert isinstance(await target.next(), Delta)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await target.next()
-
-
-async def test_a_cancelled_read_loses_nothing() -> None:
-    target = stream()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await target.next()
-    began(target)
-    delta = await target.next()
-    assert isinstance(delta, Delta)
-    assert delta.text == "x"

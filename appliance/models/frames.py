@@ -1,0 +1,36 @@
+"""A request as the frame that carries it to a worker. Pure."""
+
+from __future__ import annotations
+
+from appliance.errors import RequestError, WireError
+from appliance.types import Request
+from appliance.wire import FRAME_BYTES_MAX, Add, encode
+
+
+def add_frame(number: int, request: Request, seconds_max: float) -> Add:
+    """`request` under the name it has on this connection. seconds_max: what is left of its time."""
+    return Add(
+        number=number,
+        principal=request.principal,
+        cache_domain=request.cache_domain,
+        prompt=request.prompt,
+        sampling=request.sampling,
+        max_tokens=request.max_tokens,
+        stop=request.stop,
+        flow=request.flow,
+        weight=request.weight,
+        priority=request.priority,
+        seconds_max=seconds_max,
+        logprobs=request.logprobs,
+    )
+
+
+def check_encodable(request: Request, n: int) -> None:
+    """Refuses what cannot travel `n` times while it is nobody's; a bug here must not reach the backlog either."""
+    try:
+        size = len(encode(add_frame(0, request, request.seconds_max)))
+    except (WireError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise RequestError("invalid_request", f"the request cannot be sent to the engine: {error}") from error
+    if size * n > FRAME_BYTES_MAX:
+        message = f"n: {n} times {size} bytes is more than the {FRAME_BYTES_MAX} that may go to the engine at once"
+        raise RequestError("invalid_request", message, param="n")

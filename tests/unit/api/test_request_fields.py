@@ -1,0 +1,36 @@
+"""Names that travel with a request, and that the reference knows every field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.api.openai_schema import ChatCompletionRequest, CompletionRequest, with_sampling
+from appliance.api.request_fields import cache_domain, flow
+from appliance.config import PrincipalSettings
+
+API = (Path(__file__).resolve().parents[3] / "docs" / "API.md").read_text()
+
+
+@pytest.mark.parametrize("body", [ChatCompletionRequest, CompletionRequest])
+def test_the_reference_has_every_field(body: type[ChatCompletionRequest] | type[CompletionRequest]) -> None:
+    missing = [name for name in with_sampling(body).__struct_fields__ if f"`{name}`" not in API]
+    assert missing in ([], ["stream_options"])
+
+
+def test_a_group_is_no_principal() -> None:
+    alone, grouped = PrincipalSettings(), PrincipalSettings(cache_group="hr")
+    assert cache_domain("hr", alone) != cache_domain("hr", grouped) == cache_domain("sales", grouped)
+
+
+def test_flows_differ_in_each_part_and_are_bounded() -> None:
+    flows = {
+        flow(path, key, user)
+        for path in ("/v1/completions", "/v1/chat/completions")
+        for key in ("k1", "k2")
+        for user in ("", "u" * 64, "u" * 65, "é" * 100_000)
+    }
+    assert len(flows) == 16
+    assert flow("/completions", "k", "") == flow("/v1/completions", "k", "")
+    assert max(map(len, flows)) < 128
