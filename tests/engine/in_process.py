@@ -104,7 +104,7 @@ class Engine:
 
 def alone(runner: Runner, sequences: Iterable[Sequence]) -> dict[int, Trace]:
     """Each sequence by itself, on an empty cache: what nothing may differ from."""
-    traces = {}
+    traces: dict[int, Trace] = {}
     for sequence in sequences:
         engine = Engine(runner)
         engine.add(sequence)

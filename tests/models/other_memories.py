@@ -5,6 +5,7 @@ A prefix of a recurrent state cannot be had again, and a window forgets: wrong r
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,14 +79,14 @@ def build_hybrid(path: Path) -> None:
     writer.add_shortconv_l_cache(_CONVOLUTION)
     everywhere: dict[str, tuple[int, ...]] = {f"{norm}.weight": (_SIZE,) for norm in ("attn_norm", "ffn_norm")}
     everywhere |= {f"ffn_{part}.weight": (_SIZE, _SIZE) for part in ("gate", "up", "down")}
-    recurrent = {
+    recurrent: dict[str, tuple[int, ...]] = {
         "shortconv.conv.weight": (_SIZE, _CONVOLUTION),
         "shortconv.in_proj.weight": (3 * _SIZE, _SIZE),
         "shortconv.out_proj.weight": (_SIZE, _SIZE),
     }
     attention: dict[str, tuple[int, ...]] = {f"attn_{part}_norm.weight": (_HEAD,) for part in ("q", "k")}
     attention |= {f"attn_{part}.weight": (_SIZE, _SIZE) for part in ("q", "k", "v", "output")}
-    shapes = {"output": (N_VOCAB, _SIZE)}
+    shapes: dict[str, tuple[int, ...]] = {"output": (N_VOCAB, _SIZE)}
     _write(writer, shapes, [everywhere | recurrent, everywhere | attention], norm="token_embd_norm")
 
 
@@ -102,7 +103,7 @@ def _add_common(writer: Any, name: str) -> None:
 def _write(
     writer: Any,
     shapes: dict[str, tuple[int, ...]],
-    layers: list[dict[str, tuple[int, ...]]] | None = None,
+    layers: Sequence[Mapping[str, tuple[int, ...]]] | None = None,
     *,
     norm: str = "output_norm",
 ) -> None:

@@ -275,6 +275,77 @@ def test_abort_while_waiting_running_and_unknown() -> None:
     assert scheduler.kv_cells == of.n_ubatch
 
 
+def of_principal(number: int, principal: str, *, priority: int = 0, output_max: int = 40) -> Sequence:
+    sequence = make_sequence(number, long_winded(40, first=number), output_max=output_max)
+    sequence.principal, sequence.priority = principal, priority
+    return sequence
+
+
+def running_of(scheduler: Scheduler, cache: FakeCache, steps: int) -> list[int]:
+    """The numbers that still run after so many steps."""
+    for _ in range(steps):
+        plan = scheduler.schedule(0.0)
+        scheduler.commit(plan, cache.execute(plan), 0.0)
+    return [item.sequence.number for item in scheduler.schedule(0.0).items]
+
+
+def test_a_principal_with_more_than_its_share_gives_up_a_slot_and_no_more() -> None:
+    of = limits(parallel=4, n_slots=8, n_cells=512)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    for number in (1, 2, 3, 4, 5, 6):
+        scheduler.add(of_principal(number, "flooder"))
+    assert running_of(scheduler, cache, 4) == [1, 2, 3, 4]
+    for number in (7, 8, 9):
+        scheduler.add(of_principal(number, "other"))
+    running = set(running_of(scheduler, cache, 6))
+    assert running == {1, 2, 7, 8}, "two each: nobody has more than the other"
+    assert scheduler.preemptions == 2
+    events = run(scheduler, cache)
+    assert all(text_of(number, events) for number in (3, 4, 5, 6, 9))
+
+
+def test_a_preempted_sequence_goes_on_from_its_cells() -> None:
+    of = limits(parallel=1, n_slots=2, n_cells=512)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    prompt = long_winded(40, first=1)
+    scheduler.add(of_principal(1, "a", priority=5))
+    events = [event for _ in range(10) for event in step(scheduler, cache)]
+    scheduler.add(of_principal(2, "b", priority=1, output_max=3))
+    plan = scheduler.schedule(0.0)
+    assert [item.sequence.number for item in plan.items] == [2]
+    events += told([*plan.events, *scheduler.commit(plan, cache.execute(plan), 0.0)])
+    computed = scheduler.residents()[0]
+    while scheduler.waiting:
+        events += step(scheduler, cache)
+    assert scheduler.residents()[0] == computed + 1, "one step on, nothing computed again"
+    events += run(scheduler, cache)
+    assert text_of(1, events) == expected(prompt, 40)
+
+
+def test_a_higher_class_waits_for_a_lower_one() -> None:
+    of = limits(parallel=1, n_slots=2)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    scheduler.add(of_principal(1, "a", priority=1))
+    step(scheduler, cache)
+    scheduler.add(of_principal(2, "b", priority=5))
+    assert running_of(scheduler, cache, 3) == [1]
+
+
+def test_deadlines_end_what_waits_and_what_runs() -> None:
+    of = limits(parallel=1, n_slots=1)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    patient, late = of_principal(1, "a"), of_principal(2, "a")
+    patient.deadline, late.deadline = 50.0, 5.0
+    scheduler.add(patient)
+    scheduler.add(late)
+    events = step(scheduler, cache, 0.0) + step(scheduler, cache, 1.0)
+    (failed,) = [event for event in step(scheduler, cache, 5.0) if isinstance(event, Failed)]
+    assert (failed.number, failed.code) == (2, "deadline_exceeded")
+    events += step(scheduler, cache, 50.0)
+    assert isinstance(events[-1], Finished) and (events[-1].number, events[-1].reason) == (1, "length")
+    assert not scheduler.has_work
+
+
 def test_no_room_drops_residents_then_preempts_then_fails() -> None:
     of = limits(n_slots=3)
     scheduler, cache = Scheduler(of), FakeCache(of)
