@@ -120,7 +120,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     n_gpu_layers: `auto` puts every layer on the GPU where the build and the machine have one, else none.
     n_ctx: KV cells of the model in all, shared by its slots (as llama-server's -c).
     parallel: slots, that is sequences decoded in one step.
-    kv: `unified` lets one request use all n_ctx cells; `split` gives each slot n_ctx / parallel of its own.
+    kv: `unified` lets one request use all n_ctx cells; `split` gives each slot n_ctx / parallel of its own; `auto`
+    splits where that is at least 8192 or the model's own context, and the model has no recurrent state.
     n_batch: most tokens of one step; n_ubatch: most tokens of one pass on the device.
     threads, threads_batch: `auto` is one thread per physical core.
     preempt_host_mib: host memory for the KV cells of preempted requests; what does not fit is computed again.

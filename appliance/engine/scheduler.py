@@ -258,7 +258,9 @@ class Scheduler:
         for slot in self._running.values():
             sibling = slot.sequence
             assert sibling is not None
-            if sibling.cache_domain != sequence.cache_domain or _left(slot) == 1:
+            if sibling.cache_domain != sequence.cache_domain or sibling.priority > sequence.priority:
+                continue
+            if _left(slot) == 1:
                 continue
             until = min(common_prefix_length(sibling.tokens, sequence.tokens), len(sequence.tokens) - 1)
             if until > len(slot.tokens) and until - keep >= _WAIT_TOKENS_MIN:

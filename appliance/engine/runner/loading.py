@@ -26,6 +26,8 @@ _REASONS_MAX: Final = 3
 _SHARE_MIN: Final = 16
 # LLAMA_MAX_SEQ of src/llama-cparams.h.
 _SLOTS_MAX: Final = 256
+# `kv: auto` splits the cache where every slot gets this many cells.
+_SPLIT_SHARE_MIN: Final = 8192
 
 # ggml_type and llama_flash_attn_type of include/ggml.h and include/llama.h.
 _CACHE_TYPES: Final = {
@@ -55,7 +57,7 @@ def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
         log = NativeLog()
         llama_cpp.llama_backend_init()
         model = _load_model(spec, log, progress)
-        kv: Literal["unified", "split"] = "split" if spec.kv == "split" else "unified"
+        kv = _kv_mode(spec, model)
         context = _make_context(spec, model, kv, log)
         vocabulary = Vocabulary(model)
         limits = _limits(spec, model, context, kv)
@@ -119,6 +121,25 @@ def _load_model(spec: ModelSpec, log: NativeLog, progress: Callable[[float], Non
     return model
 
 
+def _kv_mode(spec: ModelSpec, model: Any) -> Literal["unified", "split"]:
+    """`auto`: split where a slot's own share is as long as a request may ever want to be, or at least long.
+
+    Attention in a unified cache visits the cells of all slots, idle ones included, to find them masked; a stream of
+    one's own costs only the length of the request, and copied prefixes. Recurrent states need the spare slots of a
+    unified cache for their checkpoints. docs/BENCHMARKS.md has both modes measured.
+    """
+    if spec.kv != "auto":
+        return spec.kv
+    n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model)) or _SPLIT_SHARE_MIN
+    roomy = spec.n_ctx // spec.parallel >= min(_SPLIT_SHARE_MIN, n_ctx_train)
+    return "split" if roomy and not _state_is_whole(model) else "unified"
+
+
+def _state_is_whole(model: Any) -> bool:
+    """Whether the memory is, or has in part, a recurrent state: it cannot go back to a prefix."""
+    return bool(llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
+
+
 def _make_context(spec: ModelSpec, model: Any, kv: str, log: NativeLog) -> Any:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = spec.n_ctx
@@ -156,7 +177,6 @@ def _warm_up(context: Any, vocabulary: Vocabulary) -> None:
 def _limits(spec: ModelSpec, model: Any, context: Any, kv: str) -> Limits:
     n_ctx = spec.n_ctx // spec.parallel if kv == "split" else spec.n_ctx
     n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model))
-    whole = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
     return Limits(
         parallel=spec.parallel,
         n_slots=_slots(spec, kv),
@@ -165,7 +185,7 @@ def _limits(spec: ModelSpec, model: Any, context: Any, kv: str) -> Limits:
         # llama.cpp lowers both where n_ctx is smaller, and aborts on a larger batch.
         n_batch=llama_cpp.llama_n_batch(context),
         n_ubatch=llama_cpp.llama_n_ubatch(context),
-        reuse="whole" if whole else "any",
+        reuse="whole" if _state_is_whole(model) else "any",
         split=kv == "split",
     )
 

@@ -161,12 +161,7 @@ class Runner:
         slots = (swap.slot, swap.other)
         if self._copying & set(slots):
             return dict.fromkeys(slots, False)
-        filled = [slot for slot in slots if llama_cpp.llama_memory_seq_pos_max(self._memory, slot) >= 0]
-        for slot in filled:
-            self._saved.save(slot, -1 - slot)
-            self._clear(slot)
-        ways = zip(slots, reversed(slots), strict=True)
-        return {slot: self._saved.restore(slot, -1 - other) for slot, other in ways if other in filled}
+        return self._saved.swap(*slots)
 
     def _holds(self, slot: int, keep: int) -> bool:
         """Whether a slot can be continued at position `keep`.
