@@ -206,7 +206,7 @@ class Scheduler:
         return min(self._limits.n_batch, max(self._limits.n_ubatch, 2 * decoding))
 
     def _advance(self, sequence: Sequence, sampled: Sampled, now: float) -> list[Event]:
-        sequence.append(sampled.token, now)
+        sequence.append(sampled.token, now, sampled.logprob)
         text = "" if sampled.is_end else sequence.detokenizer.push(sampled.piece)
         reason: FinishReason | None = None
         if sampled.is_end or sequence.detokenizer.stopped:
@@ -217,7 +217,8 @@ class Scheduler:
             text += sequence.detokenizer.finish()
         events: list[Event] = []
         if text:
-            events.append(Delta(number=sequence.number, text=text, tokens=sequence.report()))
+            count, logprobs = sequence.report()
+            events.append(Delta(number=sequence.number, text=text, tokens=count, logprobs=logprobs))
         if reason is not None:
             self._slots.release(self._running.pop(sequence.number))
             events.append(

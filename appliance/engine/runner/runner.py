@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
-from appliance.engine.plan import Done, KeepPrefix, NoRoom, Outcome, Plan, ReuseLost, Sampled
+from appliance.engine.plan import Done, KeepPrefix, NoRoom, Outcome, Plan, ReuseLost
 from appliance.engine.runner.batch import Batch
-from appliance.engine.runner.sampler import Sampler
+from appliance.engine.runner.preparer import Preparer
+from appliance.engine.runner.samplers import Samplers
 from appliance.engine.runner.vocabulary import Vocabulary
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import Sequence
 from appliance.types import ModelInfo
 
 _DECODED: Final = 0
@@ -21,7 +23,8 @@ _NO_ROOM: Final = 1
 class Runner:
     """A loaded model and its KV cache. `execute`, `close_sampler` and `check_cache` belong to the engine thread.
 
-    Model and context live as long as the process: the worker serves one model and ends.
+    `preparer` and `vocabulary` may be used by the io thread. Model and context live as long as the process: the worker
+    serves one model and ends.
     """
 
     def __init__(
@@ -37,12 +40,13 @@ class Runner:
         self.vocabulary = vocabulary
         self.limits = limits
         self.info = info
+        self.preparer = Preparer(vocabulary, limits.n_ctx)
         self.chat_template = chat_template
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         self._window = int(llama_cpp.llama_model_n_swa(model))
         self._batch = Batch(limits.n_batch)
-        self._samplers: dict[int, Sampler] = {}
+        self._samplers = Samplers(vocabulary)
 
     def execute(self, plan: Plan) -> Outcome:
         """Cuts the cache, computes the batch and draws tokens. Raises RuntimeError when llama.cpp fails for good."""
@@ -51,19 +55,18 @@ class Runner:
             return ReuseLost(lost)
         if not plan.items:
             return Done(())
-        rows = self._batch.fill(plan.items)
+        self._batch.fill(plan.items)
         code = llama_cpp.llama_decode(self._context, self._batch.native)
         if code == _NO_ROOM:
             return NoRoom()
         if code != _DECODED:
             raise RuntimeError(f"llama_decode failed with {code} on {plan.tokens} tokens")
         wanted = [item.sequence for item in plan.items if item.sample]
-        return Done(tuple(self._sample(sequence, row) for sequence, row in zip(wanted, rows, strict=True)))
+        return Done(self._samplers.draw(self._logits(len(wanted)), wanted) if wanted else ())
 
     def close_sampler(self, number: int) -> None:
         """The request has ended: frees what it had here."""
-        if (sampler := self._samplers.pop(number, None)) is not None:
-            sampler.close()
+        self._samplers.close(number)
 
     def check_cache(self, residents: list[int]) -> None:
         """Raises AssertionError unless the cache holds `residents[slot]` tokens of each slot and no sampler is left."""
@@ -85,10 +88,10 @@ class Runner:
         llama_cpp.llama_memory_seq_rm(self._memory, cut.slot, -1, -1)
         return cut.keep == 0
 
-    def _sample(self, sequence: Sequence, row: int) -> Sampled:
-        sampler = self._samplers.get(sequence.number)
-        if sampler is None:
-            sampler = Sampler(sequence.sampling, self.vocabulary, sequence.tokens)
-            self._samplers[sequence.number] = sampler
-        token = sampler.sample(self._context, row)
-        return Sampled(token, self.vocabulary.pieces[token], token in self.vocabulary.ends)
+    def _logits(self, rows: int) -> NDArray[np.float32]:
+        """llama.cpp's own memory, valid until the next step: one row for each batch row that wanted logits, in order.
+
+        Waits until they are computed.
+        """
+        pointer = llama_cpp.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(pointer, shape=(rows, self.vocabulary.size))
