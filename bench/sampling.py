@@ -1,6 +1,6 @@
 """What drawing costs a step: rows of random logits, the product's draw beside llama.cpp's samplers on all tokens.
 
-    python -m bench.sampling
+python -m bench.sampling
 """
 
 from __future__ import annotations
