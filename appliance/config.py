@@ -164,7 +164,7 @@ def _check_model(source: YamlSource, index: int, spec: ModelSpec) -> None:
 def _convert(source: YamlSource, struct: type[T]) -> T:
     _check_keys(source, source.data, struct, "")
     try:
-        return msgspec.convert(source.data, struct, strict=True)
+        return msgspec.convert(source.data, struct, strict=True, str_keys=True)
     except msgspec.ValidationError as error:
         message, place = explain(error)
         raise source.error(f"{place + ': ' if place else ''}{message}", place) from error

@@ -15,17 +15,19 @@ from appliance.types import TokenLogprob
 
 # What OpenAI's API reports for a probability of zero: JSON has no infinity.
 _IMPOSSIBLE: Final = -9999.0
+_SLICE: Final = 32_768
 _NO_TOKENS: Final = np.empty(0, np.int64)
 
 
 def of_model(row: NDArray[np.float32], token: int, top: int, pieces: Items[bytes]) -> TokenLogprob:
     """By the model's own distribution: the softmax of a row of logits."""
-    peak = float(row.max())
-    total = peak + math.log(float(np.exp(row - np.float32(peak)).sum()))
-    tokens = np.arange(len(row))
-    if 0 < top <= best_max(len(row)):
-        tokens = shortlist(row[None], [0], [top], [_NO_TOKENS]).tokens
-    return _report(token, float(row[token]) - total, _best(tokens, row[tokens] - total, top), pieces)
+    total = _log_sum_exp(row)
+    best: list[tuple[int, float]] = []
+    if top > 0:
+        listed = top <= best_max(len(row))
+        tokens = shortlist(row[None], [0], [top], [_NO_TOKENS]).tokens if listed else np.arange(len(row))
+        best = _best(tokens, row[tokens].astype(np.float64) - total, top)
+    return _report(token, float(row[token]) - total, best, pieces)
 
 
 def of_draw(
@@ -33,7 +35,7 @@ def of_draw(
 ) -> TokenLogprob:
     """By the distribution that the token was drawn from."""
     possible = probabilities > 0
-    tokens, logprobs = tokens[possible], np.log(probabilities[possible])
+    tokens, logprobs = tokens[possible], np.log(probabilities[possible].astype(np.float64))
     drawn = logprobs[tokens == token]
     return _report(token, float(drawn[0]) if len(drawn) else -math.inf, _best(tokens, logprobs, top), pieces)
 
@@ -43,10 +45,17 @@ def of_certainty(token: int, top: int, pieces: Items[bytes]) -> TokenLogprob:
     return _report(token, 0.0, [(token, 0.0)][:top], pieces)
 
 
-def _best(tokens: NDArray[np.integer], logprobs: NDArray[np.float32], top: int) -> list[tuple[int, float]]:
+def _log_sum_exp(row: NDArray[np.float32]) -> float:
+    """NaN where no logit is finite or one is NaN. By slices: a fresh array of the row's size costs more than exp."""
+    peak = row.max()
+    if not np.isfinite(peak):
+        return math.nan
+    sums = (float(np.exp(row[start : start + _SLICE] - peak).sum()) for start in range(0, len(row), _SLICE))
+    return float(peak) + math.log(math.fsum(sums))
+
+
+def _best(tokens: NDArray[np.integer], logprobs: NDArray[np.floating], top: int) -> list[tuple[int, float]]:
     """The likeliest, best first; of equals the lower token first."""
-    if top == 0:
-        return []
     order = np.lexsort((tokens, -logprobs))[:top]
     return list(zip(tokens[order].tolist(), logprobs[order].tolist(), strict=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Items
 from typing import Final
 
@@ -40,17 +41,18 @@ class Samplers:
     def draw(self, logits: Logits, sequences: Items[Sequence]) -> tuple[Sampled, ...]:
         """A token for each sequence; row i of `logits`, which is only read, belongs to sequence i."""
         turns = [_Turn(self._of(sequence), logits[row]) for row, sequence in enumerate(sequences)]
-        listed = [row for row, turn in enumerate(turns) if turn.sampler.best is not None and not turn.sampler.plain]
-        few = max(1, _CACHE_BYTES // logits[:1].nbytes)
-        for start in range(0, len(listed), few):
-            rows = listed[start : start + few]
-            _draw_from_shortlists(logits, rows, [turns[row] for row in rows])
-        for turn in turns:
+        listed, whole = [], []
+        for row, turn in enumerate(turns):
             if turn.sampler.plain:
                 turn.token = _first_maximum(turn.row)
-            elif turn.sampler.best is None:
-                tokens = np.arange(len(turn.row))
-                _apply(Candidates(tokens, turn.row, np.array([len(tokens)])), [turn])
+            elif turn.sampler.best is not None:
+                listed.append(row)
+            else:
+                whole.append(row)
+        for rows in _batches(listed, logits):
+            _draw_from_shortlists(logits, rows, [turns[row] for row in rows])
+        for rows in _batches(whole, logits):
+            _draw_from_all(logits, rows, [turns[row] for row in rows])
         return tuple(self._sampled(turn, sequence.logprobs) for turn, sequence in zip(turns, sequences, strict=True))
 
     def close(self, number: int) -> None:
@@ -94,10 +96,21 @@ class _Turn:
         self.place = 0
 
 
+def _batches(rows: list[int], logits: Logits) -> Iterable[list[int]]:
+    count = max(1, _CACHE_BYTES // (logits.itemsize * logits.shape[1]))
+    return (rows[start : start + count] for start in range(0, len(rows), count))
+
+
 def _draw_from_shortlists(logits: Logits, rows: Items[int], turns: Items[_Turn]) -> None:
     best = [turn.sampler.best or 0 for turn in turns]
     listed = shortlist(logits, rows, best, [turn.sampler.touched for turn in turns])
     _apply(Candidates(listed.tokens, listed.logits, listed.sizes), turns)
+
+
+def _draw_from_all(logits: Logits, rows: Items[int], turns: Items[_Turn]) -> None:
+    n_vocab = logits.shape[1]
+    tokens = np.tile(np.arange(n_vocab), len(rows))
+    _apply(Candidates(tokens, logits[rows].ravel(), np.full(len(rows), n_vocab)), turns)
 
 
 def _apply(candidates: Candidates, turns: Items[_Turn]) -> None:
