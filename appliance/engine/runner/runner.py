@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any, Final
 
 import llama_cpp
@@ -47,6 +48,8 @@ class Runner:
         self._window = int(llama_cpp.llama_model_n_swa(model))
         self._batch = Batch(limits.n_batch)
         self._samplers = Samplers(vocabulary)
+        self._logits_address = 0
+        self._all_logits: NDArray[np.float32] = np.empty((0, vocabulary.size), np.float32)
 
     def execute(self, plan: Plan) -> Outcome:
         """Cuts the cache, computes the batch and draws tokens. Raises RuntimeError when llama.cpp fails for good."""
@@ -94,4 +97,9 @@ class Runner:
         Waits until they are computed.
         """
         pointer = llama_cpp.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(pointer, shape=(rows, self.vocabulary.size))
+        address = ctypes.addressof(pointer.contents)
+        if address != self._logits_address:
+            # Kept while llama.cpp keeps its buffer: to make the view costs 80 µs. Its later rows may not exist yet.
+            self._all_logits = np.ctypeslib.as_array(pointer, shape=(self.limits.n_slots, self.vocabulary.size))
+            self._logits_address = address
+        return self._all_logits[:rows]

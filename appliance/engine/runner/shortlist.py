@@ -80,10 +80,11 @@ def _thresholds(maxima: Logits, best: Items[int], index: Tokens, touched: Tokens
     """t of each row."""
     columns = maxima.shape[1]
     work = maxima.copy()
-    # A touched token of the ragged end is in no column: it may hide a maximum that is not its own, which only lowers t.
-    column = touched % columns
-    hidden = values >= maxima[index, column]
-    work[index[hidden], column[hidden]] = -np.inf
+    if len(index):
+        # A touched token of the ragged end is in no column: it may hide a maximum not its own, which only lowers t.
+        column = touched % columns
+        hidden = values >= maxima[index, column]
+        work[index[hidden], column[hidden]] = -np.inf
     # A column with NaN has a NaN maximum: it is no proof of a token above t, and is always looked into.
     work[np.isnan(work)] = -np.inf
     places = [columns - each for each in best]
