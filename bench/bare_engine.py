@@ -49,7 +49,7 @@ class BareEngine:
         runner = load(spec, lambda fraction: None)
         loop = EngineLoop(runner, Scheduler(runner.limits), _NoGuard(), self._take)
         reader = PromptReader(runner.vocabulary, None, runner.limits.n_ctx)
-        self._intake = Intake(reader, loop, runner.limits.n_ctx, self._take)
+        self._intake = Intake(reader, runner.preparer, loop, runner.limits.n_ctx, self._take)
         ready.set()
         loop.run()
 

@@ -46,7 +46,8 @@ class Advance:
             text += sequence.detokenizer.finish()
         events: list[Event] = []
         if text:
-            events.append(Delta(number=sequence.number, text=text, tokens=sequence.report()))
+            count, logprobs = sequence.report()
+            events.append(Delta(number=sequence.number, text=text, tokens=count, logprobs=logprobs))
         if self.reason is not None:
             timings = sequence.timings(self.now)
             events.append(Finished(number=sequence.number, reason=self.reason, usage=sequence.usage, timings=timings))

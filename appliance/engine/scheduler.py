@@ -338,14 +338,15 @@ class Scheduler:
         """A piece of each prompt, in turn, while budget and cells last; those who decode keep a cell each."""
         prompts.sort(key=self._turn)
         budget = self._pace.tokens(len(prompts), beside_decoders=decoding > 0)
+        promised = decoding
         pieces: list[tuple[Slot, int]] = []
         for slot in prompts:
             if (take := min(_left(slot), budget, self._until_checkpoint(slot))) <= 0:
                 break
-            self._has_room(take + decoding)
-            if (take := min(take, self._slots.room - decoding - sum(piece for _, piece in pieces))) > 0:
+            self._has_room(promised + take)
+            if (take := min(take, self._slots.room - promised)) > 0:
                 pieces.append((slot, take))
-                budget -= take
+                promised, budget = promised + take, budget - take
         return pieces
 
     def _turn(self, slot: Slot) -> tuple[int, float, int]:
@@ -360,7 +361,7 @@ class Scheduler:
         return min(borders, default=len(_runs(slot).tokens)) - len(slot.tokens)
 
     def _advance(self, sequence: Sequence, sampled: Sampled, now: float) -> Advance:
-        sequence.append(sampled.token, now)
+        sequence.append(sampled.token, now, sampled.logprob)
         self._queue.charge(sequence, OUTPUT_TOKEN)
         text: str | None = None
         if sequence.detokenizer.may_stop:

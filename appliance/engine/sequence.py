@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from appliance.engine.detokenizer import Detokenizer
-from appliance.types import LogprobParams, SamplingParams, Timings, Usage
+from appliance.types import LogprobParams, SamplingParams, Timings, TokenLogprob, Usage
+
+
+class DryPenalty(Protocol):
+    """A sampler against repetition that the io thread made. last_n: tokens that it looks back on."""
+
+    @property
+    def last_n(self) -> int: ...
+
+    def take(self) -> Any:
+        """The sampler itself, for the runner to own."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -15,9 +27,9 @@ class Sequence:
 
     number: the daemon's name for the request; grows with arrival. tokens: the prompt, then the answer so far.
     output_max: most tokens to sample. cache_domain: who may share KV cache with it. cached: prompt tokens found in the
-    KV cache. principal, flow, weight, priority: whose turn it is. logprobs: what to report of each token.
-    charged: service charged in advance for the prompt. saved: tokens whose cells are in host memory. Times are in
-    seconds of the engine's clock; `deadline` is one of its moments.
+    KV cache. principal, flow, weight, priority: whose turn it is. logprobs: what to report of each token. dry: the
+    sampler that `sampling` asks for. charged: service charged in advance for the prompt. saved: tokens whose cells are
+    in host memory. Times are in seconds of the engine's clock; `deadline` is one of its moments.
     """
 
     number: int
@@ -33,6 +45,7 @@ class Sequence:
     priority: int = 0
     deadline: float = math.inf
     logprobs: LogprobParams | None = None
+    dry: DryPenalty | None = None
     prompt_tokens: int = field(init=False)
     cached: int = 0
     started: float | None = None
@@ -40,6 +53,7 @@ class Sequence:
     unreported: int = 0
     charged: float = 0.0
     saved: int = 0
+    unreported_logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
@@ -54,17 +68,21 @@ class Sequence:
         """Tokens that may still be sampled."""
         return self.output_max - self.output_tokens
 
-    def append(self, token: int, now: float) -> None:
-        """Takes a sampled token."""
+    def append(self, token: int, now: float, logprob: TokenLogprob | None = None) -> None:
+        """Takes a sampled token and what is to be reported of it."""
         self.tokens.append(token)
         self.unreported += 1
+        if logprob is not None:
+            self.unreported_logprobs.append(logprob)
         if self.first_sampled is None:
             self.first_sampled = now
 
-    def report(self) -> int:
-        """How many tokens were sampled since the last call."""
+    def report(self) -> tuple[int, tuple[TokenLogprob, ...]]:
+        """How many tokens were sampled since the last call, and what is to be reported of them."""
         count, self.unreported = self.unreported, 0
-        return count
+        logprobs = tuple(self.unreported_logprobs)
+        self.unreported_logprobs.clear()
+        return count, logprobs
 
     @property
     def usage(self) -> Usage:

@@ -12,9 +12,9 @@ import msgspec
 
 from appliance.engine.detokenizer import Detokenizer
 from appliance.engine.loop import EngineLoop
-from appliance.engine.sequence import Sequence
+from appliance.engine.sequence import DryPenalty, Sequence
 from appliance.errors import RequestError
-from appliance.types import Prompt
+from appliance.types import Prompt, SamplingParams
 from appliance.wire import Abort, Add, Failed, Step
 
 
@@ -26,18 +26,28 @@ class PromptReader(Protocol):
         ...
 
 
+class Preparer(Protocol):
+    """Looks at sampling parameters with the model's eyes."""
+
+    def prepare(self, params: SamplingParams) -> DryPenalty | None:
+        """The sampler against repetition, where they ask for one. Raises RequestError."""
+        ...
+
+
 class Intake:
     """Belongs to the io thread, which is the main thread. `send` may be called beside the engine thread's."""
 
     def __init__(
         self,
         reader: PromptReader,
+        preparer: Preparer,
         loop: EngineLoop,
         n_ctx: int,
         send: Callable[[Step], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
+        self._preparer = preparer
         self._loop = loop
         self._n_ctx = n_ctx
         self._send = send
@@ -78,6 +88,7 @@ class Intake:
             priority=add.priority,
             deadline=arrived + add.seconds_max,
             logprobs=add.logprobs,
+            dry=self._preparer.prepare(add.sampling),
         )
 
     def _refuse(self, number: int, error: RequestError) -> None:

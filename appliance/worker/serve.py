@@ -87,7 +87,7 @@ class _Worker:
             return
         watchdog = StepWatchdog(job.step_seconds_max, runner.limits.n_ubatch)
         self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._channel.send)
-        self._intake = Intake(reader, self._loop, runner.limits.n_ctx, self._channel.send)
+        self._intake = Intake(reader, runner.preparer, self._loop, runner.limits.n_ctx, self._channel.send)
         self._channel.send(Loaded(info=runner.info))
         self._loop.run()
 

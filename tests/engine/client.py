@@ -12,7 +12,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from appliance.types import ChatMessage, ChatPrompt, ModelInfo, ModelSpec, Prompt, SamplingParams, TextPrompt
+from appliance.types import (
+    ChatMessage,
+    ChatPrompt,
+    LogprobParams,
+    ModelInfo,
+    ModelSpec,
+    Prompt,
+    SamplingParams,
+    TextPrompt,
+    TokenLogprob,
+)
 from appliance.wire import (
     Abort,
     Add,
@@ -57,6 +67,10 @@ class Answer:
     def failed(self) -> Failed:
         assert isinstance(self.end, Failed), f"ended with {self.end}"
         return self.end
+
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        return [logprob for delta in self.deltas for logprob in delta.logprobs]
 
     def take(self, event: Started | Delta | Finished | Failed) -> None:
         assert self.end is None, f"{event} after {self.end}"
@@ -163,6 +177,7 @@ class WorkerClient:
         max_tokens: int | None = 32,
         stop: Iterable[str] = (),
         domain: str = "tests",
+        logprobs: LogprobParams | None = None,
     ) -> int:
         self._number += 1
         self.answers[self._number] = Answer()
@@ -175,6 +190,7 @@ class WorkerClient:
                 sampling=sampling,
                 max_tokens=max_tokens,
                 stop=tuple(stop),
+                logprobs=logprobs,
             )
         )
         return self._number
@@ -210,9 +226,10 @@ class WorkerClient:
         max_tokens: int | None = 32,
         stop: Iterable[str] = (),
         domain: str = "tests",
+        logprobs: LogprobParams | None = None,
     ) -> Answer:
         """One request from its start to its end."""
-        number = self.add(prompt, sampling=sampling, max_tokens=max_tokens, stop=stop, domain=domain)
+        number = self.add(prompt, sampling=sampling, max_tokens=max_tokens, stop=stop, domain=domain, logprobs=logprobs)
         return self.wait(number)[0]
 
     def wait_gone(self, seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def test_samplers_must_not_outlive_their_requests(runner: Runner) -> None:
     with pytest.raises(AssertionError, match="samplers"):
         runner.check_cache([2, 0])
     empty(runner)
+
+
+def test_a_dry_sampler_that_nobody_takes_is_freed(runner: Runner) -> None:
+    params = SamplingParams(dry_multiplier=1.0, dry_penalty_last_n=-1)
+    waiting = make_sequence(1, [5])
+    waiting.dry = runner.preparer.prepare(params)
+    assert waiting.dry is not None and waiting.dry.last_n == runner.limits.n_ctx
+    freed = weakref.ref(waiting.dry)
+    waiting.dry = None
+    assert freed() is None
+    assert runner.preparer.prepare(SamplingParams(dry_multiplier=1.0, dry_penalty_last_n=0)) is None
 
 
 def test_the_end_token_has_no_piece(runner: Runner) -> None:

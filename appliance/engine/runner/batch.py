@@ -33,8 +33,8 @@ class Batch:
             logits=_pointer(self._outputs, ctypes.c_int8),
         )
 
-    def fill(self, items: tuple[BatchItem, ...]) -> list[int]:
-        """Lays the items out one after the other; returns the row to sample for each item that wants it."""
+    def fill(self, items: tuple[BatchItem, ...]) -> None:
+        """Lays the items out one after the other; the last row of each that wants to sample asks for logits."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
@@ -52,7 +52,6 @@ class Batch:
         self._outputs[:size] = 0
         self._outputs[rows] = 1
         self.native.n_tokens = size
-        return rows
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from typing import Any, Final, assert_never
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
 from appliance.engine.plan import (
     CacheOp,
@@ -21,6 +24,7 @@ from appliance.engine.plan import (
     SwapSlots,
 )
 from appliance.engine.runner.batch import Batch
+from appliance.engine.runner.preparer import Preparer
 from appliance.engine.runner.samplers import Samplers
 from appliance.engine.runner.saved_states import SavedStates
 from appliance.engine.runner.vocabulary import Vocabulary
@@ -35,7 +39,8 @@ class Runner:
     """A loaded model and its KV cache. Everything but `vocabulary`, `limits` and `info` belongs to the engine thread.
 
     A step is `launch`, then `collect`. On a device that computes by itself `launch` returns at once (`overlaps`), and
-    the host may do other work in between. Model and context live as long as the process: the worker serves one model.
+    the host may do other work in between. `preparer` and `vocabulary` may be used by the io thread. Model and context
+    live as long as the process: the worker serves one model.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Runner:
         self.vocabulary = vocabulary
         self.limits = limits
         self.info = info
+        self.preparer = Preparer(vocabulary, limits.n_ctx)
         self.chat_template = chat_template
         self.overlaps = info.gpu_layers > 0
         self._context = context
@@ -64,8 +70,9 @@ class Runner:
         # bookkeeping may read or write them.
         self._copying: set[int] = set()
         self._failed: NoRoom | ReuseLost | None = None
-        self._rows: list[int] = []
         self._launched = 0.0
+        self._logits_address = 0
+        self._all_logits: NDArray[np.float32] = np.empty((0, vocabulary.size), np.float32)
 
     def launch(self, plan: Plan) -> None:
         """Changes the cache and starts the computation. Raises RuntimeError when llama.cpp fails for good."""
@@ -76,7 +83,7 @@ class Runner:
             return
         if not plan.items:
             return
-        self._rows = self._batch.fill(plan.items)
+        self._batch.fill(plan.items)
         self._launched = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, self._batch.native)
         if code == _DECODED:
@@ -95,7 +102,8 @@ class Runner:
         llama_cpp.llama_synchronize(self._context)
         device_seconds = time.perf_counter() - self._launched
         wanted = [item.sequence for item in plan.items if item.sample]
-        return Done(self._samplers.draw(self._context, wanted, self._rows), device_seconds)
+        sampled = self._samplers.draw(self._logits(len(wanted)), wanted) if wanted else ()
+        return Done(sampled, device_seconds)
 
     def close(self, number: int) -> None:
         """The request has ended: frees what it had here."""
@@ -109,6 +117,19 @@ class Runner:
         for slot, tokens in enumerate(residents):
             last = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
             assert last == tokens - 1, f"slot {slot} ends at {last} in the cache, at {tokens - 1} in the books"
+
+    def _logits(self, rows: int) -> NDArray[np.float32]:
+        """llama.cpp's own memory, valid until the next step: one row for each batch row that wanted logits, in order.
+
+        Waits until they are computed.
+        """
+        pointer = llama_cpp.llama_get_logits(self._context)
+        address = ctypes.addressof(pointer.contents)
+        if address != self._logits_address:
+            # Kept while llama.cpp keeps its buffer: to make the view costs 80 µs. Its later rows may not exist yet.
+            self._all_logits = np.ctypeslib.as_array(pointer, shape=(self.limits.parallel, self.vocabulary.size))
+            self._logits_address = address
+        return self._all_logits[:rows]
 
     def _carry_out(self, op: CacheOp) -> list[int]:
         """The slots that could not follow; they are empty then."""

@@ -1,80 +1,56 @@
-"""A llama.cpp sampler chain: how one sequence chooses its next token."""
+"""How one request chooses its tokens, from its first draw to its end."""
 
 from __future__ import annotations
 
 import secrets
-from typing import Any, Final
+from typing import Final
 
-import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
-from appliance.engine.runner.vocabulary import Vocabulary
-from appliance.types import SamplingParams
+from appliance.engine.runner.chain import Chain, is_greedy, penalises, token_biases
+from appliance.engine.runner.recent import RecentTokens
+from appliance.engine.runner.shortlist import best_max
+from appliance.engine.runner.vocabulary import TokenTable
+from appliance.engine.sequence import Sequence
 
-# Dividing by less would overflow a 32-bit logit, and only the best token has a chance anyway.
-_GREEDY_BELOW: Final = 1e-4
 # llama.cpp draws a seed of its own when it is given 2**32 - 1, so that one is never passed on.
 _SEEDS: Final = 2**32 - 1
 
 
 class Sampler:
-    """Owns the chain; belongs to the engine thread. `close` frees it, once.
+    """Belongs to the engine thread. `close` frees what llama.cpp holds, once.
 
-    prompt: tokens that the penalties look back on before the first token of the answer.
+    greedy: the most likely token is taken. plain: that is the row's first maximum as it is.
+    best: how many of the likeliest tokens beside the touched ones a draw needs; None: it must see all tokens.
     """
 
-    def __init__(self, params: SamplingParams, vocabulary: Vocabulary, prompt: list[int]) -> None:
-        self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if params.ignore_eos and vocabulary.ends:
-            self._add(_never(vocabulary))
-        if _penalises(params):
-            self._add(_penalties(params, vocabulary, prompt))
-        if params.temperature < _GREEDY_BELOW:
-            self._add(llama_cpp.llama_sampler_init_greedy())
-            return
-        if params.top_k > 0:
-            self._add(llama_cpp.llama_sampler_init_top_k(params.top_k))
-        if params.top_p < 1:
-            self._add(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
-        if params.min_p > 0:
-            self._add(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
-        self._add(llama_cpp.llama_sampler_init_temp(params.temperature))
+    def __init__(self, sequence: Sequence, vocabulary: TokenTable) -> None:
+        params, dry = sequence.sampling, sequence.dry
         seed = secrets.randbelow(_SEEDS) if params.seed is None else params.seed % _SEEDS
-        self._add(llama_cpp.llama_sampler_init_dist(seed))
+        biases = token_biases(params, vocabulary.suppressed | (vocabulary.ends if params.ignore_eos else frozenset()))
+        self.chain = Chain(params, vocabulary.size, biases, seed, None if dry is None else dry.take())
+        window = max(params.repeat_last_n if penalises(params) else 0, 0 if dry is None else dry.last_n)
+        self._recent = RecentTokens(window)
+        self._biased = np.array(list(biases), np.int64)
+        for token in sequence.tokens[-window:] if window else ():
+            self.accept(token)
+        self.greedy = is_greedy(params)
+        self.plain = self.greedy and not biases and not window
+        best = 1 if self.greedy else params.top_k
+        cuts = self.greedy or (params.mirostat == 0 and params.top_n_sigma <= 0)
+        self.best = best if cuts and 0 < best <= best_max(vocabulary.size) else None
 
-    def sample(self, context: Any, row: int) -> int:
-        """Draws the token after batch row `row`, and remembers it for the penalties."""
-        return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
+    @property
+    def touched(self) -> NDArray[np.int64]:
+        """At least the tokens whose logits the chain may change before it cuts to the best; some may come twice."""
+        return np.concatenate((self._biased, self._recent.distinct())) if self._recent.size else self._biased
+
+    def accept(self, token: int) -> None:
+        """The token is part of the text."""
+        self.chain.accept(token)
+        self._recent.push(token)
 
     def close(self) -> None:
-        """Frees the chain and what it owns."""
-        llama_cpp.llama_sampler_free(self._chain)
-        self._chain = None
-
-    def _add(self, sampler: Any) -> None:
-        llama_cpp.llama_sampler_chain_add(self._chain, sampler)
-
-
-def _penalises(params: SamplingParams) -> bool:
-    penalties = (params.repeat_penalty - 1, params.frequency_penalty, params.presence_penalty)
-    return params.repeat_last_n > 0 and any(penalties)
-
-
-def _penalties(params: SamplingParams, vocabulary: Vocabulary, prompt: list[int]) -> Any:
-    sampler = llama_cpp.llama_sampler_init_penalties(
-        vocabulary.size,
-        params.repeat_last_n,
-        params.repeat_penalty,
-        params.frequency_penalty,
-        params.presence_penalty,
-    )
-    for token in prompt[-params.repeat_last_n :]:
-        llama_cpp.llama_sampler_accept(sampler, token)
-    return sampler
-
-
-def _never(vocabulary: Vocabulary) -> Any:
-    """Forbids every token that ends an answer."""
-    biases = (llama_cpp.llama_logit_bias * len(vocabulary.ends))(
-        *(llama_cpp.llama_logit_bias(token, float("-inf")) for token in sorted(vocabulary.ends))
-    )
-    return llama_cpp.llama_sampler_init_logit_bias(vocabulary.size, len(biases), biases)
+        """The request has ended."""
+        self.chain.close()

@@ -1,39 +1,127 @@
-"""The samplers of the requests that are being answered."""
+"""Draws the next tokens of all sequences of a step."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Items
-from typing import Any
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from appliance.engine.advance import Sampled
+from appliance.engine.runner import logprobs
+from appliance.engine.runner.candidates import Candidates
 from appliance.engine.runner.sampler import Sampler
-from appliance.engine.runner.vocabulary import Vocabulary
+from appliance.engine.runner.shortlist import shortlist
+from appliance.engine.runner.vocabulary import TokenTable
 from appliance.engine.sequence import Sequence
+from appliance.types import LogprobParams, TokenLogprob
+
+Logits = NDArray[np.float32]
+
+# Rows are looked at more than once: so many at a time that they stay in the processor's cache meanwhile.
+_CACHE_BYTES: Final = 8 * 2**20
 
 
 class Samplers:
-    """Made at a request's first token, kept through preemptions, freed by `close`. Belongs to the engine thread."""
+    """Owns the sampler of each live request, by its number, until `close`: a preempted request goes on as if it had
+    not been. Belongs to the engine thread.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    A draw depends on the request's row, parameters, tokens and seed, never on the rows beside it.
+    """
+
+    def __init__(self, vocabulary: TokenTable) -> None:
         self._vocabulary = vocabulary
-        self._samplers: dict[int, Sampler] = {}
+        self._live: dict[int, Sampler] = {}
 
     def __len__(self) -> int:
-        return len(self._samplers)
+        return len(self._live)
 
-    def draw(self, context: Any, sequences: Items[Sequence], rows: Items[int]) -> tuple[Sampled, ...]:
-        """A token for each sequence from its batch row."""
-        return tuple(self._sample(context, sequence, row) for sequence, row in zip(sequences, rows, strict=True))
+    def draw(self, logits: Logits, sequences: Items[Sequence]) -> tuple[Sampled, ...]:
+        """A token for each sequence; row i of `logits`, which is only read, belongs to sequence i."""
+        turns = [_Turn(self._of(sequence), logits[row]) for row, sequence in enumerate(sequences)]
+        listed, whole = [], []
+        for row, turn in enumerate(turns):
+            if turn.sampler.plain:
+                turn.token = _first_maximum(turn.row)
+            elif turn.sampler.best is not None:
+                listed.append(row)
+            else:
+                whole.append(row)
+        for rows in _batches(listed, logits):
+            _draw_from_shortlists(logits, rows, [turns[row] for row in rows])
+        for rows in _batches(whole, logits):
+            _draw_from_all(logits, rows, [turns[row] for row in rows])
+        return tuple(self._sampled(turn, sequence.logprobs) for turn, sequence in zip(turns, sequences, strict=True))
 
     def close(self, number: int) -> None:
-        """The request has ended."""
-        if (sampler := self._samplers.pop(number, None)) is not None:
+        """The request has ended; unknown numbers are ignored."""
+        if (sampler := self._live.pop(number, None)) is not None:
             sampler.close()
 
-    def _sample(self, context: Any, sequence: Sequence, row: int) -> Sampled:
-        sampler = self._samplers.get(sequence.number)
+    def _of(self, sequence: Sequence) -> Sampler:
+        sampler = self._live.get(sequence.number)
         if sampler is None:
-            sampler = Sampler(sequence.sampling, self._vocabulary, sequence.tokens)
-            self._samplers[sequence.number] = sampler
-        token = sampler.sample(context, row)
-        return Sampled(token, self._vocabulary.pieces[token], token in self._vocabulary.ends)
+            sampler = self._live[sequence.number] = Sampler(sequence, self._vocabulary)
+        return sampler
+
+    def _sampled(self, turn: _Turn, wanted: LogprobParams | None) -> Sampled:
+        token = turn.token
+        turn.sampler.accept(token)
+        logprob = None if wanted is None else self._logprob(turn, wanted)
+        return Sampled(token, self._vocabulary.pieces[token], token in self._vocabulary.ends, logprob)
+
+    def _logprob(self, turn: _Turn, wanted: LogprobParams) -> TokenLogprob:
+        pieces = self._vocabulary.pieces
+        if not wanted.processed:
+            return logprobs.of_model(turn.row, turn.token, wanted.top, pieces)
+        if turn.sampler.greedy:
+            return logprobs.of_certainty(turn.token, wanted.top, pieces)
+        assert turn.candidates is not None
+        tokens, probabilities = turn.candidates.left(turn.place)
+        return logprobs.of_draw(tokens, probabilities, turn.token, wanted.top, pieces)
+
+
+class _Turn:
+    """One draw of one request. place: which of the candidates' arrays it was drawn from."""
+
+    __slots__ = ("candidates", "place", "row", "sampler", "token")
+
+    def __init__(self, sampler: Sampler, row: Logits) -> None:
+        self.sampler = sampler
+        self.row = row
+        self.token = -1
+        self.candidates: Candidates | None = None
+        self.place = 0
+
+
+def _batches(rows: list[int], logits: Logits) -> Iterable[list[int]]:
+    count = max(1, _CACHE_BYTES // (logits.itemsize * logits.shape[1]))
+    return (rows[start : start + count] for start in range(0, len(rows), count))
+
+
+def _draw_from_shortlists(logits: Logits, rows: Items[int], turns: Items[_Turn]) -> None:
+    best = [turn.sampler.best or 0 for turn in turns]
+    listed = shortlist(logits, rows, best, [turn.sampler.touched for turn in turns])
+    _apply(Candidates(listed.tokens, listed.logits, listed.sizes), turns)
+
+
+def _draw_from_all(logits: Logits, rows: Items[int], turns: Items[_Turn]) -> None:
+    n_vocab = logits.shape[1]
+    tokens = np.tile(np.arange(n_vocab), len(rows))
+    _apply(Candidates(tokens, logits[rows].ravel(), np.full(len(rows), n_vocab)), turns)
+
+
+def _apply(candidates: Candidates, turns: Items[_Turn]) -> None:
+    for place, turn in enumerate(turns):
+        candidates.apply(place, turn.sampler.chain.native)
+        turn.candidates, turn.place = candidates, place
+    for turn, token in zip(turns, candidates.chosen(), strict=True):
+        turn.token = token
+
+
+def _first_maximum(row: Logits) -> int:
+    """NaN counts as impossible."""
+    token = int(row.argmax())
+    return token if row[token] == row[token] else int(np.where(np.isnan(row), -np.inf, row).argmax())

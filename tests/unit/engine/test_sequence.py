@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.types import Timings, Usage
+from appliance.types import Timings, TokenLogprob, Usage
 from tests.unit.engine.making import make_sequence
 
 
@@ -19,6 +19,7 @@ def test_usage_and_timings() -> None:
 
 def test_each_token_is_reported_once() -> None:
     sequence = make_sequence(1, [1])
+    logprob = TokenLogprob(7, b"x", -0.5)
     sequence.append(7, now=0.0)
-    sequence.append(7, now=0.0)
-    assert [sequence.report(), sequence.report()] == [2, 0]
+    sequence.append(7, now=0.0, logprob=logprob)
+    assert [sequence.report(), sequence.report()] == [(2, (logprob,)), (0, ())]

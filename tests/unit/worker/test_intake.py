@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from appliance.engine.loop import EngineLoop
+from appliance.engine.runner.preparer import check_logit_bias
 from appliance.engine.sequence import Sequence
 from appliance.errors import RequestError
 from appliance.types import Prompt, SamplingParams, TextPrompt
@@ -25,6 +26,13 @@ class FakeReader:
         return self.answer
 
 
+class FakePreparer:
+    """Knows the tokens 0 to 99."""
+
+    def prepare(self, params: SamplingParams) -> None:
+        check_logit_bias(params, 100)
+
+
 class FakeLoop:
     """Records what it is handed."""
 
@@ -38,7 +46,7 @@ class FakeLoop:
 
 def intake(answer: list[int] | Exception) -> SimpleNamespace:
     loop, sent = FakeLoop(), list[Step]()
-    made = Intake(FakeReader(answer), cast(EngineLoop, loop), 10, sent.append, clock=lambda: 5.0)
+    made = Intake(FakeReader(answer), FakePreparer(), cast(EngineLoop, loop), 10, sent.append, clock=lambda: 5.0)
     return SimpleNamespace(intake=made, loop=loop, sent=sent)
 
 
@@ -69,6 +77,14 @@ def test_max_tokens_must_be_positive() -> None:
     made = intake([1])
     made.intake.add(add(max_tokens=0))
     assert made.sent[0].events[0].code == "invalid_request"
+
+
+def test_a_bias_beyond_the_vocabulary_is_refused() -> None:
+    made = intake([1])
+    made.intake.add(add(sampling=SamplingParams(logit_bias={100: 1.0})))
+    failed = made.sent[0].events[0]
+    assert (failed.code, failed.param) == ("invalid_request", "logit_bias")
+    assert "token 100" in failed.message and made.loop.submitted == []
 
 
 def test_a_bug_fails_the_request_and_does_not_log_its_text(capsys: pytest.CaptureFixture[str]) -> None:
