@@ -1,0 +1,42 @@
+"""Runs a workload against a server that is up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from bench.answer import Answer
+from bench.lean_client import LeanClient
+from bench.server import Server
+from bench.workload import Client, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All answers of one row by one contestant. seconds: from the first request to the end of the last answer."""
+
+    answers: tuple[Answer, ...]
+    seconds: float
+
+
+async def drive(server: Server, workload: Workload) -> Run:
+    """Connects every client, starts the clock and lets them all ask."""
+    clients = [await server.connect() for _ in workload.clients]
+    began = time.monotonic()
+    asked = await asyncio.gather(*(_ask(*pair) for pair in zip(clients, workload.clients, strict=True)))
+    seconds = time.monotonic() - began
+    for client in clients:
+        client.close()
+    return Run(tuple(answer for answers in asked for answer in answers), seconds)
+
+
+async def _ask(connection: LeanClient, client: Client) -> list[Answer]:
+    """One client's questions in order; a chat's prompt begins with all that was said before."""
+    answers: list[Answer] = []
+    said = ""
+    for question in client.questions:
+        answers.append(await connection.ask(question, said + question.prompt))
+        if client.chat:
+            said += f"{question.prompt}{answers[-1].text}<|im_end|>\n"
+    return answers
