@@ -20,7 +20,7 @@ from bench.server import peak_mib
 
 _READY: Final = b"Ctrl-C stops it."
 _STOP_SECONDS_MAX: Final = 60
-_FIRST_CLIENT: Final = "demo"
+FIRST_CLIENT: Final = "demo"
 
 
 class ApplianceServer:
@@ -30,7 +30,7 @@ class ApplianceServer:
         self._state = state
         self.daemon = psutil.Process(process.pid)
 
-    async def connect(self, client: str = _FIRST_CLIENT, user: str = "") -> ApplianceClient:
+    async def connect(self, client: str = FIRST_CLIENT, user: str = "") -> ApplianceClient:
         """A connection of the principal `client`, handshake done. user: the flow that its requests belong to."""
         bundle = self._state / "clients" / client
         url = (self._state / "run" / "api.url").read_text()
@@ -53,8 +53,6 @@ def running_appliance(spec: ModelSpec, clients: tuple[str, ...] = ()) -> Iterato
     with tempfile.TemporaryDirectory() as folder:
         models, state, log = (Path(folder) / name for name in ("models.yaml", "state", "log"))
         models.write_bytes(msgspec.yaml.encode({"models": [msgspec.to_builtins(spec)]}))
-        for client in clients:
-            _run("clients", "add", client, "--state-dir", str(state))
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 [*_command("serve", "--port", "0", "--models", str(models), "--state-dir", str(state))],
@@ -66,6 +64,8 @@ def running_appliance(spec: ModelSpec, clients: tuple[str, ...] = ()) -> Iterato
             assert process.stdout is not None
             if not any(line.startswith(_READY) for line in process.stdout):
                 raise RuntimeError(f"the appliance does not start:\n{log.read_text()[-2000:]}")
+            for client in clients:
+                _run("clients", "add", client, "--state-dir", str(state))
             yield ApplianceServer(process, state)
         finally:
             process.terminate()

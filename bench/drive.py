@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from bench.answer import Answer
 from bench.lean_client import LeanClient
 from bench.server import Server
 from bench.workload import Client, Workload
+
+_POLL_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,12 @@ async def drive(server: Server, workload: Workload) -> Run:
     for client in clients:
         client.close()
     return Run(tuple(answer for answers in asked for answer in answers), seconds)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for something that clients' recorded pieces show. Polls: an event a read would burden what is measured."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _ask(connection: LeanClient, client: Client) -> list[Answer]:

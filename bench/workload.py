@@ -15,11 +15,12 @@ from appliance.types import SamplingParams
 SAMPLING: Final = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, ignore_eos=True)
 
 # One token each in Qwen2's vocabulary, with the space before it.
-_WORDS: Final = (
+_SENTENCE: Final = (
     "the model server keeps every request inside the intranet and never sends data out while operators watch memory "
     "latency and logs on a terminal dashboard because auditors ask who called which model when and with what key "
     "network policy allows only listed addresses with client certificates issued by a private authority"
-).split(" ")
+)
+_WORDS: Final = tuple(_SENTENCE.split())
 _SYSTEM_WORDS: Final = 600
 _MIXED_WORDS: Final = (100, 2000)
 
@@ -64,11 +65,6 @@ def numbered(number: int, words: int, tokens: int) -> Question:
     """The question of that number; no two begin alike."""
     write = random.Random(f"numbered{number}")
     return Question(_text(write, words), tokens, _seed(write))
-
-
-def one_stream(requests: int = 2, tokens: int = 128) -> Workload:
-    """One client, prompts of 110 words that share no beginning."""
-    return distinct(clients=1, requests=requests, words=110, tokens=tokens)
 
 
 def distinct(clients: int, requests: int, words: int, tokens: int, salt: str = "") -> Workload:
