@@ -16,10 +16,9 @@ import psutil
 from appliance.security.tls import client_context
 from appliance.types import ModelSpec
 from bench.lean_client import ApplianceClient
-from bench.server import peak_mib
+from bench.server import peak_mib, stop
 
 _READY: Final = b"Ctrl-C stops it."
-_STOP_SECONDS_MAX: Final = 60
 FIRST_CLIENT: Final = "demo"
 
 
@@ -68,8 +67,7 @@ def running_appliance(spec: ModelSpec, clients: tuple[str, ...] = ()) -> Iterato
                 _run("clients", "add", client, "--state-dir", str(state))
             yield ApplianceServer(process, state)
         finally:
-            process.terminate()
-            process.wait(_STOP_SECONDS_MAX)
+            stop(process)
 
 
 def _run(*arguments: str) -> None:

@@ -27,6 +27,7 @@ from bench.llama_source import BUILD, fetch
 from bench.report import markdown, write
 from bench.results import Result, Results
 from bench.rows import Row, all_rows
+from bench.server import end_cleanly_on_sigterm
 
 SLOTS: Final = 16
 N_CTX: Final = SLOTS * 8192
@@ -84,6 +85,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Builds, measures and reports."""
+    end_cleanly_on_sigterm()
     arguments = _arguments()
     source = fetch()
     binary = arguments.llama_server or llama_build.build(source)

@@ -44,7 +44,7 @@ class Flood:
         return figures_of(await drive(server, Workload((client,))))
 
     async def from_another(self, server: ApplianceServer) -> Figures:
-        """The victim is another principal."""
+        """The victim is another principal. Latencies are the victim's, the rest is of all requests."""
         return await self._run(server, OTHER_CLIENT, "")
 
     async def from_the_same(self, server: ApplianceServer) -> Figures:
@@ -65,9 +65,10 @@ class Flood:
         seconds = time.monotonic() - began
         for connection in (*flooders, *victims):
             connection.close()
-        figures = figures_of(Run(tuple(task.result() for task in waiting), seconds))
-        lost = sum(task.result().error is not None for task in flood)
-        return msgspec.structs.replace(figures, errors=figures.errors + lost)
+        answers = tuple(task.result() for task in waiting)
+        all_of_it = figures_of(Run((*answers, *(task.result() for task in flood)), seconds))
+        victim = figures_of(Run(answers, seconds))
+        return msgspec.structs.replace(all_of_it, ttft=victim.ttft, gap=victim.gap)
 
     @staticmethod
     async def _after(progress: _Progress, share: float, connection: ApplianceClient, question: Question) -> Answer:

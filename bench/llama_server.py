@@ -17,12 +17,11 @@ from typing import Final, Literal
 
 from appliance.types import ModelSpec
 from bench.lean_client import LlamaServerClient
-from bench.server import peak_mib
+from bench.server import peak_mib, stop
 
 KvMode = Literal["unified", "split"]
 
 _START_SECONDS_MAX: Final = 120.0
-_STOP_SECONDS_MAX: Final = 60
 _KV: Final[dict[KvMode, str]] = {"unified": "--kv-unified", "split": "--no-kv-unified"}
 
 
@@ -65,8 +64,7 @@ def running_llama_server(binary: Path, spec: ModelSpec, kv: KvMode) -> Iterator[
                 raise RuntimeError("llama-server did not take the installed libllama")
             yield LlamaServer(process.pid, port)
         finally:
-            process.terminate()
-            process.wait(_STOP_SECONDS_MAX)
+            stop(process)
 
 
 def _arguments(spec: ModelSpec, kv: KvMode) -> list[str]:

@@ -26,8 +26,8 @@ class LongPrompt:
     settled: int
 
     @classmethod
-    def of(cls, streams: int = 4, tokens: int = 300, words: int = 5_850, settled: int = 60) -> LongPrompt:
-        """With 5,850 words the prompt has about 6,000 tokens."""
+    def of(cls, streams: int = 4, tokens: int = 300, words: int = 5_660, settled: int = 60) -> LongPrompt:
+        """With 5,660 words the prompt has about 6,000 tokens."""
         clients = distinct(streams, 1, 32, tokens, salt="readers").clients
         return cls(tuple(client.questions[0] for client in clients), numbered(0, words, 16), settled)
 

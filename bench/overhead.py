@@ -24,6 +24,7 @@ from appliance.types import ModelSpec
 from bench.appliance_server import ApplianceServer, running_appliance
 from bench.bare_engine import BareEngine
 from bench.lean_client import MODEL, ApplianceClient
+from bench.server import end_cleanly_on_sigterm
 from bench.shape_model import build
 from bench.workload import Question, numbered
 
@@ -129,6 +130,7 @@ def _report(rounds: int, ttft: list[tuple[float, ...]], rates: list[tuple[float,
 
 def main() -> None:
     """Starts a daemon of its own and measures."""
+    end_cleanly_on_sigterm()
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=12)
     rounds = parser.parse_args().rounds

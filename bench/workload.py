@@ -14,7 +14,7 @@ from appliance.types import SamplingParams
 # Every request samples like this, runs to its last token and brings its own seed, so that token counts are equal.
 SAMPLING: Final = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, ignore_eos=True)
 
-# One token each in Qwen2's vocabulary, with the space before it.
+# Nearly one token each in Qwen2's vocabulary (1.06), with the space before it.
 _SENTENCE: Final = (
     "the model server keeps every request inside the intranet and never sends data out while operators watch memory "
     "latency and logs on a terminal dashboard because auditors ask who called which model when and with what key "
@@ -91,7 +91,7 @@ def dify(clients: int = 16, requests: int = 2, tokens: int = 48) -> Workload:
 
 
 def dify_mixed(clients: int = 16, requests: int = 2, tokens: int = 48) -> Workload:
-    """Two applications, 3:1 by requests. Own words: log-uniform from 100 to 2,000, so half of them under 450."""
+    """Two applications, 3:1 by requests. Own words: log-uniform from 100 to 2,000, median 447."""
     write = random.Random("dify-mixed")
     systems = [_text(write, _SYSTEM_WORDS) for _ in range(2)]
     low, high = map(math.log, _MIXED_WORDS)
