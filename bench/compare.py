@@ -63,7 +63,7 @@ def setting(spec: ModelSpec, version: str) -> dict[str, str]:
         "machine": f"{cpu or platform.machine()}, {os.cpu_count()} processors, "
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "command": f"`python -m bench.compare {shlex.join(sys.argv[1:])}`".replace(" `", "`"),
+        "command": f"`{shlex.join(['python', '-m', 'bench.compare', *sys.argv[1:]])}`",
         "versions": f"llama-cpp-python {version} on both sides, Python {platform.python_version()}",
         "both": f"{spec.n_ctx} cells, {spec.parallel} slots, batches of {spec.n_batch} and {spec.n_ubatch}, "
         f"{spec.threads} threads",
@@ -76,11 +76,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", help="comma-separated names; default all")
     parser.add_argument("--repeat", type=int, default=1, help="whole rounds; the report has medians")
     parser.add_argument("--kv", choices=get_args(KvMode), default="auto", help="the appliance's KV mode")
-    parser.add_argument("--threads", type=int, default=psutil.cpu_count(logical=False), help="of both sides")
-    parser.add_argument("--llama-server", type=Path, help="a binary that is already built")
-    parser.add_argument("--write", action="store_true", help=f"write the tables into {DOCUMENT}")
-    parser.add_argument("--quick", action="store_true", help="hardly any work: does every part run?")
+    parser.add_argument("--threads", type=int, default=_physical_cores(), help="of both sides")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("--write", action="store_true", help=f"write the tables into {DOCUMENT}")
+    volume.add_argument("--quick", action="store_true", help="hardly any work: does every part run?")
     return parser.parse_args()
+
+
+def _physical_cores() -> int:
+    """Or fewer, where this process may not run on all of them."""
+    allowed = len(os.sched_getaffinity(0))
+    return min(psutil.cpu_count(logical=False) or allowed, allowed)
 
 
 def main() -> None:
@@ -88,7 +94,6 @@ def main() -> None:
     end_cleanly_on_sigterm()
     arguments = _arguments()
     source = fetch()
-    binary = arguments.llama_server or llama_build.build(source)
     spec = ModelSpec(
         id=MODEL,
         path=str(shape_model.build().resolve()),
@@ -99,7 +104,7 @@ def main() -> None:
         threads_batch=arguments.threads,
         preload=True,
     )
-    rows = all_rows(spec, binary, quick=arguments.quick)
+    rows = all_rows(spec, llama_build.build(source), quick=arguments.quick)
     if arguments.rows:
         known = {row.name: row for row in rows}
         wanted = arguments.rows.split(",")
@@ -107,7 +112,7 @@ def main() -> None:
             sys.exit(f"no row {', '.join(unknown)}; rows: {', '.join(known)}")
         rows = [known[name] for name in wanted]
     results = Results(setting=setting(spec, source.version), results=[])
-    run(rows, arguments.repeat, results, BUILD / "results.json")
+    run(rows, arguments.repeat, results, BUILD / ("results-quick.json" if arguments.quick else "results.json"))
     section = markdown(results, rows)
     print(f"\n{section}")
     if arguments.write:

@@ -65,6 +65,7 @@ def _download(pin: str, folder: Path) -> None:
         ],
         check=True,
     )
+    wanted.unlink()
 
 
 def _unpack(archive: Path, unpacked: Path) -> None:
