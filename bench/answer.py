@@ -45,6 +45,25 @@ class Answer:
         return [after - before for before, after in itertools.pairwise(self.arrivals)]
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A request's bytes as they came, not read yet: that can wait until the clock has stopped.
+
+    tokens: how many were asked for. failure: why no whole answer came, where the client knows.
+    """
+
+    sent: float
+    tokens: int
+    pieces: Sequence[Piece]
+    failure: str | None = None
+
+    def read(self) -> Answer:
+        """Makes sense of it; a few microseconds a chunk."""
+        if self.failure is not None:
+            return Answer(self.sent, error=self.failure)
+        return read_answer(self.sent, self.pieces, self.tokens)
+
+
 def read_answer(sent: float, pieces: Sequence[Piece], tokens: int) -> Answer:
     """Understands both servers: OpenAI's completion chunks, and those of llama-server's own /completion.
 

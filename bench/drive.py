@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from bench.answer import Answer
+from bench.answer import Answer, Recording
 from bench.lean_client import LeanClient
 from bench.server import Server
 from bench.workload import Client, Workload
@@ -32,7 +32,7 @@ async def drive(server: Server, workload: Workload) -> Run:
     seconds = time.monotonic() - began
     for client in clients:
         client.close()
-    return Run(tuple(answer for answers in asked for answer in answers), seconds)
+    return Run(tuple(recording.read() for recordings in asked for recording in recordings), seconds)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -41,12 +41,12 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _ask(connection: LeanClient, client: Client) -> list[Answer]:
+async def _ask(connection: LeanClient, client: Client) -> list[Recording]:
     """One client's questions in order; a chat's prompt begins with all that was said before."""
-    answers: list[Answer] = []
+    recordings: list[Recording] = []
     said = ""
     for question in client.questions:
-        answers.append(await connection.ask(question, said + question.prompt))
+        recordings.append(await connection.ask(question, said + question.prompt))
         if client.chat:
-            said += f"{question.prompt}{answers[-1].text}<|im_end|>\n"
-    return answers
+            said += f"{question.prompt}{recordings[-1].read().text}<|im_end|>\n"
+    return recordings

@@ -13,12 +13,12 @@ from typing import Final
 
 import msgspec
 
-from bench.answer import Answer
+from bench.answer import Recording
 from bench.appliance_server import FIRST_CLIENT, ApplianceServer
 from bench.drive import Run, drive, until
 from bench.figures import Figures, figures_of
 from bench.lean_client import ApplianceClient
-from bench.workload import Question, Workload, distinct
+from bench.workload import Client, Question, Workload, distinct
 
 OTHER_CLIENT: Final = "other"
 _FLOOD_USER: Final = "flood"
@@ -26,22 +26,23 @@ _FLOOD_USER: Final = "flood"
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """flood: all of it is sent at once. victim: the requests that are measured."""
+    """flood: all of it is sent at once. victim: the requests that are measured; calm: such for the idle server."""
 
     flood: tuple[Question, ...]
     victim: tuple[Question, ...]
+    calm: tuple[Question, ...]
 
     @classmethod
     def of(cls, requests: int = 32, tokens: int = 200, victims: int = 10, words: int = 165) -> Flood:
         """Texts that share no beginning."""
         (flood,) = distinct(1, requests, words, tokens, salt="flood").clients
         (victim,) = distinct(1, victims, words, 16, salt="victim").clients
-        return cls(flood.questions, victim.questions)
+        (calm,) = distinct(1, victims, words, 16, salt="calm").clients
+        return cls(flood.questions, victim.questions, calm.questions)
 
     async def alone(self, server: ApplianceServer) -> Figures:
         """The victim's requests on an idle server, one at a time."""
-        (client,) = distinct(1, len(self.victim), 165, 16, salt="alone").clients
-        return figures_of(await drive(server, Workload((client,))))
+        return figures_of(await drive(server, Workload((Client(self.calm),))))
 
     async def from_another(self, server: ApplianceServer) -> Figures:
         """The victim is another principal. Latencies are the victim's, the rest is of all requests."""
@@ -65,13 +66,13 @@ class Flood:
         seconds = time.monotonic() - began
         for connection in (*flooders, *victims):
             connection.close()
-        answers = tuple(task.result() for task in waiting)
-        all_of_it = figures_of(Run((*answers, *(task.result() for task in flood)), seconds))
+        answers = tuple(task.result().read() for task in waiting)
+        all_of_it = figures_of(Run((*answers, *(task.result().read() for task in flood)), seconds))
         victim = figures_of(Run(answers, seconds))
         return msgspec.structs.replace(all_of_it, ttft=victim.ttft, gap=victim.gap)
 
     @staticmethod
-    async def _after(progress: _Progress, share: float, connection: ApplianceClient, question: Question) -> Answer:
+    async def _after(progress: _Progress, share: float, connection: ApplianceClient, question: Question) -> Recording:
         await until(lambda: progress.share >= share)
         return await connection.ask(question)
 
@@ -83,7 +84,7 @@ class _Progress:
         self._pairs = list(zip(connections, questions, strict=True))
         self._done: set[int] = set()
 
-    async def ask(self, index: int) -> Answer:
+    async def ask(self, index: int) -> Recording:
         """Sends one request of the flood."""
         connection, question = self._pairs[index]
         try:

@@ -1,7 +1,7 @@
 """HTTP clients that do as little as possible: on a two-core machine they share the cores with what they measure.
 
 Real clients run elsewhere, so what a full client library costs must not count as a server's. Both kinds only note when
-which bytes came; `answer.read_answer` makes sense of them afterwards.
+which bytes came; `Recording.read` makes sense of them afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from bench.answer import Answer, Piece, read_answer
+from bench.answer import Piece, Recording
 from bench.workload import Question
 
 _READ_BYTES: Final = 65536
@@ -27,8 +27,8 @@ class LeanClient(Protocol):
 
     pieces: list[Piece]
 
-    async def ask(self, question: Question, prompt: str | None = None) -> Answer:
-        """Sends the question, or `prompt` in place of its own, and waits for the end. Failures are in the answer."""
+    async def ask(self, question: Question, prompt: str | None = None) -> Recording:
+        """Sends the question, or `prompt` in place of its own, and waits for the end. It returns failures too."""
         ...
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class ApplianceClient:
         host, port = url.removeprefix("https://").split(":")
         return cls(*await asyncio.open_connection(host, int(port), ssl=context), key, user)
 
-    async def ask(self, question: Question, prompt: str | None = None) -> Answer:
+    async def ask(self, question: Question, prompt: str | None = None) -> Recording:
         fields: dict[str, object] = {**self._fields, "max_tokens": question.tokens}
         request = _request("/v1/completions", f"Authorization: Bearer {self._key}", fields, question, prompt)
         self.pieces = []
@@ -69,7 +69,7 @@ class LlamaServerClient:
         self._port = port
         self.pieces: list[Piece] = []
 
-    async def ask(self, question: Question, prompt: str | None = None) -> Answer:
+    async def ask(self, question: Question, prompt: str | None = None) -> Recording:
         fields: dict[str, object] = {"stream": True, "n_predict": question.tokens}
         request = _request("/completion", "Connection: close", fields, question, prompt)
         self.pieces = []
@@ -77,7 +77,7 @@ class LlamaServerClient:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError as error:
-            return Answer(sent, error=str(error))
+            return Recording(sent, question.tokens, (), str(error))
         try:
             return await _exchange(reader, writer, request, question.tokens, self.pieces, sent)
         finally:
@@ -106,7 +106,7 @@ async def _exchange(
     tokens: int,
     pieces: list[Piece],
     sent: float | None = None,
-) -> Answer:
+) -> Recording:
     """Writes the request and appends what comes to `pieces` until the last chunk, or until the connection ends.
 
     A refusal is not chunked; it ends with its first piece.
@@ -121,5 +121,5 @@ async def _exchange(
                 break
             tail = (tail + data)[-len(_LAST_CHUNK) :]
     except OSError as error:
-        return Answer(sent, error=str(error))
-    return read_answer(sent, pieces, tokens)
+        return Recording(sent, tokens, pieces, str(error))
+    return Recording(sent, tokens, pieces)

@@ -46,11 +46,12 @@ class LongPrompt:
                     or all(task.done() for task in reading)
                 )
             )
-            long = await disturber.ask(self.prompt)
+            disturbed = await disturber.ask(self.prompt)
         seconds = time.monotonic() - began
         for client in (*readers, disturber):
             client.close()
-        answers = [task.result() for task in reading]
+        long = disturbed.read()
+        answers = [task.result().read() for task in reading]
         figures = figures_of(Run((*answers, long), seconds))
         before, during = _gaps(answers, long)
         return msgspec.structs.replace(

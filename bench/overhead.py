@@ -37,7 +37,7 @@ PROMPT_WORDS: Final = 32
 
 
 def question(number: int, tokens: int) -> Question:
-    """Shares no beginning with its neighbours, so that no cache helps either side."""
+    """Shares no beginning with another number's, so that no cache helps either side. TTFT takes negative numbers."""
     return numbered(number, PROMPT_WORDS, tokens)
 
 
@@ -49,7 +49,7 @@ class BareSide:
 
     async def ttft(self, number: int) -> float:
         """Seconds to the first text of one request."""
-        answer = self._engine.submit(question(number, TTFT_TOKENS))
+        answer = self._engine.submit(question(-number, TTFT_TOKENS))
         await asyncio.to_thread(answer.done.wait)
         return answer.first - answer.submitted
 
@@ -75,16 +75,17 @@ class ApplianceSide:
 
     async def ttft(self, number: int) -> float:
         """Seconds to the first text of one request."""
-        return (await self._clients[0].ask(question(number, TTFT_TOKENS))).ttft
+        return (await self._clients[0].ask(question(-number, TTFT_TOKENS))).read().ttft
 
     async def rate(self, number: int) -> float:
         """Tokens per second over STREAMS streams."""
         daemon, client, began = sum(self._daemon.cpu_times()[:2]), time.process_time(), time.monotonic()
         asked = [client.ask(question(number + index, STREAM_TOKENS)) for index, client in enumerate(self._clients)]
-        tokens = sum(answer.completion_tokens for answer in await asyncio.gather(*asked))
+        recordings = await asyncio.gather(*asked)
         seconds = time.monotonic() - began
         self.daemon_cpu += sum(self._daemon.cpu_times()[:2]) - daemon
         self.client_cpu += time.process_time() - client
+        tokens = sum(recording.read().completion_tokens for recording in recordings)
         return tokens / seconds
 
 
@@ -102,7 +103,7 @@ async def measure(rounds: int, spec: ModelSpec, server: ApplianceServer) -> None
         for request in range(TTFT_REQUESTS):
             number = STREAMS + turn * TTFT_REQUESTS + request
             ttft.append(await _in_turn(sides, "ttft", number))
-        rates.append(await _in_turn(sides, "rate", turn * STREAMS))
+        rates.append(await _in_turn(sides, "rate", (turn + 1) * STREAMS))
     for client in clients:
         client.close()
     _report(rounds, ttft, rates, appliance)
