@@ -10,13 +10,14 @@ PIP := $(BIN)/python -m pip --require-virtualenv --disable-pip-version-check
 # llama.cpp compiles on all cores and for this machine's processor.
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup run test test-fast check format lock bench clean
+.PHONY: help setup run test test-fast check format lock bench bench-step clean
 
 help:
 	@echo "make run     set up and serve the demo model over mutual TLS"
 	@echo "make test    set up and run every test"
 	@echo "make check   format, lint, types, import contracts, fast tests"
-	@echo "make bench   measure our own overhead over the bare engine loop"
+	@echo "make bench   measure our own overhead, then compare with llama-server (builds it once; about 20 minutes)"
+	@echo "make bench-step  where the host's part of an engine step goes"
 	@echo "make lock    resolve requirements/*.in anew (needs uv)"
 	@echo "make clean   remove the virtual environment, caches and the local state"
 
@@ -52,7 +53,11 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/python -m bench.overhead $(ARGS)
+	$(BIN)/python -m bench.overhead
+	$(BIN)/python -m bench.compare $(ARGS)
+
+bench-step: setup
+	$(BIN)/python -m bench.step $(ARGS)
 
 lock:
 	cd requirements && for name in build runtime dev; do \

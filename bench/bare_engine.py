@@ -10,13 +10,14 @@ from appliance.engine.loop import EngineLoop
 from appliance.engine.prompt import PromptReader
 from appliance.engine.runner import load
 from appliance.engine.scheduler import Scheduler
-from appliance.types import ModelSpec, SamplingParams, TextPrompt
+from appliance.types import ModelSpec, TextPrompt
 from appliance.wire import Add, Delta, Failed, Finished, Step
 from appliance.worker.intake import Intake
+from bench.workload import Question
 
 
 @dataclass
-class Answer:
+class BareAnswer:
     """One request's times, by the monotonic clock, and its tokens. first: the first text, or the end without any."""
 
     submitted: float
@@ -25,7 +26,9 @@ class Answer:
     done: threading.Event = field(default_factory=threading.Event)
 
 
-class _NoGuard:
+class NoGuard:
+    """Nobody watches these steps."""
+
     def step(self, tokens: int) -> None: ...
 
     def rest(self) -> None: ...
@@ -39,7 +42,7 @@ class BareEngine:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, BareAnswer] = {}
         self._intake: Intake | None = None
         ready = threading.Event()
         threading.Thread(target=self._run, args=(spec, ready), name="bare engine", daemon=True).start()
@@ -47,27 +50,26 @@ class BareEngine:
 
     def _run(self, spec: ModelSpec, ready: threading.Event) -> None:
         runner = load(spec, lambda fraction: None)
-        loop = EngineLoop(runner, Scheduler(runner.limits), _NoGuard(), self._take)
+        loop = EngineLoop(runner, Scheduler(runner.limits), NoGuard(), self._take)
         reader = PromptReader(runner.vocabulary, None, runner.limits.n_ctx)
         self._intake = Intake(reader, runner.preparer, loop, runner.limits.n_ctx, self._take)
         ready.set()
         loop.run()
 
-    def submit(self, prompt: str, max_tokens: int) -> Answer:
-        """Starts one greedy request that runs to max_tokens."""
+    def submit(self, question: Question) -> BareAnswer:
+        """Starts one request that runs to its last token."""
         assert self._intake is not None
-        answer = Answer(time.monotonic())
+        answer = BareAnswer(time.monotonic())
         number = len(self._answers) + 1
         self._answers[number] = answer
-        sampling = SamplingParams(temperature=0, ignore_eos=True)
         self._intake.add(
             Add(
                 number=number,
                 principal="bench",
                 cache_domain="bench",
-                prompt=TextPrompt(text=prompt),
-                sampling=sampling,
-                max_tokens=max_tokens,
+                prompt=TextPrompt(text=question.prompt),
+                sampling=question.sampling,
+                max_tokens=question.tokens,
                 stop=(),
             )
         )

@@ -1,0 +1,78 @@
+"""The appliance as a subprocess: daemon and worker, with state of its own that goes with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psutil
+
+from appliance.security.tls import client_context
+from appliance.types import ModelSpec
+from bench.lean_client import ApplianceClient
+from bench.server import peak_mib, stop
+
+_READY: Final = b"Ctrl-C stops it."
+FIRST_CLIENT: Final = "demo"
+
+
+class ApplianceServer:
+    """A daemon whose model is loaded."""
+
+    def __init__(self, process: subprocess.Popen[bytes], state: Path) -> None:
+        self._state = state
+        self.daemon = psutil.Process(process.pid)
+
+    async def connect(self, client: str = FIRST_CLIENT, user: str = "") -> ApplianceClient:
+        """A connection of the principal `client`, handshake done. user: the flow that its requests belong to."""
+        bundle = self._state / "clients" / client
+        url = (self._state / "run" / "api.url").read_text()
+        return await ApplianceClient.connect(
+            url, client_context(bundle), (bundle / "api.key").read_text().strip(), user
+        )
+
+    def peak_mib(self) -> dict[str, float]:
+        """Daemon and worker."""
+        (worker,) = (each for each in self.daemon.children() if "appliance.worker" in each.cmdline())
+        return {"daemon": peak_mib(self.daemon.pid), "worker": peak_mib(worker.pid)}
+
+
+@contextmanager
+def running_appliance(spec: ModelSpec, clients: tuple[str, ...] = ()) -> Iterator[ApplianceServer]:
+    """`appliance serve` on a free port with `spec` loaded, and bundles for `clients` beside the first one.
+
+    Raises RuntimeError with the end of its log where it does not start.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        models, state, log = (Path(folder) / name for name in ("models.yaml", "state", "log"))
+        models.write_bytes(msgspec.yaml.encode({"models": [msgspec.to_builtins(spec)]}))
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [*_command("serve", "--port", "0", "--models", str(models), "--state-dir", str(state))],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        try:
+            assert process.stdout is not None
+            if not any(line.startswith(_READY) for line in process.stdout):
+                raise RuntimeError(f"the appliance does not start:\n{log.read_text()[-2000:]}")
+            for client in clients:
+                _run("clients", "add", client, "--state-dir", str(state))
+            yield ApplianceServer(process, state)
+        finally:
+            stop(process)
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run(_command(*arguments), check=True, stdout=subprocess.DEVNULL)
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "appliance", *arguments]
