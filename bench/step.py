@@ -83,18 +83,20 @@ class StepTimes:
 
     @classmethod
     def of(cls, laps: Laps, ended: float) -> StepTimes:
-        """Inside `execute`, what comes before the device is the batch's filling, what comes after it sampling."""
-        total, device = ended - laps.began, laps.total("device")
-        ((executes, executed),) = laps.spans["execute"]
-        before = laps.spans["device"][0][0] - executes
+        """The device works from its first call to the end of its last; what the host does meanwhile costs nothing.
+
+        In `launch`, what comes before the device is the batch's filling; in `collect`, what comes after it is sampling.
+        """
+        began, finished = laps.spans["device"][0][0], laps.spans["device"][-1][1]
+        total, device = ended - laps.began, finished - began
         parts = {
             "schedule": laps.total("schedule"),
-            "batch fill": before,
-            "sampling": executed - executes - before - device,
+            "batch fill": began - laps.spans["launch"][0][0],
+            "sampling": laps.spans["collect"][0][1] - finished,
             "commit": laps.total("commit"),
-            "frames": laps.total("frames"),
+            "frames": sum(end - start for start, end in laps.spans["frames"] if not began <= start < finished),
         }
-        return cls(total, device, {**parts, "rest": total - device - sum(parts.values())})
+        return cls(total, device, {**parts, "text and rest": total - device - sum(parts.values())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ def run(runner: Runner, limits: Limits, sequences: list[Sequence], profile: cPro
     scheduler, watch = Scheduler(limits), Stopwatch()
     with _sink(len(sequences)) as sink:
         watch.open_with(scheduler, "schedule")
-        watch.around(runner, "execute", "execute")
+        watch.around(runner, "launch", "launch")
+        watch.around(runner, "collect", "collect")
         watch.around(scheduler, "commit", "commit")
         watch.around(sink, "send", "frames")
         for owner, name in _device_calls(runner):
@@ -134,9 +137,9 @@ def run(runner: Runner, limits: Limits, sequences: list[Sequence], profile: cPro
 
 
 def _device_calls(runner: Runner) -> list[tuple[object, str]]:
-    """The calls that wait for the device."""
+    """The calls between which the device computes."""
     if isinstance(runner, SimulatedDevice):
-        return [(runner, "compute")]
+        return [(runner, "begin"), (runner, "compute")]
     return [(llama_cpp, "llama_decode"), (llama_cpp, "llama_synchronize")]
 
 
@@ -166,7 +169,7 @@ def real_model(tokens: int, profile: cProfile.Profile | None) -> None:
     print(f"  device      {statistics.median(step.device for step in steps) * 1000:8.3f} ms")
     print(f"  host        {host * 1000:8.3f} ms, of which")
     for part in steps[0].parts:
-        print(f"    {part:10}{statistics.median(step.parts[part] for step in steps) * 1000:8.3f} ms")
+        print(f"    {part:14}{statistics.median(step.parts[part] for step in steps) * 1000:8.3f} ms")
     if (last := measured.last).steps:
         print(
             f"  by the loop's own counters, prompts included: device {last.device_seconds / last.steps * 1000:.3f} ms,"

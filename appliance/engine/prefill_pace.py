@@ -1,12 +1,15 @@
-"""How many prompt tokens a step may compute, so that the streams beside it keep flowing."""
+"""How many tokens of a prompt a step may compute, so that the streams beside it keep flowing."""
 
 from __future__ import annotations
 
 from typing import Final
 
 # While sequences decode, each prompt that is being computed may take this much time between two of their tokens, in
-# units of the time of a decoding step. One prompt stretches the pause between tokens to 1 + PREFILL_SHARE.
-_PREFILL_SHARE: Final = 1.5
+# units of the time of a decoding step. One long prompt stretches the pause between tokens to 1 + _SHARE.
+_SHARE: Final = 1.5
+# What is left of a prompt is computed at once where that is half a pass of the device and no longer than this: one
+# short pause of the streams instead of many, and a device that works on enough tokens at a time.
+_AT_ONCE_SECONDS: Final = 0.75
 # A step without decoders holds up nobody but newcomers and aborts.
 _ALONE_SECONDS: Final = 0.5
 # Fewer tokens are not worth a pass of the device.
@@ -36,18 +39,25 @@ class PrefillPace:
         if tokens >= _TOKENS_MIN:
             self._token_seconds = _smooth(self._token_seconds, seconds / tokens)
 
-    def tokens(self, prompts: int, *, beside_decoders: bool) -> int:
-        """Tokens of the next step of prompts, when `prompts` of them are being computed."""
+    def at_once(self, left: int) -> bool:
+        """Whether the last `left` tokens of a prompt are few enough to be computed in one piece, whoever decodes."""
+        return left <= self._n_ubatch // 2 and left * (self._token_seconds or 0.0) <= _AT_ONCE_SECONDS
+
+    def piece(self, left: int, prompts: int, *, beside_decoders: bool) -> int:
+        """Tokens to compute of a prompt with `left` of them, when `prompts` of them are under way."""
+        if self.at_once(left):
+            return left
+        return min(left, max(_TOKENS_MIN, self._piece(prompts, beside_decoders=beside_decoders)))
+
+    def _piece(self, prompts: int, *, beside_decoders: bool) -> int:
         most = self._n_ubatch if beside_decoders else self._n_batch
         if self._token_seconds is None:
-            return min(most, self._n_ubatch)
+            return self._n_ubatch
         if not beside_decoders:
-            seconds = _ALONE_SECONDS
-        elif self._decode_seconds is None:
+            return min(most, int(_ALONE_SECONDS / self._token_seconds))
+        if self._decode_seconds is None:
             return most
-        else:
-            seconds = _PREFILL_SHARE * prompts * self._decode_seconds
-        return max(_TOKENS_MIN, min(most, int(seconds / self._token_seconds)))
+        return min(most, int(_SHARE * prompts * self._decode_seconds / self._token_seconds))
 
 
 def _smooth(mean: float | None, value: float) -> float:

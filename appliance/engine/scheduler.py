@@ -36,6 +36,8 @@ from appliance.wire import Event, Failed, Started
 _HEADROOM_TOKENS: Final = 32
 # A prompt waits for a sibling that will have computed at least this much more of it.
 _WAIT_TOKENS_MIN: Final = 32
+# A step of prompts takes several of them until it has this many tokens.
+_STEP_TOKENS_ENOUGH: Final = 64
 # Decoding steps that slots with gaps between them may take before they are moved together: newcomers fill gaps too.
 _STEPS_WITH_GAPS_MAX: Final = 4
 
@@ -335,23 +337,30 @@ class Scheduler:
         return True
 
     def _prompt_pieces(self, prompts: list[Slot], decoding: int) -> list[tuple[Slot, int]]:
-        """A piece of each prompt, in turn, while budget and cells last; those who decode keep a cell each."""
-        prompts.sort(key=self._turn)
-        budget = self._pace.tokens(len(prompts), beside_decoders=decoding > 0)
-        promised = decoding
+        """A piece of the prompt whose turn it is, and of more while these are small; who decodes keeps a cell.
+
+        Attention is computed most efficiently for one sequence at a time, everything else for many tokens at a time.
+        """
+        total = 0
         pieces: list[tuple[Slot, int]] = []
-        for slot in prompts:
-            if (take := min(_left(slot), budget, self._until_checkpoint(slot))) <= 0:
-                break
-            self._has_room(promised + take)
-            if (take := min(take, self._slots.room - promised)) > 0:
+        for slot in sorted(prompts, key=self._turn):
+            left = self._until_checkpoint(slot)
+            wanted = self._pace.piece(left, len(prompts), beside_decoders=decoding > 0)
+            wanted = min(wanted, self._limits.n_batch - total)
+            self._has_room(decoding + total + wanted)
+            if (take := min(wanted, self._slots.room - decoding - total)) > 0:
                 pieces.append((slot, take))
-                promised, budget = promised + take, budget - take
+                total += take
+            if take < left or total >= _STEP_TOKENS_ENOUGH:
+                break
         return pieces
 
-    def _turn(self, slot: Slot) -> tuple[int, float, int]:
-        sequence = _runs(slot)
-        return sequence.priority, self._queue.served(sequence.principal), sequence.number
+    def _turn(self, slot: Slot) -> tuple[int, float, bool, int, int]:
+        """Between principals by service; then prompts that are soon done, those little was computed of, the oldest."""
+        sequence, left = _runs(slot), _left(slot)
+        level = (sequence.prompt_tokens - left) // (4 * self._limits.n_ubatch)
+        served = self._queue.served(sequence.principal)
+        return sequence.priority, served, not self._pace.at_once(left), level, sequence.number
 
     def _until_checkpoint(self, slot: Slot) -> int:
         """Tokens to compute until somebody who waits for this one's state must take it, where it cannot go back."""

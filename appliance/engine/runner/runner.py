@@ -10,6 +10,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.engine.advance import Sampled
 from appliance.engine.plan import (
     CacheOp,
     CopyPrefix,
@@ -29,6 +30,7 @@ from appliance.engine.runner.samplers import Samplers
 from appliance.engine.runner.saved_states import SavedStates
 from appliance.engine.runner.vocabulary import Vocabulary
 from appliance.engine.scheduler import Limits
+from appliance.engine.sequence import Sequence
 from appliance.types import ModelInfo
 
 _DECODED: Final = 0
@@ -102,8 +104,7 @@ class Runner:
         llama_cpp.llama_synchronize(self._context)
         device_seconds = time.perf_counter() - self._launched
         wanted = [item.sequence for item in plan.items if item.sample]
-        sampled = self._samplers.draw(self._logits(len(wanted)), wanted) if wanted else ()
-        return Done(sampled, device_seconds)
+        return Done(self._draw(wanted) if wanted else (), device_seconds)
 
     def close(self, number: int) -> None:
         """The request has ended: frees what it had here."""
@@ -117,6 +118,15 @@ class Runner:
         for slot, tokens in enumerate(residents):
             last = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
             assert last == tokens - 1, f"slot {slot} ends at {last} in the cache, at {tokens - 1} in the books"
+
+    def _draw(self, wanted: list[Sequence]) -> tuple[Sampled, ...]:
+        rows = len(wanted)
+
+        def native(chain: Any, row: int) -> int:
+            # llama.cpp counts a step's rows of logits from the end where the number is negative.
+            return int(llama_cpp.llama_sampler_sample(chain, self._context, row - rows))
+
+        return self._samplers.draw(self._logits(rows), wanted, native)
 
     def _logits(self, rows: int) -> NDArray[np.float32]:
         """llama.cpp's own memory, valid until the next step: one row for each batch row that wanted logits, in order.

@@ -46,9 +46,10 @@ class Sampler:
         """At least the tokens whose logits the chain may change before it cuts to the best; some may come twice."""
         return np.concatenate((self._biased, self._recent.distinct())) if self._recent.size else self._biased
 
-    def accept(self, token: int) -> None:
-        """The token is part of the text."""
-        self.chain.accept(token)
+    def accept(self, token: int, *, by_chain: bool = True) -> None:
+        """The token is part of the text. by_chain: the chain has yet to be told."""
+        if by_chain:
+            self.chain.accept(token)
         self._recent.push(token)
 
     def close(self) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,12 @@ from appliance.types import LogprobParams, TokenLogprob
 Logits = NDArray[np.float32]
 
 # Rows are looked at more than once: so many at a time that they stay in the processor's cache meanwhile.
-_CACHE_BYTES: Final = 8 * 2**20
+_CACHE_BYTES: Final = 16 * 2**20
+# Up to so many rows, llama.cpp's own pass over a whole vocabulary is faster than ours, whose cost hardly grows with them.
+_FEW_ROWS: Final = 3
+
+# llama.cpp's own draw: (chain, row of the step's logits) → token, which the chain has accepted then.
+NativeDraw = Callable[[Any, int], int]
 
 
 class Samplers:
@@ -38,7 +43,7 @@ class Samplers:
     def __len__(self) -> int:
         return len(self._live)
 
-    def draw(self, logits: Logits, sequences: Items[Sequence]) -> tuple[Sampled, ...]:
+    def draw(self, logits: Logits, sequences: Items[Sequence], native: NativeDraw | None = None) -> tuple[Sampled, ...]:
         """A token for each sequence; row i of `logits`, which is only read, belongs to sequence i."""
         turns = [_Turn(self._of(sequence), logits[row]) for row, sequence in enumerate(sequences)]
         listed, whole = [], []
@@ -49,6 +54,10 @@ class Samplers:
                 listed.append(row)
             else:
                 whole.append(row)
+        if native is not None:
+            few = listed if len(listed) <= _FEW_ROWS else []
+            done = {row for row in (*few, *whole) if _draw_natively(native, row, turns[row], sequences[row].logprobs)}
+            listed, whole = [[row for row in rows if row not in done] for rows in (listed, whole)]
         for rows in _batches(listed, logits):
             _draw_from_shortlists(logits, rows, [turns[row] for row in rows])
         for rows in _batches(whole, logits):
@@ -68,7 +77,7 @@ class Samplers:
 
     def _sampled(self, turn: _Turn, wanted: LogprobParams | None) -> Sampled:
         token = turn.token
-        turn.sampler.accept(token)
+        turn.sampler.accept(token, by_chain=not turn.accepted)
         logprob = None if wanted is None else self._logprob(turn, wanted)
         return Sampled(token, self._vocabulary.pieces[token], token in self._vocabulary.ends, logprob)
 
@@ -84,14 +93,15 @@ class Samplers:
 
 
 class _Turn:
-    """One draw of one request. place: which of the candidates' arrays it was drawn from."""
+    """One draw of one request. place: which of the candidates' arrays it was drawn from. accepted: the chain knows."""
 
-    __slots__ = ("candidates", "place", "row", "sampler", "token")
+    __slots__ = ("accepted", "candidates", "place", "row", "sampler", "token")
 
     def __init__(self, sampler: Sampler, row: Logits) -> None:
         self.sampler = sampler
         self.row = row
         self.token = -1
+        self.accepted = False
         self.candidates: Candidates | None = None
         self.place = 0
 
@@ -99,6 +109,14 @@ class _Turn:
 def _batches(rows: list[int], logits: Logits) -> Iterable[list[int]]:
     count = max(1, _CACHE_BYTES // (logits.itemsize * logits.shape[1]))
     return (rows[start : start + count] for start in range(0, len(rows), count))
+
+
+def _draw_natively(native: NativeDraw, row: int, turn: _Turn, wanted: LogprobParams | None) -> bool:
+    """Not where the candidates are asked for, nor with NaN in the row: llama.cpp's sorts cannot place it."""
+    if (wanted is not None and wanted.processed) or np.isnan(turn.row.max()):
+        return False
+    turn.token, turn.accepted = native(turn.sampler.chain.native, row), True
+    return True
 
 
 def _draw_from_shortlists(logits: Logits, rows: Items[int], turns: Items[_Turn]) -> None:

@@ -6,22 +6,25 @@ import pytest
 
 from appliance.engine.prefill_pace import PrefillPace
 
+LONG = 5000
+
 
 def settle(pace: PrefillPace, prompts: int, token_seconds: float, decode_seconds: float) -> int:
+    """The size at which the pieces of a long prompt settle."""
     for _ in range(50):
         pace.decoded(decode_seconds)
-        tokens = pace.tokens(prompts, beside_decoders=True)
+        tokens = pace.piece(LONG, prompts, beside_decoders=True)
         pace.prefilled(tokens, 0.005 + tokens * token_seconds)
-    return pace.tokens(prompts, beside_decoders=True)
+    return pace.piece(LONG, prompts, beside_decoders=True)
 
 
 def test_nothing_is_known_at_first() -> None:
     pace = PrefillPace(n_batch=2048, n_ubatch=512)
-    assert pace.tokens(1, beside_decoders=False) == 512
-    assert pace.tokens(1, beside_decoders=True) == 512
+    assert pace.piece(LONG, 1, beside_decoders=False) == 512
+    assert pace.piece(LONG, 1, beside_decoders=True) == 512
 
 
-def test_a_prompt_beside_streams_takes_one_and_a_half_decoding_steps() -> None:
+def test_a_long_prompt_beside_streams_takes_one_and_a_half_decoding_steps() -> None:
     tokens = settle(PrefillPace(2048, 512), prompts=1, token_seconds=0.001, decode_seconds=0.020)
     assert 0.005 + tokens * 0.001 == pytest.approx(1.5 * 0.020, rel=0.1)
 
@@ -31,16 +34,27 @@ def test_several_prompts_take_more() -> None:
     assert 0.005 + tokens * 0.001 == pytest.approx(6 * 0.020, rel=0.1)
 
 
+def test_a_short_prompt_is_computed_at_once_where_that_is_soon_done() -> None:
+    pace = PrefillPace(2048, 512)
+    settle(pace, prompts=1, token_seconds=0.001, decode_seconds=0.020)
+    assert pace.at_once(200) and pace.piece(200, 1, beside_decoders=True) == 200
+    assert not pace.at_once(300)
+    slow = PrefillPace(2048, 512)
+    settle(slow, prompts=1, token_seconds=0.010, decode_seconds=0.200)
+    assert not slow.at_once(200)
+
+
 def test_the_bounds_hold() -> None:
     slow, fast = PrefillPace(2048, 512), PrefillPace(2048, 512)
     assert settle(slow, 1, token_seconds=1.0, decode_seconds=0.001) == 8
+    assert slow.piece(3, 1, beside_decoders=True) == 3
     assert settle(fast, 1, token_seconds=1e-6, decode_seconds=1.0) == 512
     fast.prefilled(512, 0.001)
-    assert fast.tokens(1, beside_decoders=False) == 2048
+    assert fast.piece(LONG, 1, beside_decoders=False) == 2048
 
 
 def test_without_streams_a_step_stays_short_enough_for_newcomers() -> None:
     pace = PrefillPace(2048, 512)
     for _ in range(20):
         pace.prefilled(512, 1.0)
-    assert pace.tokens(1, beside_decoders=False) == 256
+    assert pace.piece(LONG, 1, beside_decoders=False) == 256
