@@ -10,25 +10,29 @@ _SHARE: Final = 1.5
 # What is left of a prompt is computed at once where that is half a pass of the device and no longer than this: one
 # short pause of the streams instead of many, and a device that works on enough tokens at a time.
 _AT_ONCE_SECONDS: Final = 0.75
-# A step without decoders holds up nobody but newcomers and aborts.
+# A step without decoders holds up nobody but newcomers and aborts; a device wants some tokens to work on.
 _ALONE_SECONDS: Final = 0.5
+_ALONE_TOKENS_MIN: Final = 128
 # Fewer tokens are not worth a pass of the device.
-_TOKENS_MIN: Final = 8
+_TOKENS_MIN: Final = 4
+# From this size on a piece is computed in tiles, by llama.cpp's attention on a CPU: a token costs a fraction then.
+_LARGE_TOKENS: Final = 64
 _SMOOTHING: Final = 0.3
 
 
 class PrefillPace:
     """Learns from each step how long decoding and prompt tokens take, and sizes the next piece of a prompt.
 
-    Pure: seconds are given, not measured. The cost of a token is that of recent pieces, whatever their size, so that
-    pieces settle at the size that takes the time they may take.
+    Pure: seconds are given, not measured. The cost of a token is that of recent pieces, large and small ones apart, so
+    that pieces settle at the size that takes the time they may take.
     """
 
     def __init__(self, n_batch: int, n_ubatch: int) -> None:
         self._n_batch = n_batch
         self._n_ubatch = n_ubatch
         self._decode_seconds: float | None = None
-        self._token_seconds: float | None = None
+        self._large_seconds: float | None = None
+        self._small_seconds: float | None = None
 
     def decoded(self, seconds: float) -> None:
         """A step of decoders took that long."""
@@ -36,28 +40,34 @@ class PrefillPace:
 
     def prefilled(self, tokens: int, seconds: float) -> None:
         """A step of `tokens` prompt tokens took that long."""
-        if tokens >= _TOKENS_MIN:
-            self._token_seconds = _smooth(self._token_seconds, seconds / tokens)
+        if tokens >= _LARGE_TOKENS:
+            self._large_seconds = _smooth(self._large_seconds, seconds / tokens)
+        elif tokens >= _TOKENS_MIN:
+            self._small_seconds = _smooth(self._small_seconds, seconds / tokens)
 
     def at_once(self, left: int) -> bool:
         """Whether the last `left` tokens of a prompt are few enough to be computed in one piece, whoever decodes."""
-        return left <= self._n_ubatch // 2 and left * (self._token_seconds or 0.0) <= _AT_ONCE_SECONDS
+        return left <= self._n_ubatch // 2 and left * (self._large_seconds or 0.0) <= _AT_ONCE_SECONDS
 
     def piece(self, left: int, prompts: int, *, beside_decoders: bool) -> int:
         """Tokens to compute of a prompt with `left` of them, when `prompts` of them are under way."""
         if self.at_once(left):
             return left
-        return min(left, max(_TOKENS_MIN, self._piece(prompts, beside_decoders=beside_decoders)))
-
-    def _piece(self, prompts: int, *, beside_decoders: bool) -> int:
-        most = self._n_ubatch if beside_decoders else self._n_batch
-        if self._token_seconds is None:
-            return self._n_ubatch
         if not beside_decoders:
-            return min(most, int(_ALONE_SECONDS / self._token_seconds))
-        if self._decode_seconds is None:
-            return most
-        return min(most, int(_SHARE * prompts * self._decode_seconds / self._token_seconds))
+            tokens = min(self._n_batch, max(_ALONE_TOKENS_MIN, self._tokens_in(_ALONE_SECONDS)))
+        elif self._decode_seconds is None:
+            tokens = self._n_ubatch
+        else:
+            tokens = min(self._n_ubatch, self._tokens_in(_SHARE * prompts * self._decode_seconds))
+        return min(left, max(_TOKENS_MIN, tokens))
+
+    def _tokens_in(self, seconds: float) -> int:
+        """How many tokens take that long; a pass of the device while nothing is known."""
+        if self._large_seconds is None:
+            return self._n_ubatch
+        if (large := int(seconds / self._large_seconds)) >= _LARGE_TOKENS:
+            return large
+        return min(_LARGE_TOKENS - 1, int(seconds / (self._small_seconds or self._large_seconds)))
 
 
 def _smooth(mean: float | None, value: float) -> float:

@@ -22,7 +22,7 @@ Logits = NDArray[np.float32]
 
 # Rows are looked at more than once: so many at a time that they stay in the processor's cache meanwhile.
 _CACHE_BYTES: Final = 16 * 2**20
-# Up to so many rows, llama.cpp's own pass over a whole vocabulary is faster than ours, whose cost hardly grows with them.
+# For so few rows llama.cpp's own pass over a whole vocabulary is faster than ours, whose cost hardly grows with them.
 _FEW_ROWS: Final = 3
 
 # llama.cpp's own draw: (chain, row of the step's logits) → token, which the chain has accepted then.

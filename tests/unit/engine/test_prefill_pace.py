@@ -46,15 +46,28 @@ def test_a_short_prompt_is_computed_at_once_where_that_is_soon_done() -> None:
 
 def test_the_bounds_hold() -> None:
     slow, fast = PrefillPace(2048, 512), PrefillPace(2048, 512)
-    assert settle(slow, 1, token_seconds=1.0, decode_seconds=0.001) == 8
+    assert settle(slow, 1, token_seconds=1.0, decode_seconds=0.001) == 4
     assert slow.piece(3, 1, beside_decoders=True) == 3
     assert settle(fast, 1, token_seconds=1e-6, decode_seconds=1.0) == 512
     fast.prefilled(512, 0.001)
     assert fast.piece(LONG, 1, beside_decoders=False) == 2048
 
 
-def test_without_streams_a_step_stays_short_enough_for_newcomers() -> None:
-    pace = PrefillPace(2048, 512)
+def test_without_streams_a_step_takes_half_a_second_or_a_piece_worth_a_pass() -> None:
+    slow, fast = PrefillPace(2048, 512), PrefillPace(2048, 512)
     for _ in range(20):
-        pace.prefilled(512, 1.0)
-    assert pace.piece(LONG, 1, beside_decoders=False) == 256
+        slow.prefilled(512, 2.0)
+        fast.prefilled(512, 0.25)
+    assert slow.piece(LONG, 1, beside_decoders=False) == 128
+    assert fast.piece(LONG, 1, beside_decoders=False) == 1024
+
+
+def test_small_pieces_are_dear_and_say_nothing_of_large_ones() -> None:
+    pace = PrefillPace(2048, 512)
+    pace.decoded(0.020)
+    pace.prefilled(512, 0.512)
+    for _ in range(20):
+        pace.prefilled(8, 0.040)
+    assert pace.piece(LONG, 1, beside_decoders=True) == 6
+    assert pace.piece(LONG, 8, beside_decoders=True) == 240
+    assert pace.at_once(200)

@@ -144,9 +144,9 @@ def test_a_long_prompt_and_a_stream_take_turns() -> None:
 
 
 def test_a_prompt_alone_fills_the_batch_once_its_speed_is_known() -> None:
-    of = limits(n_cells=256, n_ctx=256)
+    of = limits(n_cells=1024, n_ctx=1024, n_batch=512, n_ubatch=128)
     scheduler, cache = Scheduler(of), FakeCache(of)
-    scheduler.add(make_sequence(1, [4] * 100))
+    scheduler.add(make_sequence(1, [4] * 1000))
     sizes = []
     for _ in range(2):
         plan = scheduler.schedule(0.0)
@@ -207,7 +207,7 @@ def test_who_waits_for_a_sibling_is_released_when_that_ends() -> None:
     assert (scheduler.running, scheduler.waiting) == (1, 1)
     scheduler.abort(1)
     plan = scheduler.schedule(0.0)
-    assert plan.events == (Started(number=2, prompt_tokens=101, cached_tokens=of.n_ubatch),)
+    assert plan.events == (Started(number=2, prompt_tokens=101, cached_tokens=of.n_batch),)
 
 
 def test_a_state_that_cannot_go_back_is_copied_at_the_border_and_kept_for_later() -> None:
@@ -272,7 +272,7 @@ def test_abort_while_waiting_running_and_unknown() -> None:
     assert scheduler.abort(1) == Failed(number=1, code=None, message="aborted")
     assert scheduler.abort(1) is None
     assert not scheduler.has_work
-    assert scheduler.kv_cells == of.n_ubatch
+    assert scheduler.kv_cells == of.n_batch
 
 
 def of_principal(number: int, principal: str, *, priority: int = 0, output_max: int = 40) -> Sequence:
