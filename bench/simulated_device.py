@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from appliance.engine.advance import Sampled
+from appliance.engine.limits import Limits
 from appliance.engine.plan import Done, Outcome, Plan
-from appliance.engine.scheduler import Limits
 
 _PIECES = (b" the", b" model", b" answers", b",", b" and", b" so", b" on", b"\n")
 

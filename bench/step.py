@@ -26,10 +26,11 @@ from typing import Final
 import llama_cpp
 
 from appliance.engine.detokenizer import Detokenizer
+from appliance.engine.limits import Limits
 from appliance.engine.loop import EngineLoop, Runner
 from appliance.engine.plan import Plan
 from appliance.engine.runner import load
-from appliance.engine.scheduler import Limits, Scheduler
+from appliance.engine.scheduler import Scheduler
 from appliance.engine.sequence import Sequence
 from appliance.types import ModelSpec, SamplingParams
 from appliance.wire import Finished, Step

@@ -10,11 +10,13 @@ _SHARE: Final = 1.5
 # What is left of a prompt is computed at once where that is half a pass of the device and no longer than this: one
 # short pause of the streams instead of many, and a device that works on enough tokens at a time.
 _AT_ONCE_SECONDS: Final = 0.75
-# A step without decoders holds up nobody but newcomers and aborts; a device wants some tokens to work on.
+# A step without decoders holds up nobody but newcomers and aborts.
 _ALONE_SECONDS: Final = 0.5
-_ALONE_TOKENS_MIN: Final = 128
 # Fewer tokens are not worth a pass of the device.
 _TOKENS_MIN: Final = 4
+# A piece of this size makes good use of a device; it is taken where it stretches the pause between tokens no further.
+_EFFICIENT_TOKENS: Final = 128
+_STRETCH_MAX: Final = 4.0
 # From this size on a piece is computed in tiles, by llama.cpp's attention on a CPU: a token costs a fraction then.
 _LARGE_TOKENS: Final = 64
 _SMOOTHING: Final = 0.3
@@ -54,12 +56,19 @@ class PrefillPace:
         if self.at_once(left):
             return left
         if not beside_decoders:
-            tokens = min(self._n_batch, max(_ALONE_TOKENS_MIN, self._tokens_in(_ALONE_SECONDS)))
+            tokens = min(self._n_batch, max(_EFFICIENT_TOKENS, self._tokens_in(_ALONE_SECONDS)))
         elif self._decode_seconds is None:
             tokens = self._n_ubatch
         else:
-            tokens = min(self._n_ubatch, self._tokens_in(_SHARE * prompts * self._decode_seconds))
+            tokens = self._beside(prompts * self._decode_seconds)
         return min(left, max(_TOKENS_MIN, tokens))
+
+    def _beside(self, seconds: float) -> int:
+        """Tokens beside decoders, whose step takes `seconds` for each prompt under way."""
+        tokens = self._tokens_in(_SHARE * seconds)
+        if tokens < _EFFICIENT_TOKENS <= self._tokens_in(_STRETCH_MAX * seconds):
+            tokens = _EFFICIENT_TOKENS
+        return min(self._n_ubatch, tokens)
 
     def _tokens_in(self, seconds: float) -> int:
         """How many tokens take that long; a pass of the device while nothing is known."""

@@ -25,10 +25,11 @@ from typing import Final
 
 from appliance.engine.advance import Advance, Sampled
 from appliance.engine.fair_queue import OUTPUT_TOKEN, PROMPT_TOKEN, FairQueue
+from appliance.engine.limits import Limits
 from appliance.engine.plan import BatchItem, Plan
 from appliance.engine.prefill_pace import PrefillPace
 from appliance.engine.sequence import Sequence
-from appliance.engine.slots import Prefix, PrefixReuse, Slot, SlotPool, common_prefix_length
+from appliance.engine.slots import Prefix, Slot, SlotPool, common_prefix_length
 from appliance.types import FinishReason
 from appliance.wire import Event, Failed, Started
 
@@ -40,30 +41,6 @@ _WAIT_TOKENS_MIN: Final = 32
 _STEP_TOKENS_ENOUGH: Final = 64
 # Decoding steps that slots with gaps between them may take before they are moved together: newcomers fill gaps too.
 _STEPS_WITH_GAPS_MAX: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """parallel: sequences that run at once. n_slots: llama.cpp's sequence ids; those beyond `parallel` hold residents.
-
-    n_cells: KV cells of all slots. n_ctx: cells one sequence may use. n_batch: tokens of a step, at least `parallel`.
-    n_ubatch: tokens of a step of prompts beside sequences that decode. split: every slot has n_ctx cells of its own.
-    """
-
-    parallel: int
-    n_slots: int
-    n_cells: int
-    n_ctx: int
-    n_batch: int
-    n_ubatch: int
-    reuse: PrefixReuse = "any"
-    split: bool = False
-
-    def __post_init__(self) -> None:
-        assert self.parallel <= self.n_slots, "every running sequence has a slot"
-        assert self.parallel <= self.n_batch, "every running sequence must be able to decode in one step"
-        assert self.n_ctx <= self.n_cells, "one sequence must always fit"
-        assert not self.split or self.n_ctx * self.n_slots <= self.n_cells, "every slot has its own cells"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +258,10 @@ class Scheduler:
         return held + growth + _growth(sequence, shared) <= self._limits.n_cells
 
     def _victim(self, sequence: Sequence) -> Slot | None:
-        """The running sequence that must wait so that this one can run: of a lower class, or of the same class and of
+        """The running sequence that must wait so that this one can run; None where nobody must.
 
-        a principal that would still have at least as large a share, for its weight, as this one's has then.
+        It is of a lower class; or of the same class and of a principal that was served more, and that will still have
+        at least as large a share of the slots, for its weight, as this one's principal has then.
         """
         if (lowest := self._youngest()).sequence is not None and lowest.sequence.priority > sequence.priority:
             return lowest

@@ -7,6 +7,7 @@ Both send. When the daemon closes the connection the process ends at once, also 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import sys
@@ -88,6 +89,8 @@ class _Worker:
         watchdog = StepWatchdog(job.step_seconds_max, runner.limits.n_ubatch)
         self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._channel.send)
         self._intake = Intake(reader, runner.preparer, self._loop, runner.limits.n_ctx, self._channel.send)
+        # What stays for the life of the process need not be looked through again by any collection of garbage.
+        gc.freeze()
         self._channel.send(Loaded(info=runner.info))
         self._loop.run()
 

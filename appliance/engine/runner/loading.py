@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 import llama_cpp
 import psutil
 
+from appliance.engine.limits import Limits
 from appliance.engine.runner.native_log import NativeLog
 from appliance.engine.runner.runner import Runner
 from appliance.engine.runner.vocabulary import Vocabulary
-from appliance.engine.scheduler import Limits
 from appliance.errors import LoadError
 from appliance.types import FlashAttention, ModelInfo, ModelSpec
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.engine.advance import Sampled
+from appliance.engine.limits import Limits
 from appliance.engine.plan import (
     CacheOp,
     CopyPrefix,
@@ -29,7 +30,6 @@ from appliance.engine.runner.preparer import Preparer
 from appliance.engine.runner.samplers import Samplers
 from appliance.engine.runner.saved_states import SavedStates
 from appliance.engine.runner.vocabulary import Vocabulary
-from appliance.engine.scheduler import Limits
 from appliance.engine.sequence import Sequence
 from appliance.types import ModelInfo
 
@@ -174,10 +174,7 @@ class Runner:
         return bool(removed) and self._holds(cut.slot, cut.keep)
 
     def _copy(self, copy: CopyPrefix) -> bool:
-        """In split mode llama.cpp copies only whole streams, which are then cut; it carries the copy out before the
-
-        next batch, from what the source held when it was asked for.
-        """
+        """In split mode llama.cpp copies whole streams only, before the next batch, from what they hold now."""
         end = copy.keep
         if self.limits.split:
             end = -1

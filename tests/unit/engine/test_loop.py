@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from appliance.engine.advance import Sampled
+from appliance.engine.limits import Limits
 from appliance.engine.loop import EngineLoop
 from appliance.engine.plan import Done, NoRoom, Outcome, Plan, ReuseLost
-from appliance.engine.scheduler import Limits, Scheduler
+from appliance.engine.scheduler import Scheduler
 from appliance.wire import Delta, Failed, Finished, Started, Step
 from tests.unit.engine.making import make_sequence
 

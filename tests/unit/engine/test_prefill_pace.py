@@ -30,8 +30,13 @@ def test_a_long_prompt_beside_streams_takes_one_and_a_half_decoding_steps() -> N
 
 
 def test_several_prompts_take_more() -> None:
-    tokens = settle(PrefillPace(2048, 512), prompts=4, token_seconds=0.001, decode_seconds=0.020)
-    assert 0.005 + tokens * 0.001 == pytest.approx(6 * 0.020, rel=0.1)
+    tokens = settle(PrefillPace(2048, 512), prompts=6, token_seconds=0.001, decode_seconds=0.020)
+    assert 0.005 + tokens * 0.001 == pytest.approx(9 * 0.020, rel=0.1)
+
+
+def test_a_piece_that_uses_the_device_well_may_take_four_decoding_steps() -> None:
+    assert settle(PrefillPace(2048, 512), prompts=1, token_seconds=0.002, decode_seconds=0.080) == 128
+    assert settle(PrefillPace(2048, 512), prompts=1, token_seconds=0.002, decode_seconds=0.060) < 64
 
 
 def test_a_short_prompt_is_computed_at_once_where_that_is_soon_done() -> None:

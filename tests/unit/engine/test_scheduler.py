@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from appliance.engine.advance import Advance, Sampled
+from appliance.engine.limits import Limits
 from appliance.engine.plan import CopyPrefix, KeepPrefix, Plan, RestoreState, SaveState, SwapSlots
-from appliance.engine.scheduler import Limits, Scheduler
+from appliance.engine.scheduler import Scheduler
 from appliance.engine.sequence import Sequence
 from appliance.wire import Delta, Event, Failed, Finished, Started
 from tests.unit.engine.making import make_sequence
