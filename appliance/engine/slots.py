@@ -16,7 +16,9 @@ PrefixReuse = Literal["any", "whole"]
 # A resident whose tail beyond the common prefix is at most this share of the prefix is the same conversation: the next
 # turn takes its slot over. Any other prompt copies the prefix and leaves the resident to its owner.
 _TAIL_SHARE_MAX: Final = 0.125
-# Where a copy moves a whole stream of the cache, fewer tokens are computed instead.
+# Where a copy moves a whole stream of the cache and spare slots are few, a tail is given up sooner, and fewer tokens
+# than this are computed instead of copied.
+_TAIL_SHARE_MAX_SPLIT: Final = 0.5
 _STREAM_COPY_MIN: Final = 32
 
 
@@ -218,7 +220,8 @@ class SlotPool:
         if slot is target or slot.parked is sequence:
             return True
         kept_for_others = slot.checkpoint or slot.parked is not None
-        return not kept_for_others and len(slot.tokens) - prefix.keep <= _TAIL_SHARE_MAX * prefix.keep
+        share = _TAIL_SHARE_MAX_SPLIT if self._split else _TAIL_SHARE_MAX
+        return not kept_for_others and len(slot.tokens) - prefix.keep <= share * prefix.keep
 
     def _exchange(self, slot: Slot, other: Slot) -> Slot:
         """Moves a running sequence to a free slot, whose resident comes back here."""
