@@ -99,11 +99,11 @@ def test_what_a_parked_sequence_computed_is_saved_when_its_slot_goes() -> None:
 
 
 def test_a_short_prefix_is_not_worth_copying_a_stream() -> None:
-    pool = pool_with(list(range(60)), [], split=True)
-    assert place(pool, [*range(20), 70]).tokens == []
-    pool = pool_with(list(range(60)), [], split=True)
-    assert place(pool, [*range(40), 70]).tokens == list(range(40))
-    assert pool.cells == 100, "a copied stream has cells of its own"
+    pool = pool_with(list(range(100)), [], split=True)
+    assert place(pool, [*range(20), 500]).tokens == []
+    pool = pool_with(list(range(100)), [], split=True)
+    assert place(pool, [*range(40), 500]).tokens == list(range(40))
+    assert pool.cells == 140, "a copied stream has cells of its own"
 
 
 def test_a_recurrent_state_is_continued_whole_or_not_at_all() -> None:
