@@ -291,6 +291,7 @@ async def test_an_answer_s_end_does_not_wait_for_a_client_that_stops_reading(sta
         await writer.wait_closed()
 
 
+@pytest.mark.slow
 async def test_the_deadline_holds_for_an_answer_that_never_pauses(start_api: ApiFactory) -> None:
     api = await start_api(limits=RequestLimits(request_seconds=0.4))
     await ready(api)

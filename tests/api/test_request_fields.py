@@ -128,6 +128,7 @@ async def test_a_request_without_an_answer_at_its_deadline_is_504(api: Api, stre
     assert answer.headers["Retry-After"] == "10"
 
 
+@pytest.mark.slow
 async def test_an_engine_that_does_not_keep_the_deadline_is_overruled(api: Api) -> None:
     await ready(api)
     began = time.monotonic()
@@ -154,6 +155,7 @@ async def test_the_engine_s_refusals_say_when_to_try_again(api: Api, code: str, 
     assert (answer.status, answer.headers.get("Retry-After")) == (status, retry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["started say:x hang", "deaf started say:x hang"])
 async def test_several_choices_past_their_time_all_end_with_length(start_api: ApiFactory, script: str) -> None:
     """Whether the engine keeps the time or the daemon."""

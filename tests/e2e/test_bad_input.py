@@ -124,6 +124,7 @@ def test_keys_that_do_not_fit_are_401(zoo: Appliance, demo: Appliance) -> None:
         assert f'"code":"{code}"' in answer.stdout
 
 
+@pytest.mark.slow
 async def test_64_streams_lose_repeat_and_reorder_nothing(zoo: Appliance) -> None:
     async def stream(session: aiohttp.ClientSession, start: int) -> str:
         body = {"model": "recite", "prompt": word(start), "max_tokens": 200, "stream": True}

@@ -72,6 +72,7 @@ async def test_sigterm_finishes_what_runs(tmp_path: Path, random_gguf: Path) -> 
     assert not (appliance.state / "run" / "api.url").exists()
 
 
+@pytest.mark.slow
 async def test_sigterm_to_the_whole_group_drains_too(tmp_path: Path, random_gguf: Path) -> None:
     """A service manager signals every process of the service."""
     models = models_file(tmp_path, random_gguf)
@@ -177,6 +178,7 @@ async def idle(appliance: Appliance) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_check_says_what_is_wrong(tmp_path: Path, recite_gguf: Path) -> None:
     good = run_command("check", "--models", models_file(tmp_path / "a", recite_gguf))
     assert (good.returncode, good.stderr) == (0, "")
@@ -211,6 +213,7 @@ def test_a_worker_has_no_secret_in_its_environment(demo: Appliance) -> None:
     assert "appliance" in " ".join(worker.cmdline())
 
 
+@pytest.mark.slow
 def test_a_lost_key_file_is_not_taken_for_a_first_start(tmp_path: Path, recite_gguf: Path) -> None:
     """It would make every client invalid without a word."""
     models = models_file(tmp_path, recite_gguf)

@@ -38,6 +38,7 @@ def alone(random_gguf: Path) -> list[str]:
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -78,6 +79,7 @@ def test_a_cached_prefix_gives_the_same_answer(random_gguf: Path) -> None:
     assert all(answer.finished.usage.cached_tokens >= 200 for answer in warm[1:])
 
 
+@pytest.mark.slow
 def test_preempted_sequences_go_on_as_if_nothing_had_happened(random_gguf: Path) -> None:
     asked = prompts(6, seed=3, lengths=(40, 60))
     with WorkerClient() as roomy:

@@ -16,6 +16,7 @@ from tests.models.recite import recited
 from tests.models.vocabulary import word
 
 
+@pytest.mark.slow
 def test_64_streams_on_16_slots(recite: WorkerClient) -> None:
     starts = {recite.add(word(3 * index), max_tokens=220): 3 * index for index in range(64)}
     recite.wait(*starts)
