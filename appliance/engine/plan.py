@@ -36,10 +36,11 @@ class SaveState:
 
 @dataclass(frozen=True, slots=True)
 class RestoreState:
-    """An empty slot gets back what was saved for the request of that number."""
+    """An empty slot gets back the `keep` tokens that were saved for the request of that number."""
 
     slot: int
     number: int
+    keep: int
 
 
 @dataclass(frozen=True, slots=True)

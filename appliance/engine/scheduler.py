@@ -123,7 +123,7 @@ class Scheduler:
         """Decides the next step. Admissions, preemptions and cuts hold from now on; the batch counts with `commit`."""
         events = self._expire(now) if now >= self._soonest_deadline else []
         events += self._admit(now)
-        if self._limits.split:
+        if self._limits.split and not self._slots.has_ops:
             self._close_gaps()
         items, decoding = self._fill()
         self._decoded_last = decoding
@@ -195,12 +195,16 @@ class Scheduler:
 
     def _candidate(self) -> tuple[Sequence, Prefix | None] | None:
         """The next sequence to start, and its resident prefix. What it needs was taken from others already."""
+        refused: set[tuple[str, int]] = set()
         for sequence in self._queue.in_order():
             if (hold := self._holds.get(sequence.number)) is not None and hold.lasts:
                 continue
+            if (who := (sequence.principal, sequence.priority)) in refused:
+                continue
             victim = None if self._has_slot() else self._victim(sequence)
             if victim is None and not self._has_slot():
-                return None
+                refused.add(who)
+                continue
             prefix = self._slots.find_prefix(sequence)
             if self._waits_for_sibling(sequence, prefix):
                 continue
@@ -233,7 +237,7 @@ class Scheduler:
     def _waits_for_sibling(self, sequence: Sequence, prefix: Prefix | None) -> bool:
         """Whether a running sequence is about to compute a longer prefix than any that is resident."""
         self._holds.pop(sequence.number, None)
-        keep = 0 if prefix is None else prefix.keep
+        keep = max(sequence.saved, 0 if prefix is None else prefix.keep)
         for slot in self._running.values():
             sibling = slot.sequence
             assert sibling is not None
@@ -253,7 +257,7 @@ class Scheduler:
         if not slots or self._limits.split:
             return True
         growth = sum(_growth(slot.sequence, len(slot.tokens)) for slot in slots if slot.sequence is not None)
-        shared = prefix.keep if prefix is not None and prefix.slot in slots else 0
+        shared = prefix.keep if prefix is not None and prefix.slot in slots and prefix.keep >= sequence.saved else 0
         held = self._slots.cells_held(slots)
         return held + growth + _growth(sequence, shared) <= self._limits.n_cells
 
@@ -391,6 +395,7 @@ class Scheduler:
             self._holds.pop(sequence.number, None)
             self._queue.take(sequence)
             self._slots.forget(sequence)
+            self._slots.drop_saves(sequence)
         self._queue.leave(sequence)
 
     def _youngest(self) -> Slot:

@@ -20,6 +20,8 @@ _TAIL_SHARE_MAX: Final = 0.125
 # than this are computed instead of copied.
 _TAIL_SHARE_MAX_SPLIT: Final = 0.5
 _STREAM_COPY_MIN: Final = 32
+# Two slots that are exchanged pass through host memory; longer ones stay where they are.
+_EXCHANGE_TOKENS_MAX: Final = 16_384
 
 
 @dataclass(slots=True, eq=False)
@@ -164,7 +166,9 @@ class SlotPool:
         window = range(start, start + len(running))
         holes = [index for index in window if index not in running]
         outside = [index for index in running if index not in window]
-        return [self._exchange(self._slots[here], self._slots[hole]) for here, hole in zip(outside, holes, strict=True)]
+        pairs = [(self._slots[here], self._slots[hole]) for here, hole in zip(outside, holes, strict=True)]
+        small = [pair for pair in pairs if sum(len(slot.tokens) for slot in pair) <= _EXCHANGE_TOKENS_MAX]
+        return [self._exchange(here, hole) for here, hole in small]
 
     def evict(self) -> bool:
         """Empties the free slot with tokens whose loss costs least; False when there is none."""
@@ -192,6 +196,10 @@ class SlotPool:
         for slot in self._slots:
             if slot.parked is sequence:
                 slot.parked = None
+
+    def drop_saves(self, sequence: Sequence) -> None:
+        """A sequence has ended: nothing of it that is yet to be saved will be wanted."""
+        self._ops = [op for op in self._ops if not (isinstance(op, SaveState) and op.number == sequence.number)]
 
     def lost(self, slot: Slot) -> None:
         """The real cache turned out to hold nothing of this slot."""
@@ -255,7 +263,7 @@ class SlotPool:
         if self.room < sequence.saved:
             return
         self.grow(target, sequence.tokens[: sequence.saved])
-        self._ops.append(RestoreState(target.index, sequence.number))
+        self._ops.append(RestoreState(target.index, sequence.number, len(target.tokens)))
 
     def _loss(self, slot: Slot) -> tuple[bool, bool, int, int]:
         return bool(slot.tokens), slot.parked is not None, slot.released, slot.index

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.plan import BatchItem, Done, KeepPrefix, NoRoom, Outcome, Plan, ReuseLost
+from appliance.engine.plan import (
+    BatchItem,
+    CopyPrefix,
+    Done,
+    KeepPrefix,
+    NoRoom,
+    Outcome,
+    Plan,
+    RestoreState,
+    ReuseLost,
+    SaveState,
+)
 from appliance.engine.runner import Runner, load
 from appliance.engine.scheduler import Scheduler
 from appliance.errors import LoadError
@@ -136,3 +147,15 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(LoadError, match=r"model\.gguf: the service may not read this file"):
         load(recite_spec(tmp_path / "model.gguf"), lambda fraction: None)
+
+
+def test_nothing_is_built_on_what_was_lost(runner: Runner) -> None:
+    """An empty state saved in the place of a full one would come back as a context that is not there."""
+    lost = Plan((), (RestoreState(0, 1, 5), SaveState(0, 1), CopyPrefix(0, 1, 5)), ())
+    assert execute(runner, lost) == ReuseLost((0, 1))
+    assert execute(runner, Plan((), (RestoreState(0, 1, 5),), ())) == ReuseLost((0,))
+    execute(runner, step([BOS, 5, 6], sample=False))
+    assert execute(runner, Plan((), (SaveState(0, 1), KeepPrefix(0, 0), RestoreState(0, 1, 7)), ())) == ReuseLost((0,))
+    execute(runner, step([BOS, 5, 6], sample=False))
+    assert execute(runner, Plan((), (SaveState(0, 1), KeepPrefix(0, 0), RestoreState(0, 1, 3)), ())) == Done(())
+    empty(runner)

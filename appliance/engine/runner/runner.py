@@ -79,9 +79,13 @@ class Runner:
     def launch(self, plan: Plan) -> None:
         """Changes the cache and starts the computation. Raises RuntimeError when llama.cpp fails for good."""
         self._failed = None
-        lost = [slot for op in plan.cache for slot in self._carry_out(op)]
+        lost: set[int] = set()
+        for op in plan.cache:
+            lost |= self._carry_out(op, lost)
         if lost:
-            self._failed = ReuseLost(tuple(dict.fromkeys(lost)))
+            for slot in lost:
+                self._clear(slot)
+            self._failed = ReuseLost(tuple(sorted(lost)))
             return
         if not plan.items:
             return
@@ -141,27 +145,39 @@ class Runner:
             self._logits_address = address
         return self._all_logits[:rows]
 
-    def _carry_out(self, op: CacheOp) -> list[int]:
-        """The slots that could not follow; they are empty then."""
+    def _carry_out(self, op: CacheOp, lost: set[int]) -> set[int]:
+        """The slots that could not follow. What was planned on top of `lost` ones cannot either: it would take an empty
+        cache for a full one.
+        """
+        touched = {op.slot}
+        if isinstance(op, CopyPrefix):
+            touched.add(op.source)
+        elif isinstance(op, SwapSlots):
+            touched.add(op.other)
+        if touched & lost:
+            if isinstance(op, SaveState):
+                self._saved.drop(op.number)
+                return set()
+            return touched - {op.source} if isinstance(op, CopyPrefix) else touched
         match op:
             case KeepPrefix():
                 held = {op.slot: self._cut(op)}
             case CopyPrefix():
                 held = {op.slot: self._copy(op)}
             case SaveState():
+                self._saved.drop(op.number)
                 if op.slot not in self._copying:
                     self._saved.save(op.slot, op.number)
-                return []
+                return set()
             case RestoreState():
-                held = {op.slot: op.slot not in self._copying and self._saved.restore(op.slot, op.number)}
+                restored = op.slot not in self._copying and self._saved.restore(op.slot, op.number)
+                self._saved.drop(op.number)
+                held = {op.slot: restored and self._holds(op.slot, op.keep)}
             case SwapSlots():
                 held = self._swap(op)
             case _:
                 assert_never(op)
-        lost = [slot for slot, kept in held.items() if not kept]
-        for slot in lost:
-            self._clear(slot)
-        return lost
+        return {slot for slot, kept in held.items() if not kept}
 
     def _clear(self, slot: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)

@@ -95,7 +95,7 @@ def test_what_a_parked_sequence_computed_is_saved_when_its_slot_goes() -> None:
     pool.take_ops()
     back = pool.place(parked, pool.find_prefix(parked))
     assert (back.tokens, parked.saved) == (list(range(30)), 0)
-    assert pool.take_ops() == (RestoreState(back.index, 1),)
+    assert pool.take_ops() == (RestoreState(back.index, 1, 30),)
 
 
 def test_a_short_prefix_is_not_worth_copying_a_stream() -> None:
