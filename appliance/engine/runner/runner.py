@@ -146,35 +146,29 @@ class Runner:
         return self._all_logits[:rows]
 
     def _carry_out(self, op: CacheOp, lost: set[int]) -> set[int]:
-        """The slots that could not follow. What was planned on top of `lost` ones cannot either: it would take an empty
-        cache for a full one.
+        """The slots that could not follow.
+
+        What was planned on top of `lost` ones cannot follow either: it would take an empty cache for a full one. And
+        what passes through host memory must not meet a copy between streams that is still to be carried out.
         """
-        touched = {op.slot}
-        if isinstance(op, CopyPrefix):
-            touched.add(op.source)
-        elif isinstance(op, SwapSlots):
-            touched.add(op.other)
-        if touched & lost:
-            if isinstance(op, SaveState):
-                self._saved.drop(op.number)
-                return set()
-            return touched - {op.source} if isinstance(op, CopyPrefix) else touched
+        unsafe = lost | self._copying
         match op:
             case KeepPrefix():
-                held = {op.slot: self._cut(op)}
+                held = {op.slot: op.slot not in lost and self._cut(op)}
             case CopyPrefix():
-                held = {op.slot: self._copy(op)}
+                held = {op.slot: not {op.source, op.slot} & lost and self._copy(op)}
             case SaveState():
                 self._saved.drop(op.number)
-                if op.slot not in self._copying:
+                if op.slot not in unsafe:
                     self._saved.save(op.slot, op.number)
                 return set()
             case RestoreState():
-                restored = op.slot not in self._copying and self._saved.restore(op.slot, op.number)
+                restored = op.slot not in unsafe and self._saved.restore(op.slot, op.number)
                 self._saved.drop(op.number)
                 held = {op.slot: restored and self._holds(op.slot, op.keep)}
             case SwapSlots():
-                held = self._swap(op)
+                slots = (op.slot, op.other)
+                held = dict.fromkeys(slots, False) if unsafe & set(slots) else self._saved.swap(*slots)
             case _:
                 assert_never(op)
         return {slot for slot, kept in held.items() if not kept}
@@ -199,13 +193,6 @@ class Runner:
         if llama_cpp.llama_memory_seq_pos_max(self._memory, copy.slot) >= copy.keep:
             llama_cpp.llama_memory_seq_rm(self._memory, copy.slot, copy.keep, -1)
         return self._holds(copy.slot, copy.keep)
-
-    def _swap(self, swap: SwapSlots) -> dict[int, bool]:
-        """Through host memory: a copy between streams would only be carried out with the next batch."""
-        slots = (swap.slot, swap.other)
-        if self._copying & set(slots):
-            return dict.fromkeys(slots, False)
-        return self._saved.swap(*slots)
 
     def _holds(self, slot: int, keep: int) -> bool:
         """Whether a slot can be continued at position `keep`.

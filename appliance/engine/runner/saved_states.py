@@ -23,8 +23,7 @@ class SavedStates:
         return len(self._states)
 
     def save(self, slot: int, number: int) -> None:
-        """Copies what a slot holds."""
-        self.drop(number)
+        """Copies what a slot holds; nothing may be saved for that number yet."""
         room = self._bytes_max - sum(map(len, self._states.values()))
         if llama_cpp.llama_state_seq_get_size(self._context, slot) <= room:
             self._states[number] = self._read(slot)
