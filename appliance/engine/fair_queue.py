@@ -9,7 +9,7 @@ stayed: idleness earns no credit, and no pause pays off a debt.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -134,8 +134,11 @@ class FairQueue:
         """What a principal was served so far, in prompt tokens over its weight."""
         return self._counters[principal]
 
-    def in_order(self) -> Iterator[Sequence]:
-        """Waiting sequences, the one whose turn it is first. The queue must not change meanwhile."""
+    def in_order(self, without: Collection[tuple[str, int]] = ()) -> Iterator[Sequence]:
+        """Waiting sequences, the one whose turn it is first. The queue must not change meanwhile.
+
+        without: principals, each in one class, whose sequences are left out; may grow meanwhile.
+        """
         classes = sorted({priority for principal in self._principals.values() for priority in principal.waiting})
         for priority in classes:
             names = [name for name, principal in self._principals.items() if priority in principal.waiting]
@@ -143,7 +146,10 @@ class FairQueue:
                 principal = self._principals[name]
                 lines = principal.waiting[priority]
                 for flow in sorted(lines, key=lambda flow: (principal.flows[flow], lines[flow][0].number)):
-                    yield from lines[flow]
+                    for sequence in lines[flow]:
+                        if (name, priority) in without:
+                            break
+                        yield sequence
 
     def _line(self, sequence: Sequence) -> deque[Sequence]:
         classes = self._principals[sequence.principal].waiting

@@ -196,14 +196,13 @@ class Scheduler:
     def _candidate(self) -> tuple[Sequence, Prefix | None] | None:
         """The next sequence to start, and its resident prefix. What it needs was taken from others already."""
         refused: set[tuple[str, int]] = set()
-        for sequence in self._queue.in_order():
+        for sequence in self._queue.in_order(without=refused):
             if (hold := self._holds.get(sequence.number)) is not None and hold.lasts:
-                continue
-            if (who := (sequence.principal, sequence.priority)) in refused:
                 continue
             victim = None if self._has_slot() else self._victim(sequence)
             if victim is None and not self._has_slot():
-                refused.add(who)
+                # Who may take nobody's slot must not keep another principal from asking.
+                refused.add((sequence.principal, sequence.priority))
                 continue
             prefix = self._slots.find_prefix(sequence)
             if self._waits_for_sibling(sequence, prefix):
