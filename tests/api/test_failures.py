@@ -90,12 +90,13 @@ async def test_a_request_past_its_time_ends_with_length(start_api: ApiFactory, s
     await until(lambda: outstanding(api) == 0)
 
 
+@pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_leaves_is_aborted(api: Api, stream: bool) -> None:
+async def test_a_client_that_leaves_is_aborted(api: Api, stream: bool, n: int) -> None:
     await ready(api)
     script = "started say:x hang" if stream else "hang"
-    post = asyncio.get_running_loop().create_task(api.chat(script, stream=stream))
-    await until(lambda: outstanding(api) == 1)
+    post = asyncio.get_running_loop().create_task(api.chat(script, n=n, stream=stream))
+    await until(lambda: outstanding(api) == n)
     if stream:
         (await post).close()
     else:

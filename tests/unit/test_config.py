@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ def write(folder: Path, text: str) -> Path:
     path = folder / "file.yaml"
     path.write_text(text)
     return path
+
+
+def assert_refused(load: Callable[[Path], object], path: Path, line: int, says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    assert str(refused.value).startswith(f"{path}:{line}: ")
+    assert says in str(refused.value)
 
 
 def test_the_shipped_models_file_is_a_documented_example() -> None:
@@ -69,11 +77,7 @@ def test_kebab_and_snake_case_are_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_refusals_name_file_line_and_key(tmp_path: Path, text: str, line: int, says: str) -> None:
-    path = write(tmp_path, text)
-    with pytest.raises(ConfigError) as refused:
-        load_models(path)
-    assert str(refused.value).startswith(f"{path}:{line}: ")
-    assert says in str(refused.value)
+    assert_refused(load_models, write(tmp_path, text), line, says)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -152,11 +156,7 @@ def test_principals_keep_their_names(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_in_principals(tmp_path: Path, text: str, line: int, says: str) -> None:
-    path = write(tmp_path, text)
-    with pytest.raises(ConfigError) as refused:
-        load_config(path)
-    assert str(refused.value).startswith(f"{path}:{line}: ")
-    assert says in str(refused.value)
+    assert_refused(load_config, write(tmp_path, text), line, says)
 
 
 def test_a_bias_in_the_models_file(tmp_path: Path) -> None:
