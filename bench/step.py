@@ -1,9 +1,9 @@
 """The host's part of an engine step: everything but the device's computing.
 
-    python -m bench.step [--profile]
+    python -m bench.step [--sequences 16] [--profile]
 
-First the real model in this process, 16 sequences decoding: where a step's host time goes. Then a device that is
-simulated by a pause of 10 ms, 64 sequences: how much throughput the host costs. Frames go through a real socket to
+First a device that is simulated by a pause of 10 ms, 64 sequences: how much throughput the host costs. Then the real
+model in this process, its sequences decoding: where a step's host time goes. Frames go through a real socket to
 another process, as they do in a worker. Medians over the steps in which all sequences decode.
 """
 
@@ -153,12 +153,11 @@ def _full_steps(laps: list[Laps], sequences: int) -> list[StepTimes]:
     ]
 
 
-def real_model(tokens: int, profile: cProfile.Profile | None) -> None:
-    """Prints where the time of a step goes with the real model."""
-    runner = load(
-        ModelSpec(id="bench", path=str(build().resolve()), parallel=SEQUENCES, n_ctx=SEQUENCES * 2048), lambda _: None
-    )
-    questions = [numbered(number, PROMPT_WORDS, tokens) for number in range(SEQUENCES)]
+def real_model(count: int, tokens: int, profile: cProfile.Profile | None) -> None:
+    """Prints where the time of a step goes with the real model and `count` sequences."""
+    spec = ModelSpec(id="bench", path=str(build().resolve()), parallel=count, n_ctx=count * 2048)
+    runner = load(spec, lambda _: None)
+    questions = [numbered(number, PROMPT_WORDS, tokens) for number in range(count)]
     sequences = [
         _sequence(number, runner.vocabulary.tokenize(question.prompt), tokens, question.sampling)
         for number, question in enumerate(questions)
@@ -166,7 +165,7 @@ def real_model(tokens: int, profile: cProfile.Profile | None) -> None:
     measured = run(runner, runner.limits, sequences, profile)
     steps = measured.steps
     host = statistics.median(step.host for step in steps)
-    print(f"{SEQUENCES} sequences of the {runner.info.description} shape, {len(steps)} steps, medians:")
+    print(f"{count} sequences of the {runner.info.description} shape, {len(steps)} steps, medians:")
     print(f"  device      {statistics.median(step.device for step in steps) * 1000:8.3f} ms")
     print(f"  host        {host * 1000:8.3f} ms, of which")
     for part in steps[0].parts:
@@ -207,11 +206,12 @@ def main() -> None:
     """Both measurements, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", action="store_true", help="run the real model under cProfile; distorts the times")
+    parser.add_argument("--sequences", type=int, default=SEQUENCES, help="of the real model; default %(default)s")
     parser.add_argument("--quick", action="store_true", help="few steps: does it work at all?")
     arguments = parser.parse_args()
     profile = cProfile.Profile() if arguments.profile else None
     simulated(tokens=10 if arguments.quick else 400)
-    real_model(10 if arguments.quick else 200, profile)
+    real_model(arguments.sequences, 10 if arguments.quick else 200, profile)
     if profile is not None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(PROFILE_LINES)
 
