@@ -183,7 +183,7 @@ class FrameReader(Generic[Message]):
         self._decoder = decoder
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes | memoryview) -> list[Message]:
         """All messages that `data` completes. Raises WireError on anything that is no valid frame."""
         self._buffer += data
         messages = []

@@ -56,9 +56,10 @@ class StepGuard(Protocol):
 class EngineLoop:
     """Runs the scheduler's plans and sends what comes of them.
 
-    Text and frames of a step are made while the device computes the next one, where it can; else before. `run` belongs
-    to the engine thread and never returns; an exception out of it is a bug or a broken device, and the process must
-    end. `submit`, `abort`, `busy` and `status` may be used from any thread.
+    Text and frames of a step are made while the device computes the next one, where it can; else at once, so that the
+    daemon works on them while the next step is planned. `run` belongs to the engine thread and never returns; an
+    exception out of it is a bug or a broken device, and the process must end. `submit`, `abort`, `busy` and `status`
+    may be used from any thread.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class EngineLoop:
             began = self._clock()
             plan = self._scheduler.schedule(began)
             self._unsent += plan.events
-            if not self._runner.overlaps or _starts(plan):
+            # Whoever begins, the daemon must know who was in a step before it can kill the worker.
+            if plan.events or (self._unsent and not self._runner.overlaps):
                 self._flush()
             self._guard.step(plan.tokens)
             self._runner.launch(plan)
@@ -107,6 +109,8 @@ class EngineLoop:
             outcome = self._runner.collect(plan)
             self._unsent += self._settle(plan, outcome)
             self._count(outcome, self._clock() - began)
+            if not self._runner.overlaps:
+                self._flush()
 
     def _drain_inbox(self) -> None:
         """Takes all that has arrived; waits when there is nothing to do."""
@@ -174,8 +178,3 @@ class EngineLoop:
         self._scheduler.check_integrity()
         self._runner.check_cache(self._scheduler.residents())
         self.busy = False
-
-
-def _starts(plan: Plan) -> bool:
-    """Whether requests begin with this plan: the daemon must know who was in a step before it can kill the worker."""
-    return bool(plan.events)

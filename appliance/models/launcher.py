@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from appliance.errors import WireError
 from appliance.wire import FromWorker, ToWorker, daemon_reader, encode
 
 READ_BYTES: Final = 256 * 1024
@@ -23,10 +24,11 @@ _ENV_PREFIXES: Final = ("LC_", "PYTHON", "CUDA_", "NVIDIA_", "GGML_", "OMP_")
 
 
 class WorkerLink:
-    """One connection to one worker. Belongs to the event loop; one task reads, any task sends.
+    """One connection to one worker. Belongs to the event loop; one task receives, any task sends.
 
     It works on the socket itself: a transport drops what it has received as soon as a write fails, and the last words
-    of a dying worker decide what becomes of its requests.
+    of a dying worker decide what becomes of its requests. Every token of every stream comes through here, so it stays
+    registered with the loop and reads into one buffer.
     """
 
     def __init__(self, connection: socket.socket, process: subprocess.Popen[bytes] | None) -> None:
@@ -34,6 +36,12 @@ class WorkerLink:
         self._connection = connection
         self._process = process
         self._frames = daemon_reader()
+        self._buffer = bytearray(READ_BYTES)
+        self._messages: list[FromWorker] = []
+        self._garbage: WireError | None = None
+        self._reads = False
+        self._ended = False
+        self._waiter: asyncio.Future[None] | None = None
         self._unsent = bytearray()
 
     @property
@@ -49,17 +57,18 @@ class WorkerLink:
             self._flush()
 
     async def receive(self) -> list[FromWorker]:
-        """The next messages; empty once the worker is gone. Raises WireError on garbage."""
+        """The next messages; empty once the worker is gone. Raises WireError on garbage. Safe to cancel."""
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                data = await loop.sock_recv(self._connection, READ_BYTES)
-            except OSError:
-                data = b""
-            if not data:
-                return []
-            if messages := self._frames.feed(data):
-                return messages
+        if not self._reads:
+            loop.add_reader(self._connection, self._read)
+            self._reads = True
+        while not self._messages and not self._ended:
+            self._waiter = loop.create_future()
+            await self._waiter
+        messages, self._messages = self._messages, []
+        if self._garbage is not None and not messages:
+            raise self._garbage
+        return messages
 
     def kill(self) -> None:
         """Ends the worker without asking it; `receive` then returns empty."""
@@ -72,6 +81,7 @@ class WorkerLink:
         """Closes the connection, which ends the worker, and returns its exit status where it is known. Idempotent."""
         if self._connection.fileno() >= 0:
             asyncio.get_running_loop().remove_writer(self._connection)
+            asyncio.get_running_loop().remove_reader(self._connection)
             self._connection.close()
         if self._process is None:
             return None
@@ -80,6 +90,23 @@ class WorkerLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return await asyncio.to_thread(self._process.wait)
+
+    def _read(self) -> None:
+        """The loop's callback: takes what has come, and wakes the task that receives."""
+        try:
+            count = self._connection.recv_into(self._buffer)
+            self._messages += self._frames.feed(memoryview(self._buffer)[:count])
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        except WireError as error:
+            self._garbage, count = error, 0
+        if count == 0:
+            self._ended = True
+            asyncio.get_running_loop().remove_reader(self._connection)
+        if (self._messages or self._ended) and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _flush(self) -> None:
         loop = asyncio.get_running_loop()

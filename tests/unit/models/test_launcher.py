@@ -1,0 +1,77 @@
+"""A link reads and writes frames on a real socket pair; the other end stands for the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from appliance.errors import WireError
+from appliance.models.launcher import WorkerLink
+from appliance.wire import Abort, Delta, Step, ToWorker, encode, worker_reader
+
+
+@contextmanager
+def link_and_worker() -> Iterator[tuple[WorkerLink, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        yield WorkerLink(ours, None), theirs
+
+
+def step(text: str) -> Step:
+    return Step(events=(Delta(number=1, text=text, tokens=1),))
+
+
+async def test_frames_come_in_order_however_they_are_cut() -> None:
+    with link_and_worker() as (link, worker):
+        frames = b"".join(encode(step(text)) for text in "abc")
+        worker.sendall(frames[:5])
+        asyncio.get_running_loop().call_later(0.01, worker.sendall, frames[5:])
+        assert await link.receive() == [step("a"), step("b"), step("c")]
+        await link.close()
+
+
+async def test_what_arrives_while_nobody_receives_is_kept_and_a_cancelled_wait_loses_nothing() -> None:
+    with link_and_worker() as (link, worker):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(link.receive(), 0.01)
+        worker.sendall(encode(step("a")))
+        await asyncio.sleep(0.01)
+        worker.sendall(encode(step("b")))
+        await asyncio.sleep(0.01)
+        assert await link.receive() == [step("a"), step("b")]
+        await link.close()
+
+
+async def test_the_last_words_of_a_worker_come_before_its_end() -> None:
+    with link_and_worker() as (link, worker):
+        worker.sendall(encode(step("last")))
+        worker.close()
+        link.send(Abort(number=1))  # writing to it fails; what it said counts all the same
+        assert await link.receive() == [step("last")]
+        assert await link.receive() == []
+        assert await link.receive() == []
+        assert await link.close() is None
+
+
+async def test_garbage_raises() -> None:
+    with link_and_worker() as (link, worker):
+        worker.sendall(b"\xff" * 64)
+        with pytest.raises(WireError):
+            await link.receive()
+        await link.close()
+
+
+async def test_a_worker_that_reads_slowly_gets_every_frame() -> None:
+    with link_and_worker() as (link, worker):
+        count = 50_000
+        for number in range(count):
+            link.send(Abort(number=number))
+        got, reader = list[ToWorker](), worker_reader()
+        while len(got) < count:
+            got += reader.feed(await asyncio.to_thread(worker.recv, 65536))
+        assert got == [Abort(number=number) for number in range(count)]
+        await link.close()
