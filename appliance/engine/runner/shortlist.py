@@ -3,7 +3,8 @@
 A row of V logits is seen as B strided rows of nb = V // B columns, so that column j holds the tokens j, j + nb, … One
 `max` over the strided rows gives nb column maxima at the speed of memory. Let t be the k-th largest of them: k columns
 hold a token at or above t, so at least k tokens are, and the k best of the row are all at or above t. It is enough to
-look into the columns whose maximum is.
+look into the columns whose maximum is. The same step again, with the column maxima in place of the row, finds a t
+that is cheaper and hardly lower.
 
 Some tokens of a row, called touched, may be about to change (a bias, a penalty). They are always on the list, and t is
 the k-th largest of those column maxima that are not a touched token's: so at least k untouched tokens are at or above
@@ -23,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ROWS_OF_A_COLUMN: Final = 64
+# So many groups of columns for each of the best: more of them would not shorten the list much.
+_GROUPS_PER_BEST: Final = 4
 # With more, whole columns are gathered for so many maxima that a plain pass over the row is as fast.
 _SHARE_OF_COLUMNS: Final = 4
 
@@ -46,27 +49,32 @@ def best_max(n_vocab: int) -> int:
 
 def shortlist(logits: Logits, rows: Items[int], best: Items[int], touched: Items[Tokens]) -> Shortlist:
     """For each of `rows`, at least its touched tokens and the `best` (1 to `best_max`) highest of the others."""
-    columns = logits.shape[1] // _ROWS_OF_A_COLUMN
-    maxima = _maxima(logits, rows, columns)
-    index, listed = _flat(touched)
-    row_of = np.asarray(rows)
-    threshold = _thresholds(maxima, best, index, listed, logits[row_of[index], listed])
-    found_index, found = _at_least(threshold, logits, row_of, maxima)
     n_vocab = logits.shape[1]
-    keys = np.concatenate((found_index * n_vocab + found, index * n_vocab + listed))
-    keys.sort()
-    keys = keys[np.flatnonzero(np.diff(keys, prepend=-1))]
-    owner, tokens = np.divmod(keys, n_vocab)
+    columns = n_vocab // _ROWS_OF_A_COLUMN
+    grid = logits[:, : columns * _ROWS_OF_A_COLUMN].reshape(len(logits), _ROWS_OF_A_COLUMN, columns)
+    row_of = np.asarray(rows)
+    maxima = _maxima(grid, rows)
+    keys = []
+    if any(map(len, touched)):
+        index, listed = _flat(touched)
+        keys.append(index * n_vocab + listed)
+        threshold = _thresholds(_without(maxima, index, listed, logits[row_of[index], listed]), best)
+    else:
+        threshold = _thresholds(maxima, best)
+    index, found = _at_least(threshold, logits, grid, row_of, maxima)
+    keys.append(index * n_vocab + found)
+    sorted_keys = np.concatenate(keys)
+    sorted_keys.sort()
+    if len(keys) > 1:
+        sorted_keys = sorted_keys[np.flatnonzero(np.diff(sorted_keys, prepend=-1))]
+    owner, tokens = np.divmod(sorted_keys, n_vocab)
     return Shortlist(tokens, logits[row_of[owner], tokens], np.bincount(owner, minlength=len(rows)))
 
 
-def _maxima(logits: Logits, rows: Items[int], columns: int) -> Logits:
-    maxima = np.empty((len(rows), columns), np.float32)
+def _maxima(grid: Logits, rows: Items[int]) -> Logits:
+    maxima = np.empty((len(rows), grid.shape[2]), np.float32)
     for index, row in enumerate(rows):
-        line = logits[row]
-        # Reads the row at full speed into the cache, which the strided pass below cannot.
-        line.max()
-        line[: _ROWS_OF_A_COLUMN * columns].reshape(_ROWS_OF_A_COLUMN, columns).max(axis=0, out=maxima[index])
+        np.maximum.reduce(grid[row], axis=0, out=maxima[index])
     return maxima
 
 
@@ -76,28 +84,43 @@ def _flat(lists: Items[Tokens]) -> tuple[Tokens, Tokens]:
     return np.repeat(np.arange(len(lists)), sizes), np.concatenate(lists).astype(np.int64)
 
 
-def _thresholds(maxima: Logits, best: Items[int], index: Tokens, touched: Tokens, values: Logits) -> Logits:
-    """t of each row."""
+def _without(maxima: Logits, index: Tokens, touched: Tokens, values: Logits) -> Logits:
+    """The maxima that are not a touched token's."""
+    # A touched token of the ragged end is in no column: it may hide a maximum not its own, which only lowers t.
+    column = touched % maxima.shape[1]
+    hidden = values >= maxima[index, column]
+    others = maxima.copy()
+    others[index[hidden], column[hidden]] = -np.inf
+    return others
+
+
+def _thresholds(maxima: Logits, best: Items[int]) -> Logits:
+    """t of each row. It must not hang on how many others want, so rows that want the same number go together."""
+    wanted = np.asarray(best)
+    threshold = np.empty(len(maxima), np.float32)
+    for count in set(best):
+        alike = np.flatnonzero(wanted == count)
+        threshold[alike] = _threshold(maxima[alike], count)
+    return threshold
+
+
+def _threshold(maxima: Logits, best: int) -> Logits:
+    """t, or a little less where that is found sooner: from the maxima of groups of columns."""
     columns = maxima.shape[1]
-    work = maxima.copy()
-    if len(index):
-        # A touched token of the ragged end is in no column: it may hide a maximum not its own, which only lowers t.
-        column = touched % columns
-        hidden = values >= maxima[index, column]
-        work[index[hidden], column[hidden]] = -np.inf
+    size = columns // (_GROUPS_PER_BEST * best) or 1
+    groups = columns // size
+    work = maxima[:, : groups * size].reshape(len(maxima), size, groups).max(axis=1)
     # A column with NaN has a NaN maximum: it is no proof of a token above t, and is always looked into.
     work[np.isnan(work)] = -np.inf
-    places = [columns - each for each in best]
-    work.partition(sorted(set(places)), axis=1)
-    picked: Logits = work[np.arange(len(work)), places]
+    work.partition(groups - best, axis=1)
+    picked: Logits = work[:, groups - best]
     return picked
 
 
-def _at_least(threshold: Logits, logits: Logits, row_of: Tokens, maxima: Logits) -> tuple[Tokens, Tokens]:
+def _at_least(threshold: Logits, logits: Logits, grid: Logits, row_of: Tokens, maxima: Logits) -> tuple[Tokens, Tokens]:
     """Pairs of (index of the row, token) for all tokens at or above their row's threshold, and NaN."""
     columns = maxima.shape[1]
     whole = columns * _ROWS_OF_A_COLUMN
-    grid = logits[:, :whole].reshape(len(logits), _ROWS_OF_A_COLUMN, columns)
     index, column = _places(~(maxima < threshold[:, None]))
     pair, line = _places(~(grid[row_of[index], :, column] < threshold[index, None]))
     found_index, found = index[pair], line * columns + column[pair]

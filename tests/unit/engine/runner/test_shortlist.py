@@ -65,6 +65,11 @@ def test_a_row_has_the_same_list_alone_and_in_company(
     assert listed(logits, best, touched) == alone
 
 
+def test_a_row_has_the_same_list_beside_one_that_wants_more() -> None:
+    logits = np.random.default_rng(2).standard_normal((2, 64 * 200), dtype=np.float32)
+    assert listed(logits, [2, 50], [NONE] * 2)[0] == listed(logits[:1], [2], [NONE])[0]
+
+
 def test_it_is_short() -> None:
     logits = np.random.default_rng(1).standard_normal((8, 151_936), dtype=np.float32)
     assert max(map(len, listed(logits, [40] * 8, [NONE] * 8))) < 60
