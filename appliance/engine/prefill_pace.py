@@ -9,7 +9,7 @@ from typing import Final
 _SHARE: Final = 1.5
 # What is left of a prompt is computed at once where that is half a pass of the device and no longer than this: one
 # short pause of the streams instead of many, and a device that works on enough tokens at a time.
-_AT_ONCE_SECONDS: Final = 0.75
+_AT_ONCE_SECONDS: Final = 1.5
 # A step without decoders holds up nobody but newcomers and aborts.
 _ALONE_SECONDS: Final = 0.5
 # Fewer tokens are not worth a pass of the device.
