@@ -9,10 +9,10 @@ or, where the runner could not, `no_room` or `reuse_lost` in place of `commit`; 
 Rules. A step is either the next token of every sequence that decodes, or pieces of prompts; while both are due they
 take turns, and `PrefillPace` sizes the pieces by time. Who starts next is the `FairQueue`'s decision. A prompt begins
 with the longest prefix that is resident anywhere in its cache domain, and waits while a running sequence is just
-computing more of it; those behind it go first. When no slot is left, a sequence of a lower class, or of a principal
-that has more than its share, is preempted: it keeps its sampler, its text and its place in front, and its tokens stay
-resident until somebody needs their cells. When the cells run out, idle residents go first, then the youngest sequence
-of the lowest class.
+computing more of it; those behind it go first. When no slot is left, or the cells do not suffice, a sequence of a
+lower class, or of a principal that has more than its share, is preempted: it keeps its sampler, its text and its place
+in front, and its tokens stay resident until somebody needs their cells. When the cells run out beside those that run,
+idle residents go first, then the youngest sequence of the lowest class.
 """
 
 from __future__ import annotations
@@ -199,20 +199,28 @@ class Scheduler:
         for sequence in self._queue.in_order(without=refused):
             if (hold := self._holds.get(sequence.number)) is not None and hold.lasts:
                 continue
-            victim = None if self._has_slot() else self._victim(sequence)
-            if victim is None and not self._has_slot():
+            victims: list[Slot] = []
+            if not self._has_slot() and not self._take_one_more(victims, sequence):
                 # Who may take nobody's slot must not keep another principal from asking.
                 refused.add((sequence.principal, sequence.priority))
                 continue
             prefix = self._slots.find_prefix(sequence)
             if self._waits_for_sibling(sequence, prefix):
                 continue
-            if not self._fits(sequence, prefix, without=victim):
-                return None
-            if victim is not None:
+            while not self._fits(sequence, prefix, without=victims):
+                if not self._take_one_more(victims, sequence):
+                    return None
+            for victim in victims:
                 self._preempt(victim)
             return sequence, prefix
         return None
+
+    def _take_one_more(self, victims: list[Slot], sequence: Sequence) -> bool:
+        """Adds the next one that must wait so that `sequence` can run; False where nobody must."""
+        if (victim := self._victim(sequence, without=victims)) is None:
+            return False
+        victims.append(victim)
+        return True
 
     def _has_slot(self) -> bool:
         return len(self._running) < self._limits.parallel
@@ -250,9 +258,9 @@ class Scheduler:
                 keep = until
         return sequence.number in self._holds
 
-    def _fits(self, sequence: Sequence, prefix: Prefix | None, without: Slot | None) -> bool:
+    def _fits(self, sequence: Sequence, prefix: Prefix | None, without: list[Slot]) -> bool:
         """Whether a sequence can run beside those that do, everything known of them computed."""
-        slots = [slot for slot in self._running.values() if slot is not without]
+        slots = [slot for slot in self._running.values() if slot not in without]
         if not slots or self._limits.split:
             return True
         growth = sum(_growth(slot.sequence, len(slot.tokens)) for slot in slots if slot.sequence is not None)
@@ -260,15 +268,18 @@ class Scheduler:
         held = self._slots.cells_held(slots)
         return held + growth + _growth(sequence, shared) <= self._limits.n_cells
 
-    def _victim(self, sequence: Sequence) -> Slot | None:
-        """The running sequence that must wait so that this one can run; None where nobody must.
+    def _victim(self, sequence: Sequence, without: list[Slot]) -> Slot | None:
+        """The running sequence that must wait so that this one can run, those `without` aside; None where nobody must.
 
         It is of a lower class; or of the same class and of a principal that was served more, and that will still have
         at least as large a share of the slots, for its weight, as this one's principal has then.
         """
-        if (lowest := self._youngest()).sequence is not None and lowest.sequence.priority > sequence.priority:
+        slots = [slot for slot in self._running.values() if slot not in without]
+        if not slots:
+            return None
+        if _runs(lowest := max(slots, key=_age)).priority > sequence.priority:
             return lowest
-        rivals = [slot for slot in self._running.values() if _runs(slot).priority == sequence.priority]
+        rivals = [slot for slot in slots if _runs(slot).priority == sequence.priority]
         running = Counter(_runs(slot).principal for slot in rivals)
         share = (running[sequence.principal] + 1) / sequence.weight
         served = self._queue.served(sequence.principal)
@@ -387,32 +398,45 @@ class Scheduler:
     def _end(self, sequence: Sequence) -> None:
         """A sequence has ended, wherever it was; its tokens stay resident."""
         if (slot := self._running.pop(sequence.number, None)) is not None:
-            # What of the prompt was not computed after all is not charged.
-            self._queue.charge(sequence, -min(sequence.charged, PROMPT_TOKEN * max(0, _left(slot) - 1)))
+            self._note_computed(slot)
             self._slots.release(slot)
         else:
             self._holds.pop(sequence.number, None)
             self._queue.take(sequence)
             self._slots.forget(sequence)
             self._slots.drop_saves(sequence)
+        # What of the prompt was not computed after all is not charged.
+        self._queue.charge(sequence, -sequence.charged)
         self._queue.leave(sequence)
 
     def _youngest(self) -> Slot:
         """Of the running sequences of the lowest class, the one that arrived last."""
-        return max(self._running.values(), key=lambda slot: (_runs(slot).priority, _runs(slot).number))
+        return max(self._running.values(), key=_age)
 
     def _preempt(self, slot: Slot) -> None:
         """A running sequence waits again, in front; its tokens stay while nobody needs their cells."""
         sequence = _runs(slot)
+        self._note_computed(slot)
         del self._running[sequence.number]
         self._slots.release(slot, parked=True)
         self._queue.put_back(sequence)
         self.preemptions += 1
 
+    @staticmethod
+    def _note_computed(slot: Slot) -> None:
+        """Of what the slot's sequence was charged in advance, only what is still to be computed can be given back."""
+        sequence = _runs(slot)
+        sequence.charged = min(sequence.charged, PROMPT_TOKEN * max(0, _left(slot) - 1))
+
 
 def _runs(slot: Slot) -> Sequence:
     assert slot.sequence is not None
     return slot.sequence
+
+
+def _age(slot: Slot) -> tuple[int, int]:
+    """The highest is the first to give way: of the lowest class, the one that arrived last."""
+    return _runs(slot).priority, _runs(slot).number
 
 
 def _left(slot: Slot) -> int:

@@ -28,8 +28,9 @@ class Sequence:
     number: the daemon's name for the request; grows with arrival. tokens: the prompt, then the answer so far.
     output_max: most tokens to sample. cache_domain: who may share KV cache with it. cached: prompt tokens found in the
     KV cache. principal, flow, weight, priority: whose turn it is. logprobs: what to report of each token. dry: the
-    sampler that `sampling` asks for. charged: service charged in advance for the prompt. saved: tokens whose cells are
-    in host memory. Times are in seconds of the engine's clock; `deadline` is one of its moments.
+    sampler that `sampling` asks for. charged: service charged in advance for prompt tokens that may not be computed
+    yet. saved: tokens whose cells are in host memory. Times are in seconds of the engine's clock; `deadline` is one of
+    its moments.
     """
 
     number: int

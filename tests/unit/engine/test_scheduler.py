@@ -130,6 +130,24 @@ def test_a_prompt_waits_for_its_sibling_and_those_behind_it_do_not() -> None:
         assert text_of(number, events) == expected([*shared, *own], 2)
 
 
+def test_who_waits_for_a_sibling_is_released_when_that_is_preempted() -> None:
+    of = limits(parallel=2, n_slots=4, n_cells=512, n_ctx=256)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    prompt = [2, 9, 4] * 30
+    first, sibling = make_sequence(1, [*prompt, 5], output_max=4), make_sequence(2, [*prompt, 6], output_max=4)
+    first.priority = sibling.priority = 1
+    scheduler.add(first)
+    scheduler.add(sibling)
+    events = step(scheduler, cache)
+    assert (scheduler.running, scheduler.waiting) == (1, 1)
+    for number in (3, 4):
+        scheduler.add(make_sequence(number, [number] * 3, output_max=4))
+    events += step(scheduler, cache)
+    assert scheduler.preemptions == 1
+    events += run(scheduler, cache)
+    assert text_of(1, events) == expected([*prompt, 5], 4) and text_of(2, events) == expected([*prompt, 6], 4)
+
+
 def test_who_waits_for_a_sibling_is_released_when_that_ends() -> None:
     of = limits(n_cells=512, n_ctx=512)
     scheduler, cache = Scheduler(of), FakeCache(of)
@@ -253,6 +271,60 @@ def test_a_preempted_sequence_goes_on_from_its_cells() -> None:
     assert scheduler.residents()[0] == computed + 1, "one step on, nothing computed again"
     events += run(scheduler, cache)
     assert text_of(1, events) == expected(prompt, 40)
+
+
+def test_what_was_not_computed_of_a_preempted_prompt_is_not_charged() -> None:
+    of = limits(parallel=1, n_slots=4, n_cells=512, n_ctx=128, n_batch=8)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+
+    def add(number: int, principal: str, length: int, priority: int) -> None:
+        sequence = make_sequence(number, [number] * length, output_max=1)
+        sequence.principal, sequence.priority = principal, priority
+        scheduler.add(sequence)
+
+    add(1, "c", 20, priority=2)
+    add(2, "c", 3, priority=2)
+    add(3, "a", 60, priority=1)
+    events = step(scheduler, cache)
+    add(4, "b", 3, priority=0)
+    add(5, "a", 3, priority=2)
+    events += step(scheduler, cache)
+    assert scheduler.preemptions == 1
+    scheduler.abort(3)
+    events += run(scheduler, cache)
+    assert [event.number for event in events if isinstance(event, Started)] == [3, 4, 1, 5, 2]
+
+
+def test_cached_tokens_are_not_charged() -> None:
+    of = limits(parallel=1, n_slots=4, n_cells=512, n_ctx=128)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    scheduler.add(make_sequence(1, [7] * 40, output_max=1))
+    run(scheduler, cache)
+    for number, principal, tokens in ((2, "a", [7] * 41), (3, "b", [8] * 10), (4, "a", [9] * 3), (5, "b", [6] * 3)):
+        sequence = make_sequence(number, tokens, output_max=1)
+        sequence.principal = principal
+        scheduler.add(sequence)
+    starts = [event.number for event in run(scheduler, cache) if isinstance(event, Started)]
+    assert starts == [2, 3, 4, 5], "a's long prompt was nearly free, so its next turn comes before b's"
+
+
+def test_a_higher_class_and_a_principal_below_its_share_take_cells_too() -> None:
+    of = limits(parallel=4, n_slots=8, n_cells=96, n_ctx=64)
+    for priority, principal in ((0, "a"), (5, "b")):
+        scheduler, cache = Scheduler(of), FakeCache(of)
+        for number in (1, 2):
+            sequence = make_sequence(number, [number] * 30, output_max=8)
+            sequence.principal, sequence.priority = "a", 5
+            scheduler.add(sequence)
+        events = [event for _ in range(4) for event in step(scheduler, cache)]
+        assert (scheduler.running, scheduler.waiting) == (2, 0)
+        newcomer = make_sequence(3, [3] * 30, output_max=8)
+        newcomer.principal, newcomer.priority = principal, priority
+        scheduler.add(newcomer)
+        events += step(scheduler, cache)
+        assert (scheduler.running, scheduler.waiting, scheduler.preemptions) == (2, 1, 1)
+        events += run(scheduler, cache)
+        assert [text_of(number, events) for number in (1, 2, 3)] == [expected([n] * 30, 8) for n in (1, 2, 3)]
 
 
 def test_a_higher_class_waits_for_a_lower_one() -> None:
