@@ -11,6 +11,7 @@ from appliance.wire import LoadFailed
 from tests.engine.client import WorkerClient
 from tests.engine.conftest import recite_spec
 from tests.models.hostile import build_truncated, build_unknown_architecture, build_wrong_magic
+from tests.models.other_memories import build_recurrent
 from tests.models.recite import build_recite, recited
 from tests.models.vocabulary import N_VOCAB, word
 
@@ -87,6 +88,27 @@ def test_quantised_caches_and_flash_attention(recite_gguf: Path, cache: str) -> 
     with WorkerClient() as client:
         client.load(recite_spec(recite_gguf, cache_type_k=cache, cache_type_v=cache, flash_attn=True))
         assert client.ask(word(1), max_tokens=5).text == recited(1, 5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kv"),
+    [
+        ({"n_ctx": 8192, "parallel": 2}, "unified"),
+        ({"n_ctx": 16384, "parallel": 2}, "split"),
+        ({"n_ctx": 16384, "parallel": 2, "kv": "unified"}, "unified"),
+        ({"n_ctx": 8192, "parallel": 2, "kv": "split"}, "split"),
+    ],
+    ids=str,
+)
+def test_kv_auto_splits_where_every_share_is_long(recite_gguf: Path, fields: dict[str, object], kv: str) -> None:
+    with WorkerClient() as client:
+        assert client.load(recite_spec(recite_gguf, **fields)).kv == kv
+
+
+def test_kv_auto_never_splits_a_recurrent_state(tmp_path: Path) -> None:
+    build_recurrent(tmp_path / "model.gguf")
+    with WorkerClient() as client:
+        assert client.load(recite_spec(tmp_path / "model.gguf", n_ctx=16384, parallel=2)).kv == "unified"
 
 
 def test_what_a_model_says_of_itself(tmp_path: Path) -> None:
