@@ -60,7 +60,7 @@ class RequestLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     outstanding_per_principal_max: the same per principal and model. commit_stream_seconds, commit_blocking_seconds:
     how long an error can still become a real HTTP status. ping_seconds: silence on a committed answer before a
     keep-alive is sent. slow_client_seconds: a client that takes nothing for this long is dropped.
-    request_seconds: after this a request ends with finish_reason `length`.
+    request_seconds: after this a request ends with finish_reason `length`, or fails where it has no token yet.
     """
 
     body_bytes_max: Bytes = 32 * 2**20
@@ -106,8 +106,9 @@ class RequestLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class PrincipalSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one principal's requests are treated among those of others.
 
-    priority: class of urgency; a lower class gets free slots first. weight: its share against others of its class.
-    cache_group: principals of one group find each other's prompts in the KV cache; without one, only its own.
+    priority: class of urgency; a lower class goes first, and takes running ones' slots and cells. weight: its share
+    against others of its class. cache_group: principals of one group find each other's prompts in the KV cache; without
+    one, only its own.
     """
 
     priority: Priority = 50

@@ -40,7 +40,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the next token is chosen; llama.cpp's samplers under llama-server's names.
 
     Order: logit_bias and ignore_eos, penalties, dry, top_n_sigma, top_k, typical_p, top_p, min_p, xtc, temperature,
-    then the draw. `mirostat` takes the place of everything from dry to xtc, adaptive_target that of the draw.
+    then the draw. `mirostat` takes the place of everything from dry to the draw, adaptive_target that of the draw.
 
     temperature: 0 takes the most likely token (greedy); the filters after dry then have no effect.
     dynatemp_range, dynatemp_exponent: temperature moves by up to `range` with the entropy; 0 switches it off.
@@ -59,7 +59,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mirostat, mirostat_tau, mirostat_eta: version 1 or 2 holds the surprise at tau (learning rate eta); 0: off.
     adaptive_target, adaptive_decay: draws tokens near this probability; a negative target switches it off.
     logit_bias: added to the logits of these token ids; -100 and less forbids a token.
-    seed: None draws one; the same seed gives the same answer.
+    seed: None draws one; the same seed gives the same answer where no two tokens are closer than the batch's rounding.
     ignore_eos: go on past the model's end token until max_tokens or a stop string.
     """
 
@@ -120,8 +120,9 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     n_gpu_layers: `auto` puts every layer on the GPU where the build and the machine have one, else none.
     n_ctx: KV cells of the model in all, shared by its slots (as llama-server's -c).
     parallel: slots, that is sequences decoded in one step.
-    kv: `unified` lets one request use all n_ctx cells; `split` gives each slot n_ctx / parallel of its own; `auto`
-    splits where that is at least 8192 or the model's own context, and the model has no recurrent state.
+    kv: `unified` lets one request use all n_ctx cells; `split` gives each slot n_ctx / parallel of its own (both: no
+    more than the context the model was trained for); `auto` splits where that is at least 8192 or the model's own
+    context, and the model has no recurrent state.
     n_batch: most tokens of one step; n_ubatch: most tokens of one pass on the device.
     threads, threads_batch: `auto` is one thread per physical core.
     preempt_host_mib: host memory for the KV cells of preempted requests; what does not fit is computed again.

@@ -245,7 +245,7 @@ class ModelMeta(Struct, frozen=True, kw_only=True):
     """What is known of a model; sizes only once it has been loaded. n_ctx: most tokens of one request.
 
     Since its worker loaded it, and once it has worked: step_ms, the mean of an engine step; host_share, the part of
-    the step that is not spent in llama.cpp. preemptions: how often a running sequence had to wait again.
+    the step that is not llama_decode. preemptions: how often a running sequence had to wait again.
     """
 
     state: str
