@@ -52,7 +52,7 @@ def expected(params: SamplingParams, rows: list[int]) -> list[int]:
     return tokens
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(PARAMS, min_size=1, max_size=4))
 def test_draws_are_those_of_the_whole_vocabulary_alone(requests: list[SamplingParams]) -> None:
     samplers = Samplers(TABLE)

@@ -37,7 +37,7 @@ def cases(draw: st.DrawFn) -> tuple[NDArray[np.float32], list[int], list[NDArray
     return logits, best, touched
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases(), st.integers(0, 2**32))
 def test_the_best_tokens_are_listed_whatever_becomes_of_the_touched_ones(
     case: tuple[NDArray[np.float32], list[int], list[NDArray[np.int64]]], seed: int
@@ -55,7 +55,7 @@ def test_the_best_tokens_are_listed_whatever_becomes_of_the_touched_ones(
         assert not (missing == kth).any() or np.sum(after[tokens] >= kth) >= count
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(cases())
 def test_a_row_has_the_same_list_alone_and_in_company(
     case: tuple[NDArray[np.float32], list[int], list[NDArray[np.int64]]],
