@@ -15,6 +15,8 @@ from appliance.errors import WireError
 from appliance.wire import FromWorker, ToWorker, daemon_reader, encode
 
 READ_BYTES: Final = 256 * 1024
+# More than a socket holds; a worker that never stops to write must not keep the loop.
+READS_AT_ONCE_MAX: Final = 4
 EXIT_SECONDS_MAX: Final = 2.0
 WORKER_COMMAND: Final = (sys.executable, "-m", "appliance.worker")
 
@@ -76,6 +78,8 @@ class WorkerLink:
             self._process.kill()
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
+        if self._reads and not self._ended:
+            self._read()
 
     async def close(self) -> int | None:
         """Closes the connection, which ends the worker, and returns its exit status where it is known. Idempotent."""
@@ -92,18 +96,23 @@ class WorkerLink:
             return await asyncio.to_thread(self._process.wait)
 
     def _read(self) -> None:
-        """The loop's callback: takes what has come, and wakes the task that receives."""
+        """The loop's callback: takes all that has come, and wakes the task that receives.
+
+        All of it and the end behind it, because uvloop calls only once for a worker that died with frames unread.
+        """
         try:
-            count = self._connection.recv_into(self._buffer)
-            self._messages += self._frames.feed(memoryview(self._buffer)[:count])
+            for _ in range(READS_AT_ONCE_MAX):
+                if not (count := self._connection.recv_into(self._buffer)):
+                    self._ended = True
+                    break
+                self._messages += self._frames.feed(memoryview(self._buffer)[:count])
         except BlockingIOError:
-            return
+            pass
         except OSError:
-            count = 0
-        except WireError as error:
-            self._garbage, count = error, 0
-        if count == 0:
             self._ended = True
+        except WireError as error:
+            self._garbage, self._ended = error, True
+        if self._ended:
             asyncio.get_running_loop().remove_reader(self._connection)
         if (self._messages or self._ended) and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

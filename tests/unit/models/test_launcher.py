@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+import uvloop
 
 from appliance.errors import WireError
 from appliance.models.launcher import WorkerLink
@@ -55,6 +56,33 @@ async def test_the_last_words_of_a_worker_come_before_its_end() -> None:
         assert await link.receive() == []
         assert await link.receive() == []
         assert await link.close() is None
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_worker_that_dies_with_frames_unread_is_noticed(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def scenario() -> None:
+        with link_and_worker() as (link, worker):
+            worker.sendall(encode(step("first")))
+            assert await link.receive() == [step("first")]
+            link.send(Abort(number=1))
+            worker.sendall(encode(step("last")))
+            worker.close()
+            async with asyncio.timeout(5):
+                assert await link.receive() == [step("last")]
+                assert await link.receive() == []
+            await link.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scenario())
+
+
+async def test_a_link_that_was_killed_ends_though_the_worker_says_nothing() -> None:
+    with link_and_worker() as (link, _):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(link.receive(), 0.01)
+        link.kill()
+        assert await link.receive() == []
+        await link.close()
 
 
 async def test_garbage_raises() -> None:
