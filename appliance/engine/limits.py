@@ -12,7 +12,8 @@ class Limits:
     """parallel: sequences that run at once. n_slots: llama.cpp's sequence ids; those beyond `parallel` hold residents.
 
     n_cells: KV cells of all slots. n_ctx: cells one sequence may use. n_batch: tokens of a step, at least `parallel`.
-    n_ubatch: tokens of a step of prompts beside sequences that decode. split: every slot has n_ctx cells of its own.
+    n_ubatch: tokens of a step of prompts beside sequences that decode. saves: there is host memory for what
+    preempted sequences hold. split: every slot has n_ctx cells of its own.
     """
 
     parallel: int
@@ -22,6 +23,7 @@ class Limits:
     n_batch: int
     n_ubatch: int
     reuse: PrefixReuse = "any"
+    saves: bool = True
     split: bool = False
 
     def __post_init__(self) -> None:

@@ -37,6 +37,8 @@ from appliance.wire import Event, Failed, Started
 _HEADROOM_TOKENS: Final = 32
 # A prompt waits for a sibling that will have computed at least this much more of it.
 _WAIT_TOKENS_MIN: Final = 32
+# A prompt that was passed over in so many steps of prompts is the next one of its class and principal.
+_PASSED_OVER_MAX: Final = 8
 # A step of prompts takes several of them until it has this many tokens.
 _STEP_TOKENS_ENOUGH: Final = 64
 # Decoding steps that slots with gaps between them may take before they are moved together: newcomers fill gaps too.
@@ -61,7 +63,7 @@ class Scheduler:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._slots = SlotPool(limits.n_slots, limits.n_cells, limits.reuse, split=limits.split)
+        self._slots = SlotPool(limits.n_slots, limits.n_cells, limits.reuse, split=limits.split, saves=limits.saves)
         self._queue = FairQueue()
         self._pace = PrefillPace(limits.n_batch, limits.n_ubatch)
         self._running: dict[int, Slot] = {}
@@ -234,6 +236,10 @@ class Scheduler:
             self._slots.keep_checkpoint(prefix)
         self._running[sequence.number] = slot
         if sequence.started is not None:
+            # Others may have computed more of its prompt meanwhile.
+            left = min(sequence.charged, _advance_charge(slot))
+            self._queue.charge(sequence, left - sequence.charged)
+            sequence.charged = left
             return []
         sequence.started, sequence.cached = now, len(slot.tokens)
         sequence.charged = PROMPT_TOKEN * (sequence.prompt_tokens - sequence.cached)
@@ -345,14 +351,19 @@ class Scheduler:
                 total += take
             if take < left or total >= _STEP_TOKENS_ENOUGH:
                 break
+        taken = [slot for slot, _ in pieces]
+        for slot in prompts:
+            _runs(slot).passed_over = 0 if slot in taken else _runs(slot).passed_over + 1
         return pieces
 
-    def _turn(self, slot: Slot) -> tuple[int, float, bool, int, int]:
-        """Between principals by service; then prompts that are soon done, those little was computed of, the oldest."""
+    def _turn(self, slot: Slot) -> tuple[int, float, bool, bool, int, int]:
+        """Between principals by service; then prompts that were passed over too often, those that are soon done, those
+        little was computed of, the oldest."""
         sequence, left = _runs(slot), _left(slot)
         level = (sequence.prompt_tokens - left) // (4 * self._limits.n_ubatch)
         served = self._queue.served(sequence.principal)
-        return sequence.priority, served, not self._pace.at_once(left), level, sequence.number
+        patient = sequence.passed_over < _PASSED_OVER_MAX
+        return sequence.priority, served, patient, not self._pace.at_once(left), level, sequence.number
 
     def _until_checkpoint(self, slot: Slot) -> int:
         """Tokens to compute until somebody who waits for this one's state must take it, where it cannot go back."""
@@ -398,7 +409,7 @@ class Scheduler:
     def _end(self, sequence: Sequence) -> None:
         """A sequence has ended, wherever it was; its tokens stay resident."""
         if (slot := self._running.pop(sequence.number, None)) is not None:
-            self._note_computed(slot)
+            sequence.charged = min(sequence.charged, _advance_charge(slot))
             self._slots.release(slot)
         else:
             self._holds.pop(sequence.number, None)
@@ -416,17 +427,11 @@ class Scheduler:
     def _preempt(self, slot: Slot) -> None:
         """A running sequence waits again, in front; its tokens stay while nobody needs their cells."""
         sequence = _runs(slot)
-        self._note_computed(slot)
+        sequence.charged = min(sequence.charged, _advance_charge(slot))
         del self._running[sequence.number]
         self._slots.release(slot, parked=True)
         self._queue.put_back(sequence)
         self.preemptions += 1
-
-    @staticmethod
-    def _note_computed(slot: Slot) -> None:
-        """Of what the slot's sequence was charged in advance, only what is still to be computed can be given back."""
-        sequence = _runs(slot)
-        sequence.charged = min(sequence.charged, PROMPT_TOKEN * max(0, _left(slot) - 1))
 
 
 def _runs(slot: Slot) -> Sequence:
@@ -442,6 +447,11 @@ def _age(slot: Slot) -> tuple[int, int]:
 def _left(slot: Slot) -> int:
     """Tokens of the slot's sequence that are not computed yet."""
     return len(_runs(slot).tokens) - len(slot.tokens)
+
+
+def _advance_charge(slot: Slot) -> float:
+    """What a sequence's prompt would be charged for all that is not resident."""
+    return PROMPT_TOKEN * max(0, _left(slot) - 1)
 
 
 def _growth(sequence: Sequence | None, resident: int) -> int:

@@ -57,11 +57,14 @@ class SlotPool:
     `take_ops`.
     """
 
-    def __init__(self, n_slots: int, n_cells: int, reuse: PrefixReuse, *, split: bool = False) -> None:
+    def __init__(
+        self, n_slots: int, n_cells: int, reuse: PrefixReuse, *, split: bool = False, saves: bool = True
+    ) -> None:
         self._slots = tuple(Slot(index) for index in range(n_slots))
         self._ledger = CellLedger(n_slots, n_cells, sharing=not split)
         self._reuse = reuse
         self._split = split
+        self._saves = saves
         self._releases = 0
         self._ops: list[CacheOp] = []
 
@@ -245,7 +248,7 @@ class SlotPool:
 
     def _save_parked(self, slot: Slot) -> None:
         """What a parked sequence has computed here is about to go: its state is saved."""
-        if slot.parked is not None and slot.tokens:
+        if slot.parked is not None and slot.tokens and self._saves:
             slot.parked.saved = len(slot.tokens)
             self._ops.append(SaveState(slot.index, slot.parked.number))
         slot.parked = None

@@ -186,6 +186,7 @@ def _limits(spec: ModelSpec, model: Any, context: Any, kv: str) -> Limits:
         n_batch=llama_cpp.llama_n_batch(context),
         n_ubatch=llama_cpp.llama_n_ubatch(context),
         reuse="whole" if _state_is_whole(model) else "any",
+        saves=spec.preempt_host_mib > 0,
         split=kv == "split",
     )
 
