@@ -19,7 +19,9 @@ _EFFICIENT_TOKENS: Final = 128
 _STRETCH_MAX: Final = 4.0
 # From this size on a piece is computed in tiles, by llama.cpp's attention on a CPU: a token costs a fraction then.
 _LARGE_TOKENS: Final = 64
-_SMOOTHING: Final = 0.3
+# A slow step may be anybody's fault, a fast one shows what the device can do: it counts for more.
+_SMOOTHING_UP: Final = 0.3
+_SMOOTHING_DOWN: Final = 0.7
 
 
 class PrefillPace:
@@ -46,6 +48,9 @@ class PrefillPace:
             self._large_seconds = _smooth(self._large_seconds, seconds / tokens)
         elif tokens >= _TOKENS_MIN:
             self._small_seconds = _smooth(self._small_seconds, seconds / tokens)
+            if self._large_seconds is not None:
+                # No token of a large piece is dearer. One slow large piece must not keep large ones from being tried.
+                self._large_seconds = min(self._large_seconds, seconds / tokens)
 
     def at_once(self, left: int) -> bool:
         """Whether the last `left` tokens of a prompt are few enough to be computed in one piece, whoever decodes."""
@@ -80,4 +85,6 @@ class PrefillPace:
 
 
 def _smooth(mean: float | None, value: float) -> float:
-    return value if mean is None else mean + _SMOOTHING * (value - mean)
+    if mean is None:
+        return value
+    return mean + (_SMOOTHING_UP if value > mean else _SMOOTHING_DOWN) * (value - mean)

@@ -49,6 +49,21 @@ def test_a_short_prompt_is_computed_at_once_where_that_is_soon_done() -> None:
     assert not slow.at_once(200)
 
 
+def test_one_slow_step_does_not_condemn_short_prompts_to_small_pieces() -> None:
+    cold, disturbed = PrefillPace(2048, 512), PrefillPace(2048, 512)
+    for pace in (cold, disturbed):
+        pace.decoded(0.015)
+    cold.prefilled(256, 4.0)
+    disturbed.prefilled(256, 0.75)
+    disturbed.prefilled(256, 4.0)
+    for pace in (cold, disturbed):
+        assert not pace.at_once(250)
+        piece = pace.piece(250, 3, beside_decoders=True)
+        assert piece < 64
+        pace.prefilled(piece, piece * 0.005)
+        assert pace.at_once(250)
+
+
 def test_the_bounds_hold() -> None:
     slow, fast = PrefillPace(2048, 512), PrefillPace(2048, 512)
     assert settle(slow, 1, token_seconds=1.0, decode_seconds=0.001) == 4
