@@ -82,6 +82,7 @@ def test_errors_are_the_clients_own_exceptions(demo: Appliance) -> None:
             api.chat.completions.create(model="demo", messages=[{"role": "user", "content": "word " * 5000}])
         assert too_long.value.code == "context_length_exceeded"
         assert too_long.value.body["n_ctx"] == 2048  # type: ignore[index]
+        assert too_long.value.body["n_prompt_tokens"] > 2048  # type: ignore[index]
         with pytest.raises(openai.AuthenticationError):
             api.with_options(api_key="wrong").models.list()
 

@@ -131,6 +131,19 @@ def test_an_exception_leaves_the_loop() -> None:
         loop.run()
 
 
+def test_books_that_do_not_agree_are_noticed_when_the_work_is_done() -> None:
+    runner = FakeRunner()
+    loop, _ = loop_of(runner, [])
+    loop.submit(make_sequence(1, [5, 6], output_max=2))
+
+    def spoil(plan: Plan) -> None:
+        loop._scheduler._slots[1].tokens.append(7)
+
+    runner.before = spoil
+    with pytest.raises(AssertionError, match="slot 1 holds other cells than tokens"):
+        loop.run()
+
+
 def test_it_sleeps_until_something_arrives() -> None:
     runner, sent = FakeRunner(), list[Step]()
     loop, _ = loop_of(runner, sent)
