@@ -57,6 +57,8 @@ class Backlog:
         A suspect goes alone: nothing else is sent until it has shown a token. Until it has ended, every other request
         that was there at a crash waits, so that none is taken down twice. Everything else goes at once.
         """
+        if not self._held:
+            return []  # asked after every step
         suspects = [entry for entry in self._held.values() if entry.suspect]
         unproven = [entry for entry in self._sent.values() if not entry.stream.began]
         if any(entry.suspect for entry in unproven):
