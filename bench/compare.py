@@ -56,6 +56,20 @@ def _order(row: Row, turn: int) -> list[str]:
     return names if turn % 2 == 0 else names[::-1]
 
 
+def contest_spec(kv: KvMode, threads: int) -> ModelSpec:
+    """The one configuration of all rows; makes the model unless it is there."""
+    return ModelSpec(
+        id=MODEL,
+        path=str(shape_model.build().resolve()),
+        parallel=SLOTS,
+        n_ctx=N_CTX,
+        kv=kv,
+        threads=threads,
+        threads_batch=threads,
+        preload=True,
+    )
+
+
 def setting(spec: ModelSpec, version: str) -> dict[str, str]:
     """What a reader must know of the machine and the run."""
     cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
@@ -76,14 +90,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", help="comma-separated names; default all")
     parser.add_argument("--repeat", type=int, default=1, help="whole rounds; the report has medians")
     parser.add_argument("--kv", choices=get_args(KvMode), default="auto", help="the appliance's KV mode")
-    parser.add_argument("--threads", type=int, default=_physical_cores(), help="of both sides")
+    parser.add_argument("--threads", type=int, default=physical_cores(), help="of both sides")
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("--write", action="store_true", help=f"write the tables into {DOCUMENT}")
     volume.add_argument("--quick", action="store_true", help="hardly any work: does every part run?")
     return parser.parse_args()
 
 
-def _physical_cores() -> int:
+def physical_cores() -> int:
     """Or fewer, where this process may not run on all of them."""
     allowed = len(os.sched_getaffinity(0))
     return min(psutil.cpu_count(logical=False) or allowed, allowed)
@@ -94,16 +108,7 @@ def main() -> None:
     end_cleanly_on_sigterm()
     arguments = _arguments()
     source = fetch()
-    spec = ModelSpec(
-        id=MODEL,
-        path=str(shape_model.build().resolve()),
-        parallel=SLOTS,
-        n_ctx=N_CTX,
-        kv=arguments.kv,
-        threads=arguments.threads,
-        threads_batch=arguments.threads,
-        preload=True,
-    )
+    spec = contest_spec(arguments.kv, arguments.threads)
     rows = all_rows(spec, llama_build.build(source), quick=arguments.quick)
     if arguments.rows:
         known = {row.name: row for row in rows}

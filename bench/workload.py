@@ -105,9 +105,12 @@ def dify_mixed(clients: int = 16, requests: int = 2, tokens: int = 48) -> Worklo
     return Workload(tuple(Client(questions) for questions in zip(*dealt, strict=True)))
 
 
-def chats(clients: int = 4, turns: int = 4, tokens: int = 64) -> Workload:
-    """Dialogues: a system prompt of 200 words that only its own chat uses, then turns of 40 words."""
-    write = random.Random("chats")
+def chats(clients: int = 4, turns: int = 4, tokens: int = 64, salt: str = "") -> Workload:
+    """Dialogues: a system prompt of 200 words that only its own chat uses, then turns of 40 words.
+
+    Another `salt` gives other texts.
+    """
+    write = random.Random(f"chats{salt}")
     dialogues = []
     for _ in range(clients):
         first = Question(_text(write, 40), tokens, _seed(write), _text(write, 200))

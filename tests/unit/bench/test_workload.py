@@ -28,3 +28,13 @@ def test_the_same_in_every_run_and_nothing_twice() -> None:
         questions = [question for client in make().clients for question in client.questions]
         assert make() == make()
         assert len({question.own for question in questions}) == len(questions)
+
+
+def test_another_salt_gives_other_texts() -> None:
+    makers: list[Callable[[str], Workload]] = [
+        lambda salt: chats(salt=salt),
+        lambda salt: distinct(8, 1, 110, 64, salt),
+    ]
+    for make in makers:
+        owns = [{q.own for client in make(salt).clients for q in client.questions} for salt in ("1", "2")]
+        assert not owns[0] & owns[1]
