@@ -134,6 +134,10 @@ class FairQueue:
         """What a principal was served so far, in prompt tokens over its weight."""
         return self._counters[principal]
 
+    def served_flow(self, sequence: Sequence) -> float:
+        """What a sequence's flow was served, in prompt tokens, since its principal last had nothing outstanding."""
+        return self._principals[sequence.principal].flows[sequence.flow]
+
     def in_order(self, without: Collection[tuple[str, int]] = ()) -> Iterator[Sequence]:
         """Waiting sequences, the one whose turn it is first. The queue must not change meanwhile.
 

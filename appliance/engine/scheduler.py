@@ -10,15 +10,15 @@ Rules. A step is either the next token of every sequence that decodes, or pieces
 take turns, and `PrefillPace` sizes the pieces by time. Who starts next is the `FairQueue`'s decision. A prompt begins
 with the longest prefix that is resident anywhere in its cache domain, and waits while a running sequence is just
 computing more of it; those behind it go first. When no slot is left, or the cells do not suffice, a sequence of a
-lower class, or of a principal that has more than its share, is preempted: it keeps its sampler, its text and its place
-in front, and its tokens stay resident until somebody needs their cells. When the cells run out beside those that run,
-idle residents go first, then the youngest sequence of the lowest class.
+lower class, or of a principal or a flow that has more than its share, is preempted: it keeps its sampler, its text and
+its place in front, and its tokens stay resident until somebody needs their cells. When the cells run out beside those
+that run, idle residents go first, then the youngest sequence of the lowest class.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +27,7 @@ from appliance.engine.advance import Advance, Sampled
 from appliance.engine.fair_queue import OUTPUT_TOKEN, PROMPT_TOKEN, FairQueue
 from appliance.engine.limits import Limits
 from appliance.engine.plan import BatchItem, Plan
+from appliance.engine.preemption import victim_for, youngest
 from appliance.engine.prefill_pace import PrefillPace
 from appliance.engine.sequence import Sequence
 from appliance.engine.slots import Prefix, Slot, SlotPool, common_prefix_length
@@ -37,6 +38,8 @@ from appliance.wire import Event, Failed, Started
 _HEADROOM_TOKENS: Final = 32
 # A prompt waits for a sibling that will have computed at least this much more of it.
 _WAIT_TOKENS_MIN: Final = 32
+# While there is no slot, so many flows of a principal, those served least, may ask a step for one of another's.
+_FLOWS_ASKED_MAX: Final = 4
 # A prompt that was passed over in so many steps of prompts is the next one of its class and principal.
 _PASSED_OVER_MAX: Final = 8
 # A step of prompts takes several of them until it has this many tokens.
@@ -156,7 +159,7 @@ class Scheduler:
                 pass
             return []
         if len(self._running) > 1:
-            self._preempt(self._youngest())
+            self._preempt(youngest(self._running.values()))
             self._slots.evict()
             return []
         (slot,) = self._running.values()
@@ -198,13 +201,19 @@ class Scheduler:
     def _candidate(self) -> tuple[Sequence, Prefix | None] | None:
         """The next sequence to start, and its resident prefix. What it needs was taken from others already."""
         refused: set[tuple[str, int]] = set()
+        asked: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
         for sequence in self._queue.in_order(without=refused):
             if (hold := self._holds.get(sequence.number)) is not None and hold.lasts:
                 continue
+            line = sequence.principal, sequence.priority
+            if sequence.flow in asked[line]:
+                continue
             victims: list[Slot] = []
             if not self._has_slot() and not self._take_one_more(victims, sequence):
-                # Who may take nobody's slot must not keep another principal from asking.
-                refused.add((sequence.principal, sequence.priority))
+                # Who may take nobody's slot must not keep another flow or principal from asking.
+                asked[line].add(sequence.flow)
+                if len(asked[line]) == _FLOWS_ASKED_MAX:
+                    refused.add(line)
                 continue
             prefix = self._slots.find_prefix(sequence)
             if self._waits_for_sibling(sequence, prefix):
@@ -219,7 +228,8 @@ class Scheduler:
 
     def _take_one_more(self, victims: list[Slot], sequence: Sequence) -> bool:
         """Adds the next one that must wait so that `sequence` can run; False where nobody must."""
-        if (victim := self._victim(sequence, without=victims)) is None:
+        slots = [slot for slot in self._running.values() if slot not in victims]
+        if (victim := victim_for(sequence, slots, self._queue)) is None:
             return False
         victims.append(victim)
         return True
@@ -274,30 +284,6 @@ class Scheduler:
         held = self._slots.cells_held(slots)
         return held + growth + _growth(sequence, shared) <= self._limits.n_cells
 
-    def _victim(self, sequence: Sequence, without: list[Slot]) -> Slot | None:
-        """The running sequence that must wait so that this one can run, those `without` aside; None where nobody must.
-
-        It is of a lower class; or of the same class and of a principal that was served more, and that will still have
-        at least as large a share of the slots, for its weight, as this one's principal has then.
-        """
-        slots = [slot for slot in self._running.values() if slot not in without]
-        if not slots:
-            return None
-        if _runs(lowest := max(slots, key=_age)).priority > sequence.priority:
-            return lowest
-        rivals = [slot for slot in slots if _runs(slot).priority == sequence.priority]
-        running = Counter(_runs(slot).principal for slot in rivals)
-        share = (running[sequence.principal] + 1) / sequence.weight
-        served = self._queue.served(sequence.principal)
-        over = [
-            slot
-            for slot in rivals
-            if (each := _runs(slot)).principal != sequence.principal
-            and (running[each.principal] - 1) / each.weight >= share
-            and self._queue.served(each.principal) >= served
-        ]
-        return max(over, key=lambda slot: (running[_runs(slot).principal], _runs(slot).number), default=None)
-
     # ── what they compute ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _fill(self) -> tuple[tuple[BatchItem, ...], bool]:
@@ -311,7 +297,7 @@ class Scheduler:
                     return _items(takes), False
             if decoding and self._has_room(len(decoding)):
                 return _items([(slot, 1) for slot in decoding]), True
-            self._preempt(self._youngest())
+            self._preempt(youngest(self._running.values()))
         return (), False
 
     def _close_gaps(self) -> None:
@@ -420,10 +406,6 @@ class Scheduler:
         self._queue.charge(sequence, -sequence.charged)
         self._queue.leave(sequence)
 
-    def _youngest(self) -> Slot:
-        """Of the running sequences of the lowest class, the one that arrived last."""
-        return max(self._running.values(), key=_age)
-
     def _preempt(self, slot: Slot) -> None:
         """A running sequence waits again, in front; its tokens stay while nobody needs their cells."""
         sequence = _runs(slot)
@@ -437,11 +419,6 @@ class Scheduler:
 def _runs(slot: Slot) -> Sequence:
     assert slot.sequence is not None
     return slot.sequence
-
-
-def _age(slot: Slot) -> tuple[int, int]:
-    """The highest is the first to give way: of the lowest class, the one that arrived last."""
-    return _runs(slot).priority, _runs(slot).number
 
 
 def _left(slot: Slot) -> int:

@@ -255,6 +255,30 @@ def test_a_principal_with_more_than_its_share_gives_up_a_slot_and_no_more() -> N
     assert all(text_of(number, events) for number in (3, 4, 5, 6, 9))
 
 
+def test_a_flow_with_more_than_its_share_of_its_principal_gives_up_a_slot_and_no_more() -> None:
+    of = limits(parallel=4, n_slots=8, n_cells=512)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+
+    def add(number: int, flow: str) -> None:
+        sequence = of_principal(number, "dify")
+        sequence.flow = flow
+        scheduler.add(sequence)
+
+    for number in (1, 2, 3, 4, 5, 6):
+        add(number, "busy user")
+    assert running_of(scheduler, cache, 4) == [1, 2, 3, 4]
+    add(7, "another")
+    add(8, "another")
+    assert set(running_of(scheduler, cache, 6)) == {1, 2, 7, 8}, "two each: nobody has more than the other"
+    for number in range(9, 20):
+        add(number, f"user {number}")
+    running = set(running_of(scheduler, cache, 6))
+    assert len(running & set(range(9, 20))) == 2 and len(running & {1, 2}) == 1 and len(running & {7, 8}) == 1
+    assert scheduler.preemptions == 4, "with one each, nobody is asked any more"
+    events = run(scheduler, cache)
+    assert all(text_of(number, events) for number in range(9, 20))
+
+
 def test_a_preempted_sequence_goes_on_from_its_cells() -> None:
     of = limits(parallel=1, n_slots=2, n_cells=512)
     scheduler, cache = Scheduler(of), FakeCache(of)
