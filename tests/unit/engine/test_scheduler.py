@@ -30,9 +30,9 @@ def long_winded(output_max: int, *, first: int) -> list[int]:
     return next(each for each in candidates if expected(each, output_max).count("<") == output_max)
 
 
-def step(scheduler: Scheduler, cache: FakeCache, now: float = 0.0) -> list[Event]:
+def step(scheduler: Scheduler, cache: FakeCache, now: float = 0.0, device_seconds: float = 0.0) -> list[Event]:
     plan = scheduler.schedule(now)
-    return told([*plan.events, *scheduler.commit(plan, cache.execute(plan), now)])
+    return told([*plan.events, *scheduler.commit(plan, cache.execute(plan), now, device_seconds)])
 
 
 def told(happened: Iterable[Event | Advance]) -> list[Event]:
@@ -457,6 +457,8 @@ kinds = st.sampled_from(
         limits(parallel=3, n_slots=6, n_cells=80, n_batch=8, n_ubatch=4),
         limits(parallel=3, n_slots=3, n_cells=192, n_batch=8, n_ubatch=4, split=True),
         limits(parallel=3, n_slots=6, n_cells=100, n_batch=8, n_ubatch=4, reuse="whole"),
+        limits(parallel=3, n_slots=3, n_cells=192, n_batch=8, n_ubatch=4, reuse="whole", split=True),
+        limits(parallel=3, n_slots=6, n_cells=80, n_batch=8, n_ubatch=4, saves=False),
         limits(parallel=1, n_slots=1, n_cells=64, n_batch=8, n_ubatch=4),
     ]
 )
@@ -508,6 +510,7 @@ class RandomLoad(RuleBasedStateMachine):
         self.prompts[number], self.texts[number] = (prompt, output_max), ""
         sequence = make_sequence(number, prompt, output_max=output_max)
         sequence.principal = sequence.cache_domain = principal
+        sequence.weight = {"a": 1.0, "b": 2.5}[principal]
         sequence.flow, sequence.priority, sequence.deadline = flow, priority, self.now + seconds
         if seconds < 100:
             self.impatient.add(number)
@@ -526,9 +529,9 @@ class RandomLoad(RuleBasedStateMachine):
         self.take([] if failed is None else [failed])
 
     @precondition(lambda self: self.scheduler.has_work)
-    @rule()
-    def step(self) -> None:
-        self.take(step(self.scheduler, self.cache, self.now))
+    @rule(device_seconds=st.sampled_from([0.0, 0.001, 0.05, 5.0]))
+    def step(self, device_seconds: float = 0.0) -> None:
+        self.take(step(self.scheduler, self.cache, self.now, device_seconds))
 
     @precondition(lambda self: self.scheduler.running > 1)
     @rule()
