@@ -40,7 +40,8 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the next token is chosen; llama.cpp's samplers under llama-server's names.
 
     Order: logit_bias and ignore_eos, penalties, dry, top_n_sigma, top_k, typical_p, top_p, min_p, xtc, temperature,
-    then the draw. `mirostat` takes the place of everything from dry to the draw, adaptive_target that of the draw.
+    then the draw. `mirostat` takes the place of dry, all filters and the draw (temperature stays, without dynatemp);
+    adaptive_target that of the draw.
 
     temperature: 0 takes the most likely token (greedy); the filters after dry then have no effect.
     dynatemp_range, dynatemp_exponent: temperature moves by up to `range` with the entropy; 0 switches it off.

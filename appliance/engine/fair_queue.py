@@ -138,10 +138,10 @@ class FairQueue:
         """What a sequence's flow was served, in prompt tokens, since its principal last had nothing outstanding."""
         return self._principals[sequence.principal].flows[sequence.flow]
 
-    def in_order(self, without: Collection[tuple[str, int]] = ()) -> Iterator[Sequence]:
+    def in_order(self, without: Collection[tuple[str, int, str | None]] = ()) -> Iterator[Sequence]:
         """Waiting sequences, the one whose turn it is first. The queue must not change meanwhile.
 
-        without: principals, each in one class, whose sequences are left out; may grow meanwhile.
+        without: principals, each in one class, of whom a flow, or with None all, are left out; may grow meanwhile.
         """
         classes = sorted({priority for principal in self._principals.values() for priority in principal.waiting})
         for priority in classes:
@@ -151,7 +151,7 @@ class FairQueue:
                 lines = principal.waiting[priority]
                 for flow in sorted(lines, key=lambda flow: (principal.flows[flow], lines[flow][0].number)):
                     for sequence in lines[flow]:
-                        if (name, priority) in without:
+                        if (name, priority, flow) in without or (name, priority, None) in without:
                             break
                         yield sequence
 

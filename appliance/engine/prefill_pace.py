@@ -19,6 +19,8 @@ _EFFICIENT_TOKENS: Final = 128
 _STRETCH_MAX: Final = 4.0
 # From this size on a piece is computed in tiles, by llama.cpp's attention on a CPU: a token costs a fraction then.
 _LARGE_TOKENS: Final = 64
+# By how much a token of a small piece is dearer, measured: three to five times.
+_SMALL_IS_DEARER: Final = 4
 # A slow step may be anybody's fault, a fast one shows what the device can do: it counts for more.
 _SMOOTHING_UP: Final = 0.3
 _SMOOTHING_DOWN: Final = 0.7
@@ -28,7 +30,8 @@ class PrefillPace:
     """Learns from each step how long decoding and prompt tokens take, and sizes the next piece of a prompt.
 
     Pure: seconds are given, not measured. The cost of a token is that of recent pieces, large and small ones apart, so
-    that pieces settle at the size that takes the time they may take.
+    that pieces settle at the size that takes the time they may take. Attention makes a token dearer the deeper it is:
+    `own_seconds` is what `prefilled` said of a prompt's last piece, 0 before its first, and counts where it is more.
     """
 
     def __init__(self, n_batch: int, n_ubatch: int) -> None:
@@ -42,46 +45,51 @@ class PrefillPace:
         """A step of decoders took that long."""
         self._decode_seconds = _smooth(self._decode_seconds, seconds)
 
-    def prefilled(self, tokens: int, seconds: float) -> None:
-        """A step of `tokens` prompt tokens took that long."""
+    def prefilled(self, tokens: int, seconds: float) -> float:
+        """A step of `tokens` prompt tokens took that long. Returns what a token of a large piece costs there, about."""
+        each = seconds / tokens
         if tokens >= _LARGE_TOKENS:
-            self._large_seconds = _smooth(self._large_seconds, seconds / tokens)
-        elif tokens >= _TOKENS_MIN:
-            self._small_seconds = _smooth(self._small_seconds, seconds / tokens)
+            self._large_seconds = _smooth(self._large_seconds, each)
+            return each
+        if tokens >= _TOKENS_MIN:
+            self._small_seconds = _smooth(self._small_seconds, each)
             if self._large_seconds is not None:
                 # No token of a large piece is dearer. One slow large piece must not keep large ones from being tried.
-                self._large_seconds = min(self._large_seconds, seconds / tokens)
+                self._large_seconds = min(self._large_seconds, each)
+        return each / _SMALL_IS_DEARER
 
-    def at_once(self, left: int) -> bool:
+    def at_once(self, left: int, own_seconds: float = 0.0) -> bool:
         """Whether the last `left` tokens of a prompt are few enough to be computed in one piece, whoever decodes."""
-        return left <= self._n_ubatch // 2 and left * (self._large_seconds or 0.0) <= _AT_ONCE_SECONDS
+        each = max(self._large_seconds or 0.0, own_seconds)
+        return left <= self._n_ubatch // 2 and left * each <= _AT_ONCE_SECONDS
 
-    def piece(self, left: int, prompts: int, *, beside_decoders: bool) -> int:
+    def piece(self, left: int, prompts: int, *, beside_decoders: bool, own_seconds: float = 0.0) -> int:
         """Tokens to compute of a prompt with `left` of them, when `prompts` of them are under way."""
-        if self.at_once(left):
+        if self.at_once(left, own_seconds):
             return left
         if not beside_decoders:
-            tokens = min(self._n_batch, max(_EFFICIENT_TOKENS, self._tokens_in(_ALONE_SECONDS)))
+            tokens = min(self._n_batch, max(_EFFICIENT_TOKENS, self._tokens_in(_ALONE_SECONDS, own_seconds)))
         elif self._decode_seconds is None:
             tokens = self._n_ubatch
         else:
-            tokens = self._beside(prompts * self._decode_seconds)
+            tokens = self._beside(prompts * self._decode_seconds, own_seconds)
         return min(left, max(_TOKENS_MIN, tokens))
 
-    def _beside(self, seconds: float) -> int:
+    def _beside(self, seconds: float, own_seconds: float) -> int:
         """Tokens beside decoders, whose step takes `seconds` for each prompt under way."""
-        tokens = self._tokens_in(_SHARE * seconds)
-        if tokens < _EFFICIENT_TOKENS <= self._tokens_in(_STRETCH_MAX * seconds):
+        tokens = self._tokens_in(_SHARE * seconds, own_seconds)
+        if tokens < _EFFICIENT_TOKENS <= self._tokens_in(_STRETCH_MAX * seconds, own_seconds):
             tokens = _EFFICIENT_TOKENS
         return min(self._n_ubatch, tokens)
 
-    def _tokens_in(self, seconds: float) -> int:
+    def _tokens_in(self, seconds: float, own_seconds: float) -> int:
         """How many tokens take that long; a pass of the device while nothing is known."""
         if self._large_seconds is None:
             return self._n_ubatch
-        if (large := int(seconds / self._large_seconds)) >= _LARGE_TOKENS:
+        if (large := int(seconds / max(self._large_seconds, own_seconds))) >= _LARGE_TOKENS:
             return large
-        return min(_LARGE_TOKENS - 1, int(seconds / (self._small_seconds or self._large_seconds)))
+        small = max(self._small_seconds or self._large_seconds, own_seconds)
+        return min(_LARGE_TOKENS - 1, int(seconds / small))
 
 
 def _smooth(mean: float | None, value: float) -> float:

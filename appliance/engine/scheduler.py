@@ -18,7 +18,7 @@ that run, idle residents go first, then the youngest sequence of the lowest clas
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Final
@@ -40,7 +40,7 @@ _HEADROOM_TOKENS: Final = 32
 _WAIT_TOKENS_MIN: Final = 32
 # While there is no slot, so many flows of a principal, those served least, may ask a step for one of another's.
 _FLOWS_ASKED_MAX: Final = 4
-# A prompt that was passed over in so many steps of prompts is the next one of its class and principal.
+# Of the prompts of a class and principal that were passed over in so many steps of prompts, the most patient is next.
 _PASSED_OVER_MAX: Final = 8
 # A step of prompts takes several of them until it has this many tokens.
 _STEP_TOKENS_ENOUGH: Final = 64
@@ -143,7 +143,9 @@ class Scheduler:
             if plan.decoding:
                 self._pace.decoded(device_seconds)
             else:
-                self._pace.prefilled(plan.tokens, device_seconds)
+                token_seconds = self._pace.prefilled(plan.tokens, device_seconds)
+                for item in plan.items:
+                    item.sequence.token_seconds = token_seconds
         drawn = iter(sampled)
         advances: list[Advance] = []
         for item in plan.items:
@@ -200,20 +202,17 @@ class Scheduler:
 
     def _candidate(self) -> tuple[Sequence, Prefix | None] | None:
         """The next sequence to start, and its resident prefix. What it needs was taken from others already."""
-        refused: set[tuple[str, int]] = set()
-        asked: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        refused: set[tuple[str, int, str | None]] = set()
+        asked: Counter[tuple[str, int]] = Counter()
         for sequence in self._queue.in_order(without=refused):
             if (hold := self._holds.get(sequence.number)) is not None and hold.lasts:
-                continue
-            line = sequence.principal, sequence.priority
-            if sequence.flow in asked[line]:
                 continue
             victims: list[Slot] = []
             if not self._has_slot() and not self._take_one_more(victims, sequence):
                 # Who may take nobody's slot must not keep another flow or principal from asking.
-                asked[line].add(sequence.flow)
-                if len(asked[line]) == _FLOWS_ASKED_MAX:
-                    refused.add(line)
+                line = sequence.principal, sequence.priority
+                asked[line] += 1
+                refused.add((*line, sequence.flow if asked[line] < _FLOWS_ASKED_MAX else None))
                 continue
             prefix = self._slots.find_prefix(sequence)
             if self._waits_for_sibling(sequence, prefix):
@@ -329,7 +328,8 @@ class Scheduler:
         pieces: list[tuple[Slot, int]] = []
         for slot in sorted(prompts, key=self._turn):
             left = self._until_checkpoint(slot)
-            wanted = self._pace.piece(left, len(prompts), beside_decoders=decoding > 0)
+            own = _runs(slot).token_seconds
+            wanted = self._pace.piece(left, len(prompts), beside_decoders=decoding > 0, own_seconds=own)
             wanted = min(wanted, self._limits.n_batch - total)
             self._has_room(decoding + total + wanted)
             if (take := min(wanted, self._slots.room - decoding - total)) > 0:
@@ -342,14 +342,15 @@ class Scheduler:
             _runs(slot).passed_over = 0 if slot in taken else _runs(slot).passed_over + 1
         return pieces
 
-    def _turn(self, slot: Slot) -> tuple[int, float, bool, bool, int, int]:
+    def _turn(self, slot: Slot) -> tuple[int, float, int, bool, int, int]:
         """Between principals by service; then prompts that were passed over too often, those that are soon done, those
         little was computed of, the oldest."""
         sequence, left = _runs(slot), _left(slot)
         level = (sequence.prompt_tokens - left) // (4 * self._limits.n_ubatch)
         served = self._queue.served(sequence.principal)
-        patient = sequence.passed_over < _PASSED_OVER_MAX
-        return sequence.priority, served, patient, not self._pace.at_once(left), level, sequence.number
+        overdue = max(0, sequence.passed_over - _PASSED_OVER_MAX + 1)
+        large = not self._pace.at_once(left, sequence.token_seconds)
+        return sequence.priority, served, -overdue, large, level, sequence.number
 
     def _until_checkpoint(self, slot: Slot) -> int:
         """Tokens to compute until somebody who waits for this one's state must take it, where it cannot go back."""

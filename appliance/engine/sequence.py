@@ -30,7 +30,8 @@ class Sequence:
     KV cache. principal, flow, weight, priority: whose turn it is. logprobs: what to report of each token. dry: the
     sampler that `sampling` asks for. charged: service charged in advance for prompt tokens that may not be computed
     yet. saved: tokens whose cells are in host memory. passed_over: steps of prompts in a row in which others went
-    first. Times are in seconds of the engine's clock; `deadline` is one of its moments.
+    first. token_seconds: what a token of its last piece cost, see PrefillPace. Times are in seconds of the engine's
+    clock; `deadline` is one of its moments.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Sequence:
     charged: float = 0.0
     saved: int = 0
     passed_over: int = 0
+    token_seconds: float = 0.0
     unreported_logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -64,6 +64,15 @@ def test_one_slow_step_does_not_condemn_short_prompts_to_small_pieces() -> None:
         assert pace.at_once(250)
 
 
+def test_a_deep_prompt_is_paced_by_what_its_own_tokens_cost() -> None:
+    pace = PrefillPace(2048, 512)
+    pace.decoded(0.100)
+    shallow, deep = pace.prefilled(256, 0.5), 0.024
+    assert pace.at_once(250, shallow) and not pace.at_once(250, deep)
+    assert pace.piece(LONG, 4, beside_decoders=True, own_seconds=deep) < pace.piece(LONG, 4, beside_decoders=True) / 2
+    assert pace.prefilled(10, 0.96) == pytest.approx(deep), "a small piece's tokens are four times as dear"
+
+
 def test_the_bounds_hold() -> None:
     slow, fast = PrefillPace(2048, 512), PrefillPace(2048, 512)
     assert settle(slow, 1, token_seconds=1.0, decode_seconds=0.001) == 4
