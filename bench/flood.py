@@ -54,27 +54,30 @@ class Flood:
 
     async def _run(self, server: ApplianceServer, client: str, user: str) -> Figures:
         flooders = [await server.connect(user=_FLOOD_USER) for _ in self.flood]
-        victims = [await server.connect(client, user) for _ in self.victim]
         progress = _Progress(flooders, self.flood)
+
+        async def after(share: float, question: Question) -> Recording:
+            """Connects only then: the server ends connections that idle as long as a slow machine's flood takes."""
+            await until(lambda: progress.share >= share)
+            connection = await server.connect(client, user)
+            recording = await connection.ask(question)
+            connection.close()
+            return recording
+
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             flood = [group.create_task(progress.ask(index)) for index in range(len(flooders))]
             waiting = [
-                group.create_task(self._after(progress, (index + 0.5) / len(victims), connection, question))
-                for index, (connection, question) in enumerate(zip(victims, self.victim, strict=True))
+                group.create_task(after((index + 0.5) / len(self.victim), question))
+                for index, question in enumerate(self.victim)
             ]
         seconds = time.monotonic() - began
-        for connection in (*flooders, *victims):
+        for connection in flooders:
             connection.close()
         answers = tuple(task.result().read() for task in waiting)
         all_of_it = figures_of(Run((*answers, *(task.result().read() for task in flood)), seconds))
         victim = figures_of(Run(answers, seconds))
         return msgspec.structs.replace(all_of_it, ttft=victim.ttft, gap=victim.gap)
-
-    @staticmethod
-    async def _after(progress: _Progress, share: float, connection: ApplianceClient, question: Question) -> Recording:
-        await until(lambda: progress.share >= share)
-        return await connection.ask(question)
 
 
 class _Progress:

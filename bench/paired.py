@@ -55,7 +55,7 @@ async def measure(servers: Mapping[str, Server], row: PairedRow, rounds: int) ->
     source = random.Random(row.title)
     table: list[dict[str, Figures]] = []
     for number in range(rounds + 1):
-        workload, figures = row.workload(f"round {number}"), dict[str, Figures]()
+        workload, figures = row.workload(f"{row.title} {number}"), dict[str, Figures]()
         for name in source.sample(list(servers), len(servers)):
             figures[name] = figures_of(await drive(servers[name], workload))
             if figures[name].errors:

@@ -25,7 +25,9 @@ from tests.models.vocabulary import word
 def models_file(folder: Path, gguf: Path, **fields: object) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / "models.yaml"
-    entry = {"id": "m", "path": str(gguf), "preload": True, "sampling": {"temperature": 0}, **fields}
+    # One thread: two that share busy cores with other tests wait for each other most of the time.
+    threads = {"threads": 1, "threads_batch": 1}
+    entry = {"id": "m", "path": str(gguf), "preload": True, "sampling": {"temperature": 0}, **threads, **fields}
     path.write_bytes(msgspec.yaml.encode({"models": [entry]}))
     return path
 
