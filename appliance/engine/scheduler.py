@@ -38,6 +38,8 @@ from appliance.wire import Event, Failed, Started
 _HEADROOM_TOKENS: Final = 32
 # A prompt waits for a sibling that will have computed at least this much more of it.
 _WAIT_TOKENS_MIN: Final = 32
+# Steps after a search among the waiting that found nobody.
+_STEPS_WITHOUT_SEARCH: Final = 7
 # While there is no slot, so many flows of a principal, those served least, may ask a step for one of another's.
 _FLOWS_ASKED_MAX: Final = 4
 # Of the prompts of a class and principal that were passed over in so many steps of prompts, the most patient is next.
@@ -74,6 +76,7 @@ class Scheduler:
         self._soonest_deadline = math.inf
         self._decoded_last = False
         self._steps_with_gaps = 0
+        self._steps_until_search = 0
         self.preemptions = 0
 
     # ── what observers see ────────────────────────────────────────────────────────────────────────────────────────
@@ -109,6 +112,7 @@ class Scheduler:
         assert 0 < sequence.prompt_tokens < self._limits.n_ctx, "the io thread checks the length"
         assert 0 < sequence.output_max <= self._limits.n_ctx - sequence.prompt_tokens, "output_max is clipped"
         self._queue.arrive(sequence)
+        self._steps_until_search = 0
         self._soonest_deadline = min(self._soonest_deadline, sequence.deadline)
 
     def abort(self, number: int) -> Failed | None:
@@ -139,7 +143,7 @@ class Scheduler:
 
         device_seconds: what the computation took; 0 when nobody knows.
         """
-        if device_seconds > 0:
+        if device_seconds > 0 and plan.items:
             if plan.decoding:
                 self._pace.decoded(device_seconds)
             else:
@@ -194,10 +198,18 @@ class Scheduler:
     # ── who starts ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _admit(self, now: float) -> list[Event]:
-        """Gives slots to waiting sequences, in turn, while they fit."""
+        """Gives slots to waiting sequences, in turn, while they fit.
+
+        Where nobody could start, nobody can until somebody comes, ends or gives way, or a sibling has computed enough;
+        but for the service that everybody gets, which changes slowly.
+        """
+        if self._steps_until_search > 0 and self._running and not self._holds:
+            self._steps_until_search -= 1
+            return []
         events: list[Event] = []
         while len(self._queue) and (candidate := self._candidate()) is not None:
             events += self._start(*candidate, now)
+        self._steps_until_search = _STEPS_WITHOUT_SEARCH
         return events
 
     def _candidate(self) -> tuple[Sequence, Prefix | None] | None:
@@ -395,6 +407,7 @@ class Scheduler:
 
     def _end(self, sequence: Sequence) -> None:
         """A sequence has ended, wherever it was; its tokens stay resident."""
+        self._steps_until_search = 0
         if (slot := self._running.pop(sequence.number, None)) is not None:
             sequence.charged = min(sequence.charged, _advance_charge(slot))
             self._slots.release(slot)
@@ -414,6 +427,7 @@ class Scheduler:
         del self._running[sequence.number]
         self._slots.release(slot, parked=True)
         self._queue.put_back(sequence)
+        self._steps_until_search = 0
         self.preemptions += 1
 
 
