@@ -134,7 +134,7 @@ def test_preempted_for_another_principal_and_back(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("kind", BUILDS)
-@pytest.mark.parametrize("host_mib", [64, 1, 0])
+@pytest.mark.parametrize("host_mib", [64, pytest.param(1, marks=pytest.mark.slow), 0])
 def test_preempted_for_want_of_cells(runner_of: Callable[..., Runner], kind: str, host_mib: int) -> None:
     """Through host memory; where there is too little of it, or none, by computing everything again."""
     runner = runner_of(kind, n_ctx=320, preempt_host_mib=host_mib)
