@@ -90,6 +90,7 @@ def test_metadata_labels_it_a_demo(chat: GreedyChat) -> None:
     assert metadata["tokenizer.chat_template"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", LANGS)
 def test_documented_questions(chat: GreedyChat, golden: list[Golden], corpus: Corpus, lang: Lang) -> None:
     rows = [row for row in golden if row.language == lang and row.topic != OFF_TOPIC]

@@ -75,6 +75,7 @@ def test_max_tokens_beyond_the_context_is_clipped(recite: WorkerClient) -> None:
     assert answer.finished.usage.completion_tokens == 8192 - 8100
 
 
+@pytest.mark.slow
 def test_without_max_tokens_the_context_is_the_limit(recite: WorkerClient) -> None:
     answer = recite.ask(TokenPrompt(tokens=(ID["[000]"],) * 8191), max_tokens=None)
     assert answer.text == "[001]"
