@@ -12,12 +12,12 @@ from collections.abc import Sequence as Items
 
 from appliance.engine.fair_queue import FairQueue
 from appliance.engine.sequence import Sequence
-from appliance.engine.slots import Slot
+from appliance.engine.slots import Slot, sequence_in
 
 
 def youngest(slots: Iterable[Slot]) -> Slot:
     """Of the running sequences of the lowest class, the one that arrived last; there is at least one."""
-    return max(slots, key=lambda slot: (_runs(slot).priority, _runs(slot).number))
+    return max(slots, key=lambda slot: (sequence_in(slot).priority, sequence_in(slot).number))
 
 
 def victim_for(sequence: Sequence, slots: Items[Slot], queue: FairQueue) -> Slot | None:
@@ -28,10 +28,10 @@ def victim_for(sequence: Sequence, slots: Items[Slot], queue: FairQueue) -> Slot
     """
     if not slots:
         return None
-    if _runs(last := youngest(slots)).priority > sequence.priority:
+    if sequence_in(last := youngest(slots)).priority > sequence.priority:
         return last
-    rivals = [slot for slot in slots if _runs(slot).priority == sequence.priority]
-    own = [slot for slot in rivals if _runs(slot).principal == sequence.principal]
+    rivals = [slot for slot in slots if sequence_in(slot).priority == sequence.priority]
+    own = [slot for slot in rivals if sequence_in(slot).principal == sequence.principal]
     return _from_larger_share(
         sequence,
         rivals,
@@ -52,18 +52,13 @@ def _from_larger_share(
     served: Callable[[Sequence], float],
 ) -> Slot | None:
     """The youngest rival of who runs most, among those whose share stays as large as the sequence's would be."""
-    running = Counter(name(_runs(slot)) for slot in rivals)
+    running = Counter(name(sequence_in(slot)) for slot in rivals)
     share = (running[name(sequence)] + 1) / weight(sequence)
     over = [
         slot
         for slot in rivals
-        if name(each := _runs(slot)) != name(sequence)
+        if name(each := sequence_in(slot)) != name(sequence)
         and (running[name(each)] - 1) / weight(each) >= share
         and served(each) >= served(sequence)
     ]
-    return max(over, key=lambda slot: (running[name(_runs(slot))], _runs(slot).number), default=None)
-
-
-def _runs(slot: Slot) -> Sequence:
-    assert slot.sequence is not None, "only running sequences can make room"
-    return slot.sequence
+    return max(over, key=lambda slot: (running[name(sequence_in(slot))], sequence_in(slot).number), default=None)

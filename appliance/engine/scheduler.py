@@ -30,7 +30,7 @@ from appliance.engine.plan import BatchItem, Plan
 from appliance.engine.preemption import victim_for, youngest
 from appliance.engine.prefill_pace import PrefillPace
 from appliance.engine.sequence import Sequence
-from appliance.engine.slots import Prefix, Slot, SlotPool, common_prefix_length
+from appliance.engine.slots import Prefix, Slot, SlotPool, common_prefix_length, sequence_in
 from appliance.types import FinishReason
 from appliance.wire import Event, Failed, Started
 
@@ -321,7 +321,7 @@ class Scheduler:
         if self._steps_with_gaps > _STEPS_WITH_GAPS_MAX:
             self._steps_with_gaps = 0
             for slot in self._slots.close_gaps():
-                self._running[_runs(slot).number] = slot
+                self._running[sequence_in(slot).number] = slot
             self._holds.clear()
 
     def _has_room(self, cells: int) -> bool:
@@ -340,7 +340,7 @@ class Scheduler:
         pieces: list[tuple[Slot, int]] = []
         for slot in sorted(prompts, key=self._turn):
             left = self._until_checkpoint(slot)
-            own = _runs(slot).token_seconds
+            own = sequence_in(slot).token_seconds
             wanted = self._pace.piece(left, len(prompts), beside_decoders=decoding > 0, own_seconds=own)
             wanted = min(wanted, self._limits.n_batch - total)
             self._has_room(decoding + total + wanted)
@@ -351,13 +351,13 @@ class Scheduler:
                 break
         taken = [slot for slot, _ in pieces]
         for slot in prompts:
-            _runs(slot).passed_over = 0 if slot in taken else _runs(slot).passed_over + 1
+            sequence_in(slot).passed_over = 0 if slot in taken else sequence_in(slot).passed_over + 1
         return pieces
 
     def _turn(self, slot: Slot) -> tuple[int, float, int, bool, int, int]:
         """Between principals by service; then prompts that were passed over too often, those that are soon done, those
         little was computed of, the oldest."""
-        sequence, left = _runs(slot), _left(slot)
+        sequence, left = sequence_in(slot), _left(slot)
         level = (sequence.prompt_tokens - left) // (4 * self._limits.n_ubatch)
         served = self._queue.served(sequence.principal)
         overdue = max(0, sequence.passed_over - _PASSED_OVER_MAX + 1)
@@ -369,7 +369,7 @@ class Scheduler:
         if self._limits.reuse == "any":
             return _left(slot)
         borders = [hold.until for hold in self._holds.values() if hold.slot is slot and hold.lasts]
-        return min(borders, default=len(_runs(slot).tokens)) - len(slot.tokens)
+        return min(borders, default=len(sequence_in(slot).tokens)) - len(slot.tokens)
 
     def _advance(self, sequence: Sequence, sampled: Sampled, now: float) -> Advance:
         sequence.append(sampled.token, now, sampled.logprob)
@@ -390,7 +390,7 @@ class Scheduler:
 
     def _expire(self, now: float) -> list[Event | Advance]:
         """Ends what is past its deadline: with the text it has, or as failed where there is none."""
-        sequences = [*self._queue, *(_runs(slot) for slot in self._running.values())]
+        sequences = [*self._queue, *(sequence_in(slot) for slot in self._running.values())]
         events: list[Event | Advance] = []
         for sequence in sequences:
             if sequence.deadline > now:
@@ -422,7 +422,7 @@ class Scheduler:
 
     def _preempt(self, slot: Slot) -> None:
         """A running sequence waits again, in front; its tokens stay while nobody needs their cells."""
-        sequence = _runs(slot)
+        sequence = sequence_in(slot)
         sequence.charged = min(sequence.charged, _advance_charge(slot))
         del self._running[sequence.number]
         self._slots.release(slot, parked=True)
@@ -431,14 +431,9 @@ class Scheduler:
         self.preemptions += 1
 
 
-def _runs(slot: Slot) -> Sequence:
-    assert slot.sequence is not None
-    return slot.sequence
-
-
 def _left(slot: Slot) -> int:
     """Tokens of the slot's sequence that are not computed yet."""
-    return len(_runs(slot).tokens) - len(slot.tokens)
+    return len(sequence_in(slot).tokens) - len(slot.tokens)
 
 
 def _advance_charge(slot: Slot) -> float:
@@ -458,7 +453,7 @@ def _items(takes: list[tuple[Slot, int]]) -> tuple[BatchItem, ...]:
 
 
 def _item(slot: Slot, take: int) -> BatchItem:
-    sequence = _runs(slot)
+    sequence = sequence_in(slot)
     start = len(slot.tokens)
     end = start + take
     return BatchItem(sequence, slot.index, start, sequence.tokens[start:end], end == len(sequence.tokens))

@@ -278,6 +278,12 @@ class SlotPool:
         return common if self._reuse == "any" or common == len(slot.tokens) else 0
 
 
+def sequence_in(slot: Slot) -> Sequence:
+    """The sequence that runs in a slot which is not free."""
+    assert slot.sequence is not None, "the slot is free"
+    return slot.sequence
+
+
 def common_prefix_length(left: list[int], right: list[int]) -> int:
     """How many tokens two lists share from their start.
 
