@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import __version__, daemon
+from appliance.access_config import MAIN_LISTENER
 from appliance.banner import banner
 from appliance.chat_client import ChatClient, read_key
 from appliance.config import Config, load_config, load_models
@@ -69,7 +70,7 @@ def serve(
     models: ModelsOption = None,
     state_dir: StateOption = DEFAULT_STATE,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Overrides listener.port; 0 takes a free one.")
+        int | None, typer.Option(min=0, max=65535, help="Overrides the port of the listener `api`; 0 takes a free one.")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Serve the bundled demo model; needs no other file.")] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
@@ -78,7 +79,9 @@ def serve(
     logs.configure(log_level)
     settings = load_config(_existing(config, DEFAULT_CONFIG))
     if port is not None:
-        settings = msgspec.structs.replace(settings, listener=msgspec.structs.replace(settings.listener, port=port))
+        name = MAIN_LISTENER if MAIN_LISTENER in settings.listeners else next(iter(settings.listeners))
+        main = msgspec.structs.replace(settings.listeners[name], port=port)
+        settings = msgspec.structs.replace(settings, listeners={**settings.listeners, name: main})
     daemon.serve(
         Settings(config=settings, models=_models(models, demo=demo), state=_state(state_dir)),
         lambda ready: typer.echo(banner(ready)),
@@ -170,13 +173,14 @@ def _models(given: Path | None, *, demo: bool) -> tuple[ModelSpec, ...]:
 
 def _check_listener(config: Config, path: Path | None) -> None:
     """What the security layer refuses at start, refused here with the key's name."""
-    key = "allow"
-    try:
-        Allowlist.parse(config.listener.allow)
-        key = "names"
-        server_names(config.listener)
-    except ValueError as error:
-        raise ConfigError(f"listener.{key}: {error}", path=path) from error
+    for name, listener in config.listeners.items():
+        key = "allow"
+        try:
+            Allowlist.parse(listener.allow)
+            key = "names"
+            server_names([listener])
+        except ValueError as error:
+            raise ConfigError(f"listeners.{name}.{key}: {error}", path=path) from error
 
 
 def _daemon_url(state: StateDir) -> str:

@@ -11,41 +11,39 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
-from appliance.types import ModelSpec, Priority
+from appliance.access_config import (
+    MAIN_LISTENER,
+    PRINCIPAL_NAME,
+    Admin,
+    ApiKeys,
+    Audit,
+    Bytes,
+    Certificates,
+    Count,
+    JwtIssuer,
+    KeyEncryption,
+    Listener,
+    PrincipalSettings,
+    Seconds,
+)
+from appliance.types import ModelSpec
 from appliance.validation import explain
 from appliance.yaml_source import YamlSource
 
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Bytes = Annotated[int, Meta(ge=1024, le=2**40)]
-
-DEFAULT_PORT: Final = 8443
-PRINCIPAL_NAME: Final = r"[a-z0-9][a-z0-9-]{0,62}"
-
-
-class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The API's address and what a client must show there.
-
-    mode: `cert_and_key` asks for a valid client certificate and an API key of the same principal.
-    names: further host names and addresses for the server certificate, besides this host's own.
-    allow: networks that may connect, as addresses or CIDR; an empty list is loopback only.
-    """
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = DEFAULT_PORT
-    mode: Literal["cert_and_key"] = "cert_and_key"
-    names: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
-    allow: Annotated[tuple[str, ...], Meta(max_length=10_000)] = ()
-
 
 class ConnectionLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the gate holds open, before and after the handshake."""
+    """What the gate of one listener holds open, before and after the handshake.
 
+    address_per_second and address_burst: new connections of one address, a token bucket; more are reset before TLS.
+    """
+
+    address_per_second: Annotated[float, Meta(gt=0, le=100_000)] = 100.0
+    address_burst: Count = 200
     connections_max: Count = 1024
     connections_per_address_max: Count = 512
     handshakes_max: Count = 64
@@ -103,29 +101,22 @@ class RequestLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     files_max: Annotated[int, Meta(ge=1, le=1000)] = 10
 
 
-class PrincipalSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one principal's requests are treated among those of others.
-
-    priority: class of urgency; a lower class goes first, and takes running ones' slots and cells. weight: its share
-    against others of its class. cache_group: principals of one group find each other's prompts in the KV cache; without
-    one, only its own.
-    """
-
-    priority: Priority = 50
-    weight: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
-    cache_group: Annotated[str, Meta(pattern=rf"^{PRINCIPAL_NAME}\Z")] | None = None
-
-
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """appliance.yaml. principals: by name; who is not listed has the defaults."""
+    """appliance.yaml. listeners and principals: by name; a principal that is not listed has the defaults."""
 
-    listener: Listener = Listener()
+    listeners: Annotated[dict[str, Listener], Meta(min_length=1, max_length=16)] = {MAIN_LISTENER: Listener()}
     connections: ConnectionLimits = ConnectionLimits()
     requests: RequestLimits = RequestLimits()
     worker: WorkerLimits = WorkerLimits()
     shutdown: Shutdown = Shutdown()
     request_log: RequestLog = RequestLog()
     principals: Annotated[dict[str, PrincipalSettings], Meta(max_length=10_000)] = {}
+    jwt: Annotated[tuple[JwtIssuer, ...], Meta(max_length=16)] = ()
+    api_keys: ApiKeys = ApiKeys()
+    certificates: Certificates = Certificates()
+    key_encryption: KeyEncryption = KeyEncryption()
+    audit: Audit = Audit()
+    admin: Admin = Admin()
 
 
 class _ModelsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,8 +17,9 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
+from appliance.access_config import Listener
 from appliance.api.app import ApiRunner, build_app
-from appliance.config import Config, Listener
+from appliance.config import Config
 from appliance.errors import ConfigError
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.router import Router
@@ -79,9 +80,13 @@ class _Daemon:
             files_max=config.request_log.files_max,
         )
 
+    @property
+    def _main_listener(self) -> Listener:
+        return next(iter(self._settings.config.listeners.values()))
+
     async def run(self) -> None:
         """Startup, main loop, shutdown."""
-        with contextlib.closing(self._request_log), _bind(self._settings.config.listener) as listening:
+        with contextlib.closing(self._request_log), _bind(self._main_listener) as listening:
             stop = _stop_requested(self._router)
             runner = await self._startup(listening)
             try:
@@ -156,7 +161,7 @@ def _bind(listener: Listener) -> socket.socket:
     try:
         address = ipaddress.ip_address(listener.host)
     except ValueError:
-        raise ConfigError(f"listener.host {listener.host!r} is not an IP address; 0.0.0.0 means every one") from None
+        raise ConfigError(f"host {listener.host!r} is not an IP address; 0.0.0.0 means every one") from None
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     dual = listener.host == "::"
     try:

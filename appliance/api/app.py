@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
+from appliance.access_config import PrincipalSettings
 from appliance.api.chat import chat_completions
 from appliance.api.completions import completions
 from appliance.api.envelope import error_response
@@ -18,7 +19,7 @@ from appliance.api.health import livez, readyz
 from appliance.api.keys import LIMITS, PRINCIPALS, ROUTER, STARTED
 from appliance.api.middleware import Doorkeeper, evidence, http_sanity, principal
 from appliance.api.models import get_model, list_models
-from appliance.config import PrincipalSettings, RequestLimits
+from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.router import Router
 from appliance.security.refusal_log import RefusalLog

@@ -7,8 +7,9 @@ from typing import Final
 
 from aiohttp import web
 
+from appliance.access_config import PrincipalSettings
 from appliance.api.evidence import Evidence
-from appliance.config import PrincipalSettings, RequestLimits
+from appliance.config import RequestLimits
 from appliance.models.router import Router
 
 STARTED: Final = web.AppKey("started", int)

@@ -8,9 +8,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
+from appliance.access_config import PrincipalSettings
 from appliance.api.keys import EVIDENCE, LIMITS, PRINCIPALS, ROUTER
 from appliance.api.openai_schema import CompletionFields
-from appliance.config import PrincipalSettings
 from appliance.errors import RequestError
 from appliance.types import LogprobParams, ModelSpec, Prompt, Request, SamplingParams
 from appliance.validation import explain

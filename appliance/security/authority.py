@@ -53,8 +53,9 @@ class AccessControl:
 
         Issues the server certificate anew where it is due. Blocks for some 50 ms. Raises ConfigError or StateError.
         """
-        allowlist = _configured("listener.allow", lambda: Allowlist.parse(config.listener.allow))
-        names = _configured("listener.names", lambda: server_names(config.listener))
+        main = next(iter(config.listeners.values()))
+        allowlist = _configured("listeners.api.allow", lambda: Allowlist.parse(main.allow))
+        names = _configured("listeners.api.names", lambda: server_names(config.listeners.values()))
         with state.writing():
             vault = Vault.open(state, now, create=True)
             vault.pki.ensure_server_certificate(names)

@@ -15,7 +15,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from appliance.config import PRINCIPAL_NAME
+from appliance.access_config import PRINCIPAL_NAME
 from appliance.safe_text import safe_text
 from appliance.security.allowlist import Address
 from appliance.security.refusal import Refusal

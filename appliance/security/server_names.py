@@ -10,7 +10,7 @@ from typing import Final
 
 import psutil
 
-from appliance.config import Listener
+from appliance.access_config import Listener
 
 HOST_ADDRESSES_MAX: Final = 64
 _ALWAYS: Final = ("localhost", "127.0.0.1", "::1")
@@ -19,14 +19,17 @@ _DNS_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _DNS_NAME_CHARS_MAX: Final = 253
 
 
-def server_names(listener: Listener) -> tuple[str, ...]:
-    """localhost, this host's name and addresses, and what the listener's `host` and `names` add; each once.
+def server_names(listeners: Iterable[Listener]) -> tuple[str, ...]:
+    """localhost, this host's name and addresses, and what the listeners' `host` and `names` add; each once.
 
     Raises ValueError for an entry of `names` that is neither a host name nor an address. This host's own name is left
     out where it is no valid DNS name.
     """
-    configured = [_checked(name) for name in listener.names]
-    own = [name for name in (socket.gethostname(), listener.host) if _canonical(name) is not None]
+    configured, hosts = [], [socket.gethostname()]
+    for listener in listeners:
+        configured += [_checked(name) for name in listener.names]
+        hosts.append(listener.host)
+    own = [name for name in hosts if _canonical(name) is not None]
     found: Iterable[str] = (*_ALWAYS, *configured, *own, *_host_addresses())
     canonical = [name for text in found if (name := _canonical(text)) is not None]
     return tuple(dict.fromkeys(canonical))

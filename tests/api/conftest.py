@@ -12,8 +12,9 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from appliance.access_config import PrincipalSettings
 from appliance.api.app import ApiRunner, build_app
-from appliance.config import PrincipalSettings, RequestLimits, WorkerLimits
+from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.router import Router

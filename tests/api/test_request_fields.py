@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.config import PrincipalSettings, RequestLimits
+from appliance.access_config import PrincipalSettings
+from appliance.config import RequestLimits
 from appliance.types import SamplingParams
 from tests.api.conftest import Api, ApiFactory
 from tests.api.test_failures import outstanding, ready, until

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import DEFAULT_PORT, Config
+from appliance.access_config import DEFAULT_PORT
+from appliance.config import Config
 from appliance.demo.training.chatml import prompt_text, render
 from appliance.demo.training.data import (
     OFF_TOPIC,
@@ -67,7 +68,7 @@ def test_numbers_in_the_answers_are_the_defaults(topics: dict[str, Topic]) -> No
     version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     mebibytes = Config().requests.body_bytes_max // 2**20
     for lang in LANGS:
-        assert f"{Config().listener.host}:{DEFAULT_PORT}/v1" in topics["apiurl"].answers[lang]
+        assert f"{Config().listeners['api'].host}:{DEFAULT_PORT}/v1" in topics["apiurl"].answers[lang]
         assert str(DEFAULT_PORT) in topics["firewall"].answers[lang]
         assert f"{mebibytes} MiB" in topics["e413"].answers[lang]
         assert version in topics["notincluded"].answers[lang]

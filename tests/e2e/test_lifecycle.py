@@ -192,7 +192,7 @@ def test_check_says_what_is_wrong(tmp_path: Path, recite_gguf: Path) -> None:
     unknown = run_command("check", "--models", models_file(tmp_path / "c", recite_gguf, n_ctxx=5))
     assert "unknown key 'n_ctxx'; did you mean 'n_ctx'?" in unknown.stderr
     config = tmp_path / "appliance.yaml"
-    config.write_text("listener:\n  allow: [10.0.0.5/8]\n")
+    config.write_text("listeners:\n  api: {allow: [10.0.0.5/8]}\n")
     hosts = run_command("check", "--config", config, "--models", models_file(tmp_path / "d", recite_gguf))
     assert hosts.returncode == 1
     assert "10.0.0.5/8" in hosts.stderr

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from appliance.access_config import Listener
 from appliance.config import Config, ConnectionLimits
 from appliance.errors import RequestError
 from appliance.security.allowlist import Allowlist
@@ -49,7 +50,7 @@ class Site:
         self.clock = Clock()
         self.access = AccessControl.open(state, config, self.clock)
         self.context = self.access.server_context()
-        self.allowlist = Allowlist.parse(config.listener.allow)
+        self.allowlist = Allowlist.parse(config.listeners["api"].allow)
         self._limits = config.connections
 
     @classmethod
@@ -177,7 +178,6 @@ class Connection:
 
 def config(*allow: str, **limits: Any) -> Config:
     """The defaults, but for the limits of connections that a test is about."""
-    base = Config()
     return Config(
-        listener=type(base.listener)(allow=allow), connections=ConnectionLimits(**({"handshake_seconds": 3} | limits))
+        listeners={"api": Listener(allow=allow)}, connections=ConnectionLimits(**({"handshake_seconds": 3} | limits))
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import Config, PrincipalSettings, load_config, load_models
+from appliance.access_config import PrincipalSettings
+from appliance.config import Config, load_config, load_models
 from appliance.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -84,7 +85,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "missing.yaml")
     path = tmp_path / "latin.yaml"
-    path.write_bytes(b"listener:\n  host: \xff\n")
+    path.write_bytes(b"listeners:\n  host: \xff\n")
     with pytest.raises(ConfigError, match=r"latin\.yaml:2: is not UTF-8"):
         load_config(path)
 
@@ -101,7 +102,7 @@ def test_every_field_has_a_default(tmp_path: Path) -> None:
 
 def test_a_nested_mistake_in_the_daemon_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r":3: unknown key 'prot'; did you mean 'port'"):
-        load_config(write(tmp_path, "# comment\nlistener:\n  prot: 1\n"))
+        load_config(write(tmp_path, "# comment\nlisteners: {api: {\n  prot: 1}}\n"))
 
 
 def test_the_reference_has_every_field_with_its_default() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.access_config import PrincipalSettings
 from appliance.api.openai_schema import ChatCompletionRequest, CompletionRequest, with_sampling
 from appliance.api.request_fields import cache_domain, flow
-from appliance.config import PrincipalSettings
 
 API = (Path(__file__).resolve().parents[3] / "docs" / "API.md").read_text()
 

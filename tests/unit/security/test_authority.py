@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import Config, Listener
+from appliance.access_config import Listener
+from appliance.config import Config
 from appliance.errors import ConfigError, RequestError, StateError
 from appliance.security.authority import AccessControl
 from appliance.security.clients import add_client
@@ -104,13 +105,13 @@ async def test_a_certificate_that_expires_on_an_open_connection(
 @pytest.mark.parametrize(
     ("listener", "message"),
     [
-        (Listener(allow=("10.0.0.1/8",)), r"listener\.allow: '10\.0\.0\.1/8': has host bits set"),
-        (Listener(names=("https://x",)), r"listener\.names: 'https://x' is neither"),
+        (Listener(allow=("10.0.0.1/8",)), r"listeners\.api\.allow: '10\.0\.0\.1/8': has host bits set"),
+        (Listener(names=("https://x",)), r"listeners\.api\.names: 'https://x' is neither"),
     ],
 )
 def test_a_bad_configuration_leaves_the_state_alone(state: StateDir, listener: Listener, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        AccessControl.open(state, Config(listener=listener))
+        AccessControl.open(state, Config(listeners={"api": listener}))
     assert not any(state.secrets.iterdir())
 
 

@@ -1,0 +1,1 @@
+"""The admin API: who may change what, over a Unix socket and, where configured, mutual TLS."""
