@@ -104,7 +104,9 @@ class RequestLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """appliance.yaml. listeners and principals: by name; a principal that is not listed has the defaults."""
 
-    listeners: Annotated[dict[str, Listener], Meta(min_length=1, max_length=16)] = {MAIN_LISTENER: Listener()}
+    listeners: Annotated[dict[str, Listener], Meta(min_length=1, max_length=16)] = msgspec.field(
+        default_factory=lambda: {MAIN_LISTENER: Listener()}
+    )
     connections: ConnectionLimits = ConnectionLimits()
     requests: RequestLimits = RequestLimits()
     worker: WorkerLimits = WorkerLimits()
