@@ -135,7 +135,8 @@ class Audit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The audit log. Records are durable within commit_seconds, those of administration before the answer.
 
     retention_days: how long closed segments are kept. anchor: a file, on removable media, that gets the head of the
-    chain every minute. legal_hold: nothing is deleted.
+    chain every minute. legal_hold: nothing is deleted. disk_warn_bytes, disk_min_bytes: with less free space the
+    appliance warns, or serves no requests.
     """
 
     retention_days: Annotated[int, Meta(ge=1, le=3660)] = 90
@@ -143,7 +144,25 @@ class Audit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     commit_seconds: Annotated[float, Meta(gt=0, le=5)] = 0.1
     anchor: str | None = None
     legal_hold: bool = False
+    disk_warn_bytes: Annotated[int, Meta(ge=0)] = 4 * 2**30
+    disk_min_bytes: Annotated[int, Meta(ge=0)] = 256 * 2**20
     siem: Siem | None = None
+
+
+class Capture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keeping what clients ask and what they are answered, encrypted, for auditors. Off unless it is turned on.
+
+    principals: of these clients alone; of all where empty. bytes_max: what one request's prompt and answers may take;
+    the rest is cut, with a mark. disk_bytes_max: what all of it may take; the oldest goes first.
+    """
+
+    enabled: bool = False
+    principals: Annotated[
+        tuple[Annotated[str, Meta(pattern=rf"^{PRINCIPAL_NAME}\Z")], ...], Meta(max_length=10_000)
+    ] = ()
+    retention_days: Annotated[int, Meta(ge=1, le=365)] = 7
+    bytes_max: Annotated[int, Meta(ge=1024, le=64 * 2**20)] = 256 * 2**10
+    disk_bytes_max: Bytes = 4 * 2**30
 
 
 class RemoteAdmin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
