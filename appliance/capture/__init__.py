@@ -1,0 +1,1 @@
+"""Prompts and answers kept for auditors: encrypted, bounded, off unless appliance.yaml turns it on."""
