@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= .state
 ARGS ?=
+# Tests of one file stay in one process, because they share daemons and models.
+PARALLEL ?= -n auto --dist loadfile
 
 # pip must not read a site's own configuration of hashes or targets; its index settings stay in force.
 PIP := $(BIN)/python -m pip --require-virtualenv --disable-pip-version-check
@@ -36,17 +38,17 @@ run: setup
 	$(BIN)/appliance serve --demo --state-dir $(STATE) $(ARGS)
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-fast: setup
-	$(BIN)/pytest -m "not slow"
+	HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(PARALLEL) -m "not slow"
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow"
+	HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(PARALLEL) -m "not slow"
 
 format: setup
 	$(BIN)/ruff check --fix .

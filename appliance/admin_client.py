@@ -1,1 +1,182 @@
-"""The admin API as a client sees it."""
+"""The admin API as a client sees it: what the command line and the dashboard use, and nothing else of the daemon."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import ssl
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from appliance.errors import ApplianceError, ConfigError
+from appliance.safe_text import safe_text
+
+PREFIX: Final = "/admin/v1"
+TIMEOUT_SECONDS: Final = 300.0
+
+
+class AdminError(ApplianceError):
+    """The daemon refused, or could not be reached. code: as in the answer; `unreachable` where there was none."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def route(*segments: str) -> str:
+    """A path below the admin API's root, whatever a person typed as a name: `route("keys", kid, "rotate")`.
+
+    Raises AdminError for what can be no name at all.
+    """
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise AdminError("invalid", f"{segment!r} is no name or id")
+    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+
+
+class AdminClient:
+    """A client of the admin API. Belongs to one event loop.
+
+    generation: of the credentials, as the latest answer said.
+    """
+
+    def __init__(self, connector: aiohttp.BaseConnector, base_url: str | URL) -> None:
+        self._session = aiohttp.ClientSession(
+            base_url, connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+        )
+        self.generation = 0
+
+    @classmethod
+    def local(cls, socket: Path) -> AdminClient:
+        """Through the Unix socket; the daemon knows by the kernel who is calling."""
+        return cls(aiohttp.UnixConnector(str(socket)), "http://appliance")
+
+    @classmethod
+    def remote(cls, url: str, context: ssl.SSLContext) -> AdminClient:
+        """Through the remote admin port, with an administrator's certificate in `context`. Raises ConfigError."""
+        try:
+            parsed = URL(url)
+            good = parsed.scheme == "https" and parsed.host is not None and parsed.path in ("", "/")
+        except ValueError:
+            good = False
+        if not good:
+            raise ConfigError(f"{url!r} is no address of a remote admin port; write https://llm.example:8444")
+        return cls(aiohttp.TCPConnector(ssl=context), parsed.origin())
+
+    async def get(self, path: str, **query: str | int | None) -> Any:
+        """The answer to a question, as plain data. path: from `route` where a person gave part of it.
+
+        Raises AdminError.
+        """
+        return await self._call("GET", path, query, None, {})
+
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        plan: bool = False,
+        generation: int | None = None,
+        approval: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Any:
+        """Does something, once; a lost answer is asked for again. Raises AdminError.
+
+        plan: only says what would happen. generation: do it only if nothing has changed since. approval: of a second
+        administrator. idempotency_key: of an earlier try of the same act.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        if generation is not None:
+            headers["If-Match"] = f'"{generation}"'
+        if approval is not None:
+            headers["Approval"] = approval
+        query: dict[str, str | int | None] = {"plan": "true"} if plan else {}
+        return await self._call("POST", path, query, body or {}, headers)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | int | None],
+        body: Mapping[str, object] | None,
+        headers: Mapping[str, str],
+    ) -> Any:
+        """Once more where the connection ended before an answer: a POST's Idempotency-Key makes that harmless."""
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        url = URL(PREFIX + path, encoded=True).with_query(given or None)
+        try:
+            try:
+                status, generation, raw = await self._ask(method, url, body, headers)
+            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+                status, generation, raw = await self._ask(method, url, body, headers)
+        except TimeoutError as error:
+            raise AdminError(
+                "unreachable", f"the appliance did not answer within {TIMEOUT_SECONDS:.0f} s; it may still do it"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise AdminError(
+                "unreachable", f"the appliance cannot be reached, or ended the connection: {_reason(error)}"
+            ) from error
+        if status >= 400:
+            raise _refused(raw, status)
+        try:
+            self.generation = int(generation.strip('"'))
+            return msgspec.json.decode(raw)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise AdminError("failed", "what answered is no admin API") from error
+
+    async def _ask(
+        self, method: str, url: URL, body: Mapping[str, object] | None, headers: Mapping[str, str]
+    ) -> tuple[int, str, bytes]:
+        """Status, ETag and body of an answer."""
+        data = None if body is None else io.BytesIO(msgspec.json.encode(body))
+        async with self._session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer:
+            return answer.status, answer.headers.get("ETag", ""), await answer.read()
+
+    async def __aenter__(self) -> AdminClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        await self._session.close()
+
+
+def _reason(error: Exception) -> str:
+    """aiohttp's exceptions tell where, not why."""
+    cause = getattr(error, "os_error", None) or error.__cause__ or error
+    return safe_text(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__)
+
+
+def _refused(raw: bytes, status: int) -> AdminError:
+    try:
+        error = msgspec.json.decode(raw)["error"]
+        return AdminError(str(error["code"]), str(error["message"]))
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return AdminError("failed", f"what answered, with status {status}, is no admin API")
+
+
+def is_served(path: Path) -> bool:
+    """Whether somebody listens on this socket. Raises PermissionError where this user may not ask."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except BlockingIOError:
+            # Its backlog is full.
+            return True
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return False
+    return True

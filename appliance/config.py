@@ -23,6 +23,7 @@ from appliance.access_config import (
     ApiKeys,
     Audit,
     Bytes,
+    Capture,
     Certificates,
     Count,
     JwtIssuer,
@@ -118,6 +119,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     certificates: Certificates = Certificates()
     key_encryption: KeyEncryption = KeyEncryption()
     audit: Audit = Audit()
+    capture: Capture = Capture()
     admin: Admin = Admin()
 
 

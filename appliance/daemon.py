@@ -4,44 +4,71 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 import logging
+import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import uvloop
-from aiohttp import web
 
-from appliance.access_config import Listener
+from appliance.access_config import MAIN_LISTENER
+from appliance.admin.app import AdminApi
+from appliance.admin.approvals import Approvals
+from appliance.admin.routes import ROUTES
+from appliance.admin.site import AdminSite
+from appliance.admin.unix_listener import unix_listener
 from appliance.api.app import ApiRunner, build_app
+from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
+from appliance.audit.siem import SiemForwarder
+from appliance.capture.prompt_capture import PromptCapture
 from appliance.config import Config
-from appliance.errors import ConfigError
+from appliance.errors import ErrorCode, StateError
+from appliance.front_door import FrontDoor, bind, bind_all, url_of
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.router import Router
-from appliance.security.access import Principal
-from appliance.security.authority import AccessControl
-from appliance.security.gate import Gate
+from appliance.premises import RunningPremises
+from appliance.remote_admin import remote_admin
+from appliance.security.capture_switch import switch_capture
+from appliance.security.disk_guard import DiskGuard
+from appliance.security.limits import PrincipalLimits
+from appliance.security.opening import Security, open_security
+from appliance.security.quota_store import QuotaStore
+from appliance.security.refusal_log import RefusalLog
+from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
 from appliance.telemetry.request_log import RequestLog
+from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec
 
+QUOTA_SECONDS: Final = 10.0
+
 _log = logging.getLogger(__name__)
-_ACCEPT_BACKLOG: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `appliance serve` was told, parsed and validated."""
+    """What `appliance serve` was told, parsed and validated.
+
+    path: of appliance.yaml, None where there is none. adjust: what the command line changes in it, also at a reload.
+    """
 
     config: Config
     models: tuple[ModelSpec, ...]
     state: StateDir
+    path: Path | None = None
+    adjust: Callable[[Config], Config] = lambda config: config
+
+    @property
+    def folder(self) -> Path:
+        """What the files that appliance.yaml names are relative to."""
+        return Path.cwd() if self.path is None else self.path.resolve().parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,66 +85,127 @@ def serve(settings: Settings, announce: Callable[[Ready], None]) -> None:
 
     Raises ConfigError or StateError when it cannot start.
     """
+    # Nobody reloads before the loop runs, and a hang-up would end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings.state.prepare()
+    environment = dict(os.environ)
     with settings.state.lock():
-        access = AccessControl.open(settings.state, settings.config)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Daemon(settings, access, announce).run())
+        security = open_security(settings.state, settings.config, settings.folder, environment, create=True)
+        with contextlib.closing(security), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Daemon(settings, security, environment, announce).run())
 
 
 class _Daemon:
-    """The wired parts of one run; also the API's doorkeeper, between the gate and the access decision."""
+    """The wired parts of one run."""
 
-    def __init__(self, settings: Settings, access: AccessControl, announce: Callable[[Ready], None]) -> None:
+    def __init__(
+        self, settings: Settings, security: Security, environment: Mapping[str, str], announce: Callable[[Ready], None]
+    ) -> None:
         config = settings.config
         self._settings = settings
-        self._access = access
+        self._security = security
+        self._office = security.office
+        self._environment = environment
         self._announce = announce
         self._router = Router(settings.models, SpawnLauncher(), config.requests, config.worker)
+        self._disk = DiskGuard(settings.state.path, config.audit)
+        self._capture = PromptCapture(
+            settings.state.capture,
+            security.keyring.cipher("capture"),
+            self._office.now,
+            has_room=lambda: self._disk.room == "enough",
+        )
+        self._siem = _siem(settings, security)
+        self._limits = PrincipalLimits()
+        self._quotas = QuotaStore(settings.state.store / "quotas.json")
         self._request_log = RequestLog(
             settings.state.store / "requests.jsonl",
             file_bytes_max=config.request_log.file_bytes_max,
             files_max=config.request_log.files_max,
         )
-
-    @property
-    def _main_listener(self) -> Listener:
-        return next(iter(self._settings.config.listeners.values()))
+        self._tasks = TaskOwner("daemon")
 
     async def run(self) -> None:
         """Startup, main loop, shutdown."""
-        with contextlib.closing(self._request_log), _bind(self._main_listener) as listening:
+        config = self._settings.config
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(_ignore_signals)
+            stack.enter_context(contextlib.closing(self._request_log))
+            stack.enter_context(contextlib.closing(self._capture))
+            sockets = bind_all(config.listeners)
+            for listening in sockets.values():
+                stack.enter_context(listening)
+            self._door = FrontDoor(self._office, sockets, self._disk)
+            self._malformed = RefusalLog(_log, self._door.refused)
+            self._office.cut = self._door.cut
             stop = _stop_requested(self._router)
-            runner = await self._startup(listening)
+            runner = await self._startup()
             try:
-                await self._main_loop(stop, _url(listening))
+                await self._administered(stack)
+                await self._main_loop(stop, url_of(_main(sockets)))
             finally:
                 await self._shutdown(runner)
 
-    async def _startup(self, listening: socket.socket) -> ApiRunner:
-        config = self._settings.config
-        app = build_app(self._router, config.requests, config.principals, self, self._request_log.add)
-        runner = ApiRunner(app, keepalive_seconds=config.connections.keepalive_seconds)
-        await runner.setup()
-        assert runner.server is not None
-        self._gate = Gate(
-            listening,
-            runner.server,
-            context=self._access.server_context,
-            allowlist=lambda: self._access.allowlist,
-            limits=config.connections,
+    async def _startup(self) -> ApiRunner:
+        self._premises = RunningPremises(
+            self._office,
+            self._security.keyring,
+            self._router,
+            self._door,
+            self._settings.state,
+            self._disk,
+            self._capture,
+            self._settings.path,
+            self._settings.adjust,
+            self._siem,
         )
-        self._gate.start()
+        self._restore_quotas()
+        upkeep = Upkeep(self._office, self._disk, self._premises.reseal, self._premises.prune)
+        await upkeep.round()
+        await switch_capture(self._office.audit, self._capture, self._settings.config.capture, APPLIANCE)
+        await asyncio.to_thread(self._capture.prune)
+        app = build_app(
+            self._router, lambda: self._office.config.requests, self._limits, self._door, self._keep, self._capture
+        )
+        runner = ApiRunner(
+            app, keepalive_seconds=self._settings.config.connections.keepalive_seconds, refused=self._door.refused
+        )
+        await runner.setup()
+        await self._door.open(runner)
         self._router.start()
+        self._tasks.spawn(upkeep.run(), name="upkeep")
+        self._tasks.spawn(self._save_quotas(), name="quotas")
+        if self._siem is not None:
+            self._siem.start(self._tasks)
         return runner
 
+    async def _administered(self, stack: contextlib.AsyncExitStack) -> None:
+        """Opens the admin API's listeners, and takes SIGHUP for a reload."""
+        config, state = self._settings.config.admin, self._settings.state
+        site = AdminSite(
+            office=self._office,
+            keyring=self._security.keyring,
+            state=state,
+            premises=self._premises,
+            approvals=Approvals(timedelta(seconds=config.approval_seconds)),
+            environment=self._environment,
+        )
+        api = AdminApi(site, ROUTES)
+        path = state.run / "admin.sock" if config.socket is None else Path(config.socket)
+        await stack.enter_async_context(unix_listener(api, site, path))
+        if config.remote is not None:
+            listening = stack.enter_context(bind("admin.remote", config.remote))
+            await stack.enter_async_context(remote_admin(api, self._office, self._door, listening))
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGHUP, lambda: self._tasks.spawn(self._premises.reload_by_signal(), name="reload") and None
+        )
+
     async def _main_loop(self, stop: asyncio.Event, url: str) -> None:
-        state, tasks = self._settings.state, TaskOwner("daemon")
+        state = self._settings.state
         write_atomic(state.api_url, url.encode())
         _log.info("listening on %s", url)
-        tasks.spawn(self._announce_when_settled(url), name="announce")
+        self._tasks.spawn(self._announce_when_settled(url), name="announce")
         await stop.wait()
-        await tasks.close()
         state.api_url.unlink(missing_ok=True)
 
     async def _announce_when_settled(self, url: str) -> None:
@@ -128,18 +216,77 @@ class _Daemon:
     async def _shutdown(self, runner: ApiRunner) -> None:
         seconds = self._settings.config.shutdown.drain_seconds
         _log.info("stopping; running requests have %.0f s, or until the next signal", seconds)
-        await self._gate.close()
+        await self._door.close()
         await self._router.close(seconds)
         await runner.cleanup()
-        self._access.close()
+        self._malformed.close()
+        await self._tasks.close()
+        self._quotas.save(self._limits.sums())
 
-    def address(self, http: web.Request) -> str:
-        """The peer's address, as the gate saw it."""
-        return str(self._gate.peer(http.protocol).address)
+    def _restore_quotas(self) -> None:
+        loaded = self._quotas.load(datetime.now(UTC))
+        self._limits.restore(loaded.sums)
+        if loaded.damage is not None:
+            _log.error("%s", loaded.damage)
+            self._office.audit.append(AuditEvent(action="quotas.damaged", outcome="failed", reason=loaded.damage))
 
-    def authenticate(self, http: web.Request, authorization: Sequence[str]) -> Principal:
-        """The principal behind the connection's certificate and the request's key."""
-        return self._access.authenticate(self._gate.peer(http.protocol), authorization)
+    async def _save_quotas(self) -> None:
+        while True:
+            await asyncio.sleep(QUOTA_SECONDS)
+            try:
+                await asyncio.to_thread(self._quotas.save, self._limits.sums())
+            except StateError as error:
+                _log.warning("%s", error)
+
+    def _keep(self, record: RequestRecord) -> None:
+        """Every request is in the request log, and who did it in the audit log.
+
+        Who could not be told was refused, and that is there already, folded where it was a flood.
+        """
+        self._request_log.add(record)
+        if record.principal is None:
+            if record.error_code in _BEFORE_ACCESS:
+                self._malformed.record(record.address, record.error_code, "sent a request that is not proper HTTP")
+            return
+        self._office.audit.append(
+            AuditEvent(
+                action="api.request",
+                outcome=_OUTCOMES[record.outcome],
+                actor=Actor(principal=record.principal, credential=record.key_id, address=record.address),
+                resource=record.model or record.path,
+                reason=record.error_code,
+                request_id=record.id,
+                tokens=(record.prompt_tokens, record.completion_tokens),
+                milliseconds=round(record.total_seconds * 1000),
+            )
+        )
+
+
+# What is refused before it is asked who sent it.
+_BEFORE_ACCESS: Final[frozenset[ErrorCode]] = frozenset({"invalid_request", "method_not_allowed"})
+_OUTCOMES: Final[Mapping[str, Outcome]] = {"ok": "ok", "client_gone": "ok", "refused": "deny", "failed": "failed"}
+
+
+def _siem(settings: Settings, security: Security) -> SiemForwarder | None:
+    """What copies audit records to a collector. Raises ConfigError."""
+    siem = settings.config.audit.siem
+    if siem is None:
+        return None
+    files = {name: getattr(siem, name) for name in ("ca", "certificate", "key")}
+    found = {name: str(settings.folder / path) for name, path in files.items() if path is not None}
+    cipher = security.keyring.cipher("audit")
+    return SiemForwarder(settings.state.audit, msgspec.structs.replace(siem, **found), cipher, security.office.audit)
+
+
+def _main(sockets: Mapping[str, socket.socket]) -> socket.socket:
+    return sockets.get(MAIN_LISTENER) or next(iter(sockets.values()))
+
+
+def _ignore_signals() -> None:
+    """Nothing is left but to close the audit log; a signal that came now would leave it open."""
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop_requested(router: Router) -> asyncio.Event:
@@ -154,30 +301,3 @@ def _stop_requested(router: Router) -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signalled)
     return stop
-
-
-def _bind(listener: Listener) -> socket.socket:
-    """The listening socket. Raises ConfigError with what to do."""
-    try:
-        address = ipaddress.ip_address(listener.host)
-    except ValueError:
-        raise ConfigError(f"host {listener.host!r} is not an IP address; 0.0.0.0 means every one") from None
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    dual = listener.host == "::"
-    try:
-        return socket.create_server(
-            (listener.host, listener.port), family=family, backlog=_ACCEPT_BACKLOG, dualstack_ipv6=dual
-        )
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {listener.port} on {listener.host} is in use; choose another with --port"
-            ) from None
-        raise ConfigError(f"cannot listen on {listener.host} port {listener.port}: {error.strerror}") from None
-
-
-def _url(listening: socket.socket) -> str:
-    """Where a client on this host reaches the listener."""
-    host, port = listening.getsockname()[:2]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"https://[{reachable}]:{port}" if ":" in reachable else f"https://{reachable}:{port}"

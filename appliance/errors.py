@@ -5,6 +5,7 @@
     ├── StateError      something in the state directory is missing, damaged or held by another process
     ├── WireError       a peer on the worker socket broke the protocol
     ├── LoadError       a model could not be loaded; the message is the reason an operator reads
+    ├── ChangeRefused   an administrator's change cannot be made as it was asked for
     └── RequestError    one request is refused or failed; becomes an OpenAI error envelope in api.envelope
 
 A RequestError carries an ErrorCode. The code decides the HTTP status and the OpenAI error type (`CODES`), so that
@@ -27,6 +28,9 @@ ErrorCode = Literal[
     "invalid_api_key",
     "certificate_rejected",
     "key_certificate_mismatch",
+    "access_revoked",
+    "address_not_allowed",
+    "role_not_allowed",
     "model_not_found",
     "route_not_found",
     "method_not_allowed",
@@ -39,11 +43,17 @@ ErrorCode = Literal[
     "model_unavailable",
     "engine_crash",
     "shutting_down",
+    "audit_unavailable",
     "deadline_exceeded",
     "internal_error",
 ]
 
-ErrorType = Literal["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
+ChangeCode = Literal[
+    "not_found", "invalid", "conflict", "needs_force", "generation_mismatch", "needs_approval", "forbidden"
+]
+ErrorType = Literal[
+    "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
+]
 
 # ErrorCode -> (HTTP status, OpenAI error type).
 CODES: Mapping[ErrorCode, tuple[int, ErrorType]] = {
@@ -56,6 +66,9 @@ CODES: Mapping[ErrorCode, tuple[int, ErrorType]] = {
     "invalid_api_key": (401, "authentication_error"),
     "certificate_rejected": (401, "authentication_error"),
     "key_certificate_mismatch": (401, "authentication_error"),
+    "access_revoked": (401, "authentication_error"),
+    "address_not_allowed": (403, "permission_error"),
+    "role_not_allowed": (403, "permission_error"),
     "model_not_found": (404, "invalid_request_error"),
     "route_not_found": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
@@ -68,6 +81,7 @@ CODES: Mapping[ErrorCode, tuple[int, ErrorType]] = {
     "model_unavailable": (503, "server_error"),
     "engine_crash": (503, "server_error"),
     "shutting_down": (503, "server_error"),
+    "audit_unavailable": (503, "server_error"),
     "deadline_exceeded": (504, "server_error"),
     "internal_error": (500, "server_error"),
 }
@@ -98,6 +112,20 @@ class WireError(ApplianceError):
 
 class LoadError(ApplianceError):
     """A model could not be loaded."""
+
+
+class ChangeRefused(ApplianceError):
+    """An administrator's change is refused; nothing has changed.
+
+    code: `not_found` the thing is not there; `invalid` the change makes no sense; `conflict` not in this state;
+    `needs_force` it would do harm, and is done when asked for with force; `generation_mismatch` it was computed from an
+    older state; `needs_approval` a second administrator must agree; `forbidden` not with this role.
+    """
+
+    def __init__(self, code: ChangeCode, message: str) -> None:
+        super().__init__(message)
+        self.code: ChangeCode = code
+        self.message = message
 
 
 class RequestError(ApplianceError):

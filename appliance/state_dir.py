@@ -1,9 +1,10 @@
 """The state directory: everything the appliance must remember, and the rules for touching it.
 
-    <state-dir>/pki       certificate authorities, the server certificate, the appliance id
-                secrets   generation-numbered secrets and the API key records
+    <state-dir>/secrets   the sealed credentials document, the data keys that seal it, the key that wraps those
                 clients   one folder per client: what is handed to it
-                models store audit run
+                audit     the audit log
+                store     request log, quotas, what was last seen, captured prompts
+                models run
 
 Everything belongs to the user the daemon runs as; folders are 0700 and files 0600. Files change by `write_atomic`
 alone, so a reader or a power cut sees the old content or the new, never a mixture.
@@ -36,15 +37,15 @@ class StateDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self.pki = self.path / "pki"
         self.secrets = self.path / "secrets"
         self.clients = self.path / "clients"
         self.models = self.path / "models"
         self.store = self.path / "store"
         self.audit = self.path / "audit"
         self.run = self.path / "run"
+        # Made by the first prompt that is captured.
+        self.capture = self.store / "capture"
         # Where a running daemon says how it is reached.
-        self.api_url = self.run / "api.url"
         self.api_url = self.run / "api.url"
 
     @property
@@ -52,7 +53,6 @@ class StateDir:
         """The directory itself and every folder in it, parents first."""
         return (
             self.path,
-            self.pki,
             self.secrets,
             self.clients,
             self.models,

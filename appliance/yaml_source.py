@@ -6,6 +6,8 @@ keys, aliases and non-text keys are refused: a configuration file must say what 
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +51,8 @@ class YamlSource:
         """Reads and parses a file of at most FILE_BYTES_MAX. Raises ConfigError."""
         try:
             with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
+                    raise ConfigError(f"can be changed by every user; `chmod o-w {path}`", path=path)
                 raw = file.read(FILE_BYTES_MAX + 1)
             text = raw.decode("utf-8")
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import settings
 
 from tests.models import build_random, build_recite
 
-# A busy machine must not fail a property: time is measured in bench/.
-settings.register_profile("appliance", deadline=None)
-settings.load_profile("appliance")
+# A busy machine must not fail a property: time is measured in bench/. `make check` tries fewer examples.
+settings.register_profile("full", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=20)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 
 @pytest.fixture(scope="session")

@@ -4,61 +4,80 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
-from appliance.access_config import PrincipalSettings
+from appliance.api.caller import Doorkeeper
+from appliance.api.captured import Capture
 from appliance.api.chat import chat_completions
 from appliance.api.completions import completions
 from appliance.api.envelope import error_response
 from appliance.api.health import livez, readyz
-from appliance.api.keys import LIMITS, PRINCIPALS, ROUTER, STARTED
-from appliance.api.middleware import Doorkeeper, evidence, http_sanity, principal
+from appliance.api.keys import CAPTURE, LIMITS, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
+from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
 from appliance.api.models import get_model, list_models
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.router import Router
-from appliance.security.refusal_log import RefusalLog
+from appliance.security.limits import PrincipalLimits
+from appliance.security.refusal_log import RefusalLog, Refused
 from appliance.telemetry.request_record import RequestRecord
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS: Final = 2.0
+_LOOK: Final = frozenset({"viewer", "inference"})
+_USE: Final = frozenset({"inference"})
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRoute:
+    """One row of the API's table. roles: any one of them suffices; None is open to everyone, for health alone."""
+
+    method: str
+    path: str
+    handler: Handler
+    roles: frozenset[str] | None
 
 
 def build_app(
     router: Router,
-    limits: RequestLimits,
-    principals: Mapping[str, PrincipalSettings],
+    limits: Callable[[], RequestLimits],
+    principal_limits: PrincipalLimits,
     doorkeeper: Doorkeeper,
     keep: Callable[[RequestRecord], None],
+    capture: Capture | None = None,
 ) -> web.Application:
     """Routes and middlewares. The API's routes exist with and without `/v1`."""
     app = web.Application(
-        client_max_size=limits.body_bytes_max,
+        client_max_size=limits().body_bytes_max,
         middlewares=[evidence(doorkeeper, keep), http_sanity, principal(doorkeeper)],
     )
+    app.on_response_prepare.append(finish_headers)
     app[ROUTER] = router
     app[LIMITS] = limits
-    app[PRINCIPALS] = principals
+    app[PRINCIPAL_LIMITS] = principal_limits
+    app[CAPTURE] = capture
     app[STARTED] = int(time.time())
-    for method, path, handler in _routes():
-        app.router.add_route(method, path, handler, expect_handler=_expect)
+    app[ROLES] = {route.handler: route.roles for route in api_routes() if route.roles is not None}
+    for route in api_routes():
+        app.router.add_route(route.method, route.path, route.handler, expect_handler=_expect)
     return app
 
 
-def _routes() -> Iterator[tuple[str, str, Handler]]:
-    """Method, path and handler of every route."""
+def api_routes() -> Iterator[ApiRoute]:
+    """Every route, and whose role it takes; a role that is not named may not."""
     for path, handler in (("/livez", livez), ("/readyz", readyz)):
-        yield "GET", path, handler
+        yield ApiRoute("GET", path, handler, None)
     for prefix in ("/v1", ""):
-        yield "GET", f"{prefix}/models", list_models
-        yield "GET", f"{prefix}/models/{{model:.+}}", get_model
-        yield "POST", f"{prefix}/chat/completions", chat_completions
-        yield "POST", f"{prefix}/completions", completions
+        yield ApiRoute("GET", f"{prefix}/models", list_models, _LOOK)
+        yield ApiRoute("GET", f"{prefix}/models/{{model:.+}}", get_model, _LOOK)
+        yield ApiRoute("POST", f"{prefix}/chat/completions", chat_completions, _USE)
+        yield ApiRoute("POST", f"{prefix}/completions", completions, _USE)
 
 
 async def _expect(http: web.Request) -> None:
@@ -74,14 +93,23 @@ class ApiRunner(web.AppRunner):
     A handler is cancelled when its client goes, whatever it waits for.
     """
 
-    def __init__(self, app: web.Application, *, keepalive_seconds: float) -> None:
+    def __init__(self, app: web.Application, *, keepalive_seconds: float, refused: Refused | None = None) -> None:
         # What still hangs on a connection when it comes to this is not worth waiting for: the router has drained.
         super().__init__(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._keepalive_seconds = keepalive_seconds
-        self._refusals = RefusalLog(_log)
+        self._refusals = RefusalLog(_log, refused)
+        self._further: list[web.Server] = []
 
     async def _make_server(self) -> web.Server:
-        inner = await super()._make_server()
+        return self._wrap(await super()._make_server())
+
+    async def further_server(self) -> web.Server:
+        """One more server of the same application, for one more listener. After `setup`."""
+        server = self._wrap(await super()._make_server())
+        self._further.append(server)
+        return server
+
+    def _wrap(self, inner: web.Server) -> web.Server:
         return _ApiServer(
             inner.request_handler,
             self._refusals,
@@ -94,6 +122,10 @@ class ApiRunner(web.AppRunner):
 
     async def cleanup(self) -> None:
         """Ends the server; what was counted of malformed requests is logged."""
+        for server in self._further:
+            server.pre_shutdown()
+        for server in self._further:
+            await server.shutdown(_SHUTDOWN_SECONDS)
         await super().cleanup()
         self._refusals.close()
 
@@ -123,5 +155,6 @@ class _ApiProtocol(RequestHandler):
         self._refusals.record(str(request.remote), type(exc).__name__, "sent what is no valid HTTP request")
         what = "the request is not valid HTTP" if status < 500 else "the appliance failed"
         response: Any = error_response(RequestError("invalid_request" if status < 500 else "internal_error", what))
+        response.headers["Server"] = SERVER
         response.force_close()
         return response  # type: ignore[no-any-return]

@@ -22,7 +22,7 @@ async def read_body(http: web.Request, decoder: msgspec.json.Decoder[T], limits:
     Raises RequestError: body_too_large before reading where the length is announced, body_timeout for one that
     drips, invalid_json for what is no JSON, invalid_request with the field's name for a wrong type or range.
     """
-    if http.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+    if any(value.lower() not in ("", "identity") for value in http.headers.getall("Content-Encoding", [])):
         raise RequestError("unsupported_media_type", "compressed request bodies are not accepted")
     if (http.content_length or 0) > limits.body_bytes_max:
         raise _too_large(limits)

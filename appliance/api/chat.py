@@ -19,6 +19,7 @@ from appliance.api.openai_schema import (
     ChatMessageOut,
     CompletionObject,
     ContentPart,
+    FunctionIn,
     MessageIn,
     with_sampling,
 )
@@ -29,6 +30,7 @@ from appliance.errors import RequestError
 from appliance.models.stream import ChoiceEnd, Text
 from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ToolCall, ToolFunction, Usage
 
+PARTS_MAX: Final = 100_000
 _decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
 _tools_decoder: Final = msgspec.json.Decoder(list[dict[str, Any]])
 _kwargs_decoder: Final = msgspec.json.Decoder(dict[str, Any])
@@ -37,7 +39,7 @@ _ROLES: Final = {"developer": "system", "function": "tool"}
 
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answers a chat through the model's own template."""
-    body = await read_body(http, _decoder, http.app[LIMITS])
+    body = await read_body(http, _decoder, http.app[LIMITS]())
     spec = model_of(http, body)
     request = request_of(
         http,
@@ -66,6 +68,7 @@ def _prompt(body: ChatCompletionRequest) -> ChatPrompt:
         response_format=body.response_format is not None and body.response_format.type != "text",
         tool_choice=body.tool_choice not in (None, "auto", "none"),
     )
+    _check_size(body.messages)
     tools = free_form("tools", body.tools, _tools_decoder) or []
     template_kwargs = free_form("chat_template_kwargs", body.chat_template_kwargs, _kwargs_decoder) or {}
     return ChatPrompt(
@@ -73,6 +76,16 @@ def _prompt(body: ChatCompletionRequest) -> ChatPrompt:
         tools=() if body.tool_choice == "none" else tuple(tools),
         template_kwargs=template_kwargs,
     )
+
+
+def _check_size(messages: Sequence[MessageIn]) -> None:
+    """Turns are counted by the schema; what is inside them only together makes much work."""
+    parts = sum(len(message.content) for message in messages if isinstance(message.content, list))
+    calls = sum(len(message.tool_calls or ()) for message in messages)
+    if parts + calls > PARTS_MAX:
+        raise RequestError(
+            "invalid_request", f"messages: more than {PARTS_MAX} content parts and tool calls", param="messages"
+        )
 
 
 def _message(index: int, message: MessageIn) -> ChatMessage:
@@ -88,8 +101,8 @@ def _message(index: int, message: MessageIn) -> ChatMessage:
     )
 
 
-def _function(function: msgspec.Struct) -> ToolFunction:
-    return msgspec.convert(function, ToolFunction, from_attributes=True)
+def _function(function: FunctionIn) -> ToolFunction:
+    return ToolFunction(name=function.name, arguments=function.arguments)
 
 
 def _text(index: int, content: str | list[ContentPart] | None) -> str:

@@ -25,7 +25,7 @@ _decoder: Final = msgspec.json.Decoder(with_sampling(CompletionRequest))
 
 async def completions(http: web.Request) -> web.StreamResponse:
     """Continues a prompt as it stands, without a chat template."""
-    body = await read_body(http, _decoder, http.app[LIMITS])
+    body = await read_body(http, _decoder, http.app[LIMITS]())
     spec = model_of(http, body)
     n = body.n or 1
     refuse_unsupported(best_of=body.best_of not in (None, n), echo=body.echo, suffix=body.suffix)

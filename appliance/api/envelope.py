@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from appliance.errors import ErrorCode, RequestError
 
+MESSAGE_CHARS_MAX: Final = 4096
 _STATUS_CODES: dict[int, ErrorCode] = {
     404: "route_not_found",
     405: "method_not_allowed",
@@ -19,8 +21,9 @@ _STATUS_CODES: dict[int, ErrorCode] = {
 
 
 def error_body(error: RequestError) -> bytes:
-    """The JSON of an error; the same in an HTTP body and in an SSE `error` chunk."""
-    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    """The JSON of an error; the same in an HTTP body and in an SSE `error` chunk. It repeats little of the request."""
+    message = error.message if len(error.message) <= MESSAGE_CHARS_MAX else f"{error.message[:MESSAGE_CHARS_MAX]}…"
+    fields = {"message": message, "type": error.type, "param": error.param, "code": error.code}
     return msgspec.json.encode({"error": {**fields, **error.details}})
 
 

@@ -10,12 +10,14 @@ from typing import Final
 
 from aiohttp import web
 
+from appliance.api.captured import CapturedRequest
 from appliance.errors import ErrorCode, RequestError
 from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd
+from appliance.safe_text import without_secrets
 from appliance.telemetry.request_record import Outcome, RequestRecord
 from appliance.types import FinishReason
 
-REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 @dataclass(slots=True)
@@ -39,20 +41,23 @@ class Evidence:
     completion_tokens: int = 0
     source: AnswerSource | None = None
     end: AnswerEnd | None = None
+    captured: CapturedRequest | None = None
 
     @classmethod
     def of(cls, http: web.Request, address: str) -> Evidence:
-        """Starts the record of a request; a well-formed X-Request-Id of the client's is kept."""
+        """Starts the record of a request; a well-formed X-Request-Id of the client's is kept, unless it is a key."""
         sent = http.headers.get("X-Request-Id", "")
         return cls(
-            id=sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex,
+            id=sent if REQUEST_ID.fullmatch(sent) and without_secrets(sent) == sent else uuid.uuid4().hex,
             address=address,
             method=http.method[:16],
-            path=http.path[:256],
+            path=without_secrets(http.path)[:256],
         )
 
     def saw(self, event: AnswerEvent) -> None:
         """`event` came from the worker."""
+        if self.captured is not None:
+            self.captured.saw(event)
         if isinstance(event, ChoiceEnd):
             if self.finish_reason != "length":
                 self.finish_reason = event.reason
@@ -66,6 +71,14 @@ class Evidence:
     def failed(self, error: RequestError) -> None:
         """The request ends with `error`."""
         self.error_code = error.code
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion tokens so far."""
+        if self.end is not None:
+            return self.end.usage.prompt_tokens + self.end.usage.completion_tokens
+        started = self.source.started if self.source else None
+        return (started.prompt_tokens if started else 0) + self.completion_tokens
 
     def record(self, answered: int | None, *, client_gone: bool) -> RequestRecord:
         """The frozen record. answered: the status the handler returned, None when it returned nothing."""

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
 from appliance.access_config import PrincipalSettings
+from appliance.api.caller import Caller
+from appliance.api.captured import Capture
 from appliance.api.evidence import Evidence
 from appliance.config import RequestLimits
 from appliance.models.router import Router
+from appliance.security.limits import PrincipalLimits
 
 STARTED: Final = web.AppKey("started", int)
 ROUTER: Final = web.AppKey("router", Router)
-LIMITS: Final = web.AppKey("limits", RequestLimits)
-PRINCIPALS: Final = web.AppKey[Mapping[str, PrincipalSettings]]("principals")
+# Asked anew by every request, because a reload may change them.
+LIMITS: Final = web.AppKey[Callable[[], RequestLimits]]("limits")
+PRINCIPAL_LIMITS: Final = web.AppKey("principal_limits", PrincipalLimits)
+# Where prompts and answers are captured; None is nowhere.
+CAPTURE: Final = web.AppKey[Capture | None]("capture")
+# Which roles may call a handler.
+ROLES: Final = web.AppKey[Mapping[Any, frozenset[str]]]("roles")
 EVIDENCE: Final = web.RequestKey("evidence", Evidence)
+CALLER: Final = web.RequestKey[Caller]("caller")
+# What the answer's head gets besides its own, whoever makes it.
+ANSWER_HEADERS: Final = web.RequestKey[dict[str, str]]("answer_headers")
+
+
+def settings_of(http: web.Request) -> PrincipalSettings:
+    """What the caller may do."""
+    return http[CALLER].settings

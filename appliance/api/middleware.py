@@ -1,4 +1,4 @@
-"""What every request passes, in one fixed order: evidence → HTTP sanity → principal → handler.
+"""What every request passes, in one fixed order: evidence → HTTP sanity → recordable → principal → role → handler.
 
 A refusal at any point is an OpenAI-shaped error and one RequestRecord; nothing falls through.
 """
@@ -7,42 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
+from appliance.api.caller import Doorkeeper
 from appliance.api.envelope import error_response, from_http_exception
 from appliance.api.evidence import Evidence
-from appliance.api.keys import EVIDENCE
+from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, ROLES
 from appliance.errors import RequestError
 from appliance.telemetry.request_record import RequestRecord
 
 _log = logging.getLogger(__name__)
 
+SERVER: Final = "appliance"
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz"})
-
-
-class Caller(Protocol):
-    """Who is asking: a stable principal and the key it showed."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def kid(self) -> str: ...
-
-
-class Doorkeeper(Protocol):
-    """What the API needs of the security layer, per request."""
-
-    def address(self, http: web.Request) -> str:
-        """The peer's address."""
-        ...
-
-    def authenticate(self, http: web.Request, authorization: Sequence[str]) -> Caller:
-        """The caller. Raises RequestError."""
-        ...
+EXPIRES_HEADER: Final = "X-Appliance-Key-Expires"
 
 
 def evidence(doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None]) -> Middleware:
@@ -55,18 +37,21 @@ def evidence(doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None]) -> M
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         draft = Evidence.of(request, doorkeeper.address(request))
         request[EVIDENCE] = draft
+        request[ANSWER_HEADERS] = {"X-Request-Id": draft.id}
         response: web.StreamResponse | None = None
         gone = False
         try:
             response = await _answer(request, handler, draft)
-            response.headers.setdefault("X-Request-Id", draft.id)
             return response
         except (asyncio.CancelledError, ConnectionError):
             gone = True
             raise
         finally:
             if request.path not in HEALTH_PATHS:
-                keep(draft.record(response.status if response else None, client_gone=gone))
+                record = draft.record(response.status if response else None, client_gone=gone)
+                keep(record)
+                if draft.captured is not None:
+                    draft.captured.end(record)
 
     return middleware
 
@@ -91,27 +76,65 @@ async def _answer(http: web.Request, handler: Handler, draft: Evidence) -> web.S
 @web.middleware
 async def http_sanity(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuses what HTTP/1.1 clients never send and parsers disagree about."""
-    if request.version != HttpVersion11:
-        raise RequestError(
-            "invalid_request", "HTTP/1.1 is required; behind nginx set proxy_http_version 1.1", param="http_version"
-        )
-    if not request.raw_path.startswith("/"):
-        raise RequestError("invalid_request", "the request target must be a path")
-    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
-        raise RequestError("invalid_request", "chunked is the only transfer encoding that is understood")
+    if fault := _fault(request):
+        raise fault
     return await handler(request)
 
 
+def _fault(http: web.Request) -> RequestError | None:
+    if http.version != HttpVersion11:
+        return RequestError(
+            "invalid_request", "HTTP/1.1 is required; behind nginx set proxy_http_version 1.1", param="http_version"
+        )
+    if http.method in ("CONNECT", "TRACE"):
+        return RequestError("method_not_allowed", f"{http.method} is not allowed here")
+    if not http.raw_path.startswith("/"):
+        return RequestError("invalid_request", "the request target must be a path")
+    if http.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        return RequestError("invalid_request", "chunked is the only transfer encoding that is understood")
+    if "Upgrade" in http.headers:
+        return RequestError("invalid_request", "this connection speaks HTTP/1.1 and nothing else")
+    return None
+
+
+async def finish_headers(http: web.Request, response: web.StreamResponse) -> None:
+    """Before an answer's headers are written: adds what was collected for them, and ends connections that may mislead.
+
+    That is one where the next request could be something else than its sender meant: aiohttp's parser takes the last
+    trailer field of a chunked body for a header of the request that follows.
+    """
+    response.headers["Server"] = SERVER
+    for name, value in http.get(ANSWER_HEADERS, {}).items():
+        response.headers.setdefault(name, value)
+    if "Transfer-Encoding" in http.headers or _fault(http) is not None:
+        response.headers["Connection"] = "close"
+        response.force_close()
+
+
 def principal(doorkeeper: Doorkeeper) -> Middleware:
-    """Ties the request to its principal, or refuses it."""
+    """Ties the request to its principal, and that to what its role may, or refuses it."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in HEALTH_PATHS:
             return await handler(request)
-        caller = doorkeeper.authenticate(request, request.headers.getall("Authorization", []))
+        doorkeeper.check_recordable()
+        try:
+            caller = doorkeeper.authenticate(request, request.headers.getall("Authorization", []))
+        except RequestError:
+            await doorkeeper.slow_down(request)
+            raise
         draft = request[EVIDENCE]
         draft.principal, draft.key_id = caller.id, caller.kid
+        request[CALLER] = caller
+        if caller.expires is not None:
+            request[ANSWER_HEADERS][EXPIRES_HEADER] = f"{caller.expires:%Y-%m-%dT%H:%M:%SZ}"
+        # A path that is no route has no roles; its handler answers 404.
+        roles = request.app[ROLES].get(request.match_info.handler)
+        if roles is not None and caller.settings.role not in roles:
+            raise RequestError(
+                "role_not_allowed", f"the role {caller.settings.role!r} of {caller.id!r} does not allow this"
+            )
         return await handler(request)
 
     return middleware

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from appliance.api.keys import ROUTER, STARTED
 from appliance.api.openai_schema import ModelList, ModelMeta, ModelObject
+from appliance.api.request_fields import permitted_model, permitted_models
 from appliance.models.instance import InstanceSnapshot
 from appliance.types import ModelSpec
 
@@ -16,17 +17,15 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 async def list_models(http: web.Request) -> web.StreamResponse:
-    """Every model of this appliance, loaded or not."""
-    router, started = http.app[ROUTER], http.app[STARTED]
-    snapshots = router.snapshots()
-    return _json(ModelList(data=[_object(spec, snapshots[spec.id], started) for spec in router.specs()]))
+    """Every model that the caller may use, loaded or not."""
+    snapshots, started = http.app[ROUTER].snapshots(), http.app[STARTED]
+    return _json(ModelList(data=[_object(spec, snapshots[spec.id], started) for spec in permitted_models(http)]))
 
 
 async def get_model(http: web.Request) -> web.StreamResponse:
     """One model by id or alias."""
-    router = http.app[ROUTER]
-    spec = router.spec(http.match_info["model"])
-    return _json(_object(spec, router.snapshots()[spec.id], http.app[STARTED]))
+    spec = permitted_model(http, http.match_info["model"])
+    return _json(_object(spec, http.app[ROUTER].snapshots()[spec.id], http.app[STARTED]))
 
 
 def _object(spec: ModelSpec, snapshot: InstanceSnapshot, started: int) -> ModelObject:

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from appliance.access_config import PrincipalSettings
-from appliance.api.keys import EVIDENCE, LIMITS, PRINCIPALS, ROUTER
+from appliance.api.keys import EVIDENCE, LIMITS, ROUTER, settings_of
 from appliance.api.openai_schema import CompletionFields
 from appliance.errors import RequestError
 from appliance.types import LogprobParams, ModelSpec, Prompt, Request, SamplingParams
@@ -21,16 +21,33 @@ T = TypeVar("T")
 USER_CHARS_MAX: Final = 64
 FORBID_BIAS: Final = -1000.0
 _SAMPLING_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(SamplingParams))
-_DEFAULTS: Final = PrincipalSettings()
 
 
 def model_of(http: web.Request, body: CompletionFields) -> ModelSpec:
     """The model a request asks for, noted in its evidence. Raises RequestError (model_not_found)."""
     draft = http[EVIDENCE]
     draft.stream = bool(body.stream)
-    spec = http.app[ROUTER].spec(body.model)
+    spec = permitted_model(http, body.model)
     draft.model = spec.id
     return spec
+
+
+def permitted_model(http: web.Request, name: str) -> ModelSpec:
+    """The model of this id or alias, as far as the caller may know of it. Raises RequestError (model_not_found)."""
+    router, known = http.app[ROUTER], permitted_models(http)
+    spec = router.find(name)
+    if spec is None or spec not in known:
+        names = ", ".join(spec.id for spec in known) or "none"
+        raise RequestError(
+            "model_not_found", f"the model {name[:128]!r} does not exist; known models: {names}", param="model"
+        )
+    return spec
+
+
+def permitted_models(http: web.Request) -> list[ModelSpec]:
+    """The models that the caller may use, in the order of models.yaml."""
+    specs, allowed = http.app[ROUTER].specs(), settings_of(http).models
+    return [spec for spec in specs if not allowed or {spec.id, *spec.aliases}.intersection(allowed)]
 
 
 def request_of(
@@ -45,7 +62,7 @@ def request_of(
     """The immutable request: the model's and the principal's settings with what the body may change on top."""
     draft = http[EVIDENCE]
     assert draft.principal is not None, "the middleware has run"
-    settings = http.app[PRINCIPALS].get(draft.principal, _DEFAULTS)
+    settings = settings_of(http)
     return Request(
         id=draft.id,
         model=spec.id,
@@ -60,7 +77,7 @@ def request_of(
         logprobs=logprobs,
         max_tokens=max_tokens,
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
-        seconds_max=min(http.app[LIMITS].request_seconds, body.deadline_seconds or float("inf")),
+        seconds_max=min(http.app[LIMITS]().request_seconds, body.deadline_seconds or float("inf")),
     )
 
 

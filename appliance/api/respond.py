@@ -12,9 +12,11 @@ import time
 import msgspec
 from aiohttp import web
 
+from appliance.api.admission import admitted
+from appliance.api.captured import CapturedRequest
 from appliance.api.envelope import error_body
 from appliance.api.evidence import Evidence
-from appliance.api.keys import EVIDENCE, LIMITS, ROUTER
+from appliance.api.keys import CAPTURE, EVIDENCE, LIMITS, ROUTER
 from appliance.api.openai_schema import CompletionObject
 from appliance.api.shape import Shape, WholeAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
@@ -29,9 +31,17 @@ async def respond(
     http: web.Request, request: Request, shape: Shape, *, n: int, stream: bool, include_usage: bool
 ) -> web.StreamResponse:
     """Runs `request` for `n` choices and writes its answer. Leaving early, for any reason, aborts it in the engine."""
-    limits, draft = http.app[LIMITS], http[EVIDENCE]
-    with http.app[ROUTER].submit(request, n) as source, TimedEvents(source, draft, request.seconds_max) as events:
+    limits, draft = http.app[LIMITS](), http[EVIDENCE]
+    with (
+        admitted(http, request, n),
+        http.app[ROUTER].submit(request, n) as source,
+        TimedEvents(source, draft, request.seconds_max) as events,
+    ):
         draft.source = source
+        if (capture := http.app[CAPTURE]) is not None:
+            bytes_max = capture.bytes_max(request.principal)
+            if bytes_max is not None:
+                draft.captured = CapturedRequest(capture, await http.read(), n, bytes_max)
         answer = _Answer(http, shape, n, events, draft, limits)
         return await (answer.stream(include_usage) if stream else answer.block())
 

@@ -52,15 +52,14 @@ class Router:
         """Every model, in the order of models.yaml."""
         return [instance.spec for instance in self._instances.values()]
 
-    def spec(self, name: str) -> ModelSpec:
-        """The model of this id or alias. Raises RequestError (model_not_found)."""
+    def find(self, name: str) -> ModelSpec | None:
+        """The model of this id or alias; None where there is none."""
         model = self._names.get(name)
-        if model is None:
-            known = ", ".join(self._instances) or "none is configured"
-            raise RequestError(
-                "model_not_found", f"the model {name[:128]!r} does not exist; known models: {known}", param="model"
-            )
-        return self._instances[model].spec
+        return None if model is None else self._instances[model].spec
+
+    def reconfigure(self, limits: RequestLimits) -> None:
+        """What bounds the requests from now on."""
+        self._limits = limits
 
     def snapshots(self) -> dict[str, InstanceSnapshot]:
         """Every model's state by id."""

@@ -1,41 +1,123 @@
-"""Certificate and API key together: is this a principal of ours? Pure.
+"""Who a request is from, and whether it may come in. Pure.
 
-Mode `cert_and_key`: both must be valid and belong to the same principal.
+What a client must show depends on the listener: `cert_and_key` a certificate and a key of the same principal, `cert`
+the certificate (an Authorization header does not count then), `key` the key. Where a key is due, a JWT of a configured
+issuer stands for one. Nothing falls through: what is shown and wrong is refused, whatever else is right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
+from appliance.access_config import PrincipalSettings
+from appliance.security.access_view import ADMIN_LISTENER, AccessView
 from appliance.security.api_keys import ApiKey, KeyRecord, matches
-from appliance.security.identity import PeerIdentity
+from appliance.security.crl import crl_verdict
+from appliance.security.identity import Peer, PeerIdentity
+from appliance.security.jwt_tokens import looks_like_jwt
 from appliance.security.refusal import Refusal
-from appliance.security.secret_files import Generations
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request is from. id: stable while keys and certificates change; kid: the key used."""
+    """Who a request is from. id: stable while its credentials change.
+
+    kid: the key or token that was shown, or the beginning of the certificate's fingerprint. expires: when a key that
+    has a successor stops to work.
+    """
 
     id: str
+    credential: Literal["key", "token", "certificate"]
     kid: str
+    settings: PrincipalSettings
+    expires: datetime | None = None
 
 
 def decide(
-    identity: PeerIdentity,
-    authorization: Sequence[str],
-    find: Callable[[str], KeyRecord | None],
-    peppers: Generations,
-    now: datetime,
+    view: AccessView, peer: Peer, identity: PeerIdentity | None, authorization: Sequence[str], now: datetime
 ) -> Principal:
-    """The principal behind a certificate and the values of the request's Authorization headers. Raises Refusal.
+    """The principal behind a connection and the values of its request's Authorization headers. Raises Refusal.
 
-    Whatever is wrong with a key, the client reads the same sentence; only the operator's reason tells them apart.
+    identity: of the peer's certificate; None where the listener asks for none. Whatever is wrong with a key, the client
+    reads the same sentence; only the operator's reason tells the faults apart.
     """
-    text = _bearer(authorization)
+    text = bearer_token(authorization)
+    mode = view.mode(peer.listener)
+    if mode != "key":
+        assert identity is not None, "the handshake asked for a certificate"
+        check_certificate(view, identity, view.issuers, now)
+    if mode == "cert":
+        assert identity is not None
+        principal = Principal(identity.name, "certificate", identity.fingerprint[:16], view.settings(identity.name))
+    else:
+        principal = _by_token(view, text, now) if looks_like_jwt(text) else _by_key(view, text, now)
+    if mode == "cert_and_key" and identity is not None and principal.id != identity.name:
+        what = "API key" if principal.credential == "key" else "token"
+        raise Refusal(
+            "key_certificate_mismatch",
+            f"The {what} belongs to another client than the certificate.",
+            reason=f"sent the {what} {principal.kid} of client {principal.id}",
+        )
+    _check_principal(view, peer, principal)
+    return principal
+
+
+def check_certificate(view: AccessView, identity: PeerIdentity, issuers: frozenset[str], now: datetime) -> None:
+    """What the handshake could not know, or not yet. issuers: the authorities that count here. Raises Refusal."""
     identity.check_valid(now)
+    if identity.issuer_key_id not in issuers:
+        raise _certificate_refused("is of an authority that is no longer trusted")
+    if identity.reference in view.revocations.certificates:
+        raise _certificate_refused("is revoked")
+    match crl_verdict(
+        identity.issuer_key_id, identity.serial, view.crls, view.configured.config.certificates.crl_expired, now
+    ):
+        case "revoked":
+            raise _certificate_refused("is in its authority's revocation list")
+        case "expired":
+            raise _certificate_refused("cannot be checked: its authority's revocation list has expired")
+
+
+def still_allowed(view: AccessView, peer: Peer, identity: PeerIdentity | None, shown: Principal | None) -> str | None:
+    """Why a connection must end now, None where it may stay. shown: who its last request was from.
+
+    For connections that are open when something changes; dates are the next request's matter.
+    """
+    administers = peer.listener == ADMIN_LISTENER
+    allowed = view.allowlists.get(peer.listener)
+    if allowed is None or not allowed.allows(peer.address):
+        return "its address was taken off the allowlist"
+    if identity is not None:
+        if identity.issuer_key_id not in (view.admin_issuers if administers else view.issuers):
+            return "its certificate's authority is no longer trusted"
+        if identity.reference in view.revocations.certificates:
+            return "its certificate was revoked"
+        # An administrator may have the name of a client.
+        if identity.name in view.revocations.principals and not administers:
+            return "its client was revoked"
+        crl = view.crls.get(identity.issuer_key_id)
+        if crl is not None and identity.serial in crl.serials:
+            return "its certificate is in its authority's revocation list"
+    if shown is not None:
+        record = view.document.keys.get(shown.kid) if shown.credential == "key" else None
+        if shown.id in view.revocations.principals:
+            return "its client was revoked"
+        if shown.credential == "key" and (record is None or record.revoked is not None):
+            return "its API key was revoked"
+        if shown.credential == "token" and shown.kid in view.revocations.tokens:
+            return "its token was revoked"
+        if shown.credential == "token" and shown.id not in view.configured.config.principals:
+            return "its client is not in `principals` of appliance.yaml any more"
+        networks = view.configured.networks.get(shown.id)
+        if networks is not None and not networks.allows(peer.address):
+            return "its client may no longer come from there"
+    return None
+
+
+def _by_key(view: AccessView, text: str, now: datetime) -> Principal:
     if not text:
         raise Refusal(
             "missing_api_key",
@@ -45,21 +127,45 @@ def decide(
     key = ApiKey.parse(text)
     if key is None:
         raise _invalid("sent an API key that is mistyped or cut short")
-    record = find(key.kid) if key.kind == "sk" else None
-    if not matches(key, record, peppers):
-        raise _invalid(_why(key, record, peppers))
-    assert record is not None
-    if record.principal != identity.name:
+    record = view.document.keys.get(key.kid) if key.kind == "sk" else None
+    genuine = matches(key, record, view.peppers)
+    state = record.state(now) if record is not None else "revoked"
+    if not genuine or record is None or state not in ("active", "retiring"):
+        raise _invalid(_why(view, key, record, now, genuine=genuine))
+    return Principal(
+        record.principal,
+        "key",
+        record.kid,
+        view.settings(record.principal),
+        record.works_until if state == "retiring" else None,
+    )
+
+
+def _by_token(view: AccessView, text: str, now: datetime) -> Principal:
+    token = view.configured.jwt.verify(text, now)
+    if token.token_id is not None and token.token_id in view.revocations.tokens:
+        raise _invalid(f"sent the revoked token {token.token_id}")
+    if token.principal not in view.configured.config.principals:
+        raise _invalid(f"sent a token for {token.principal}, who is not in `principals` of appliance.yaml")
+    return Principal(token.principal, "token", token.token_id or "", view.settings(token.principal))
+
+
+def _check_principal(view: AccessView, peer: Peer, principal: Principal) -> None:
+    if principal.id in view.revocations.principals:
         raise Refusal(
-            "key_certificate_mismatch",
-            "The API key belongs to another client than the certificate.",
-            reason=f"sent the API key {key.kid} of client {record.principal}",
+            "access_revoked", "This client's access was revoked.", reason=f"is the revoked client {principal.id}"
         )
-    return Principal(record.principal, record.kid)
+    networks = view.configured.networks.get(principal.id)
+    if networks is not None and not networks.allows(peer.address):
+        raise Refusal(
+            "address_not_allowed",
+            "This client may not come from this address.",
+            reason=f"is not in principals.{principal.id}.allow",
+        )
 
 
-def _bearer(authorization: Sequence[str]) -> str:
-    """The token after `Bearer`; empty where there is none."""
+def bearer_token(authorization: Sequence[str]) -> str:
+    """What follows `Bearer`; empty where there is none. Raises Refusal for more than one header."""
     if len(authorization) > 1:
         raise Refusal(
             "invalid_request",
@@ -70,15 +176,23 @@ def _bearer(authorization: Sequence[str]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _why(key: ApiKey, record: KeyRecord | None, peppers: Generations) -> str:
+def _why(view: AccessView, key: ApiKey, record: KeyRecord | None, now: datetime, *, genuine: bool) -> str:
     if key.kind == "adm":
         return f"sent the admin key {key.kid}, which is never valid here"
     if record is None:
         return f"sent the unknown API key {key.kid}"
-    if peppers.get(record.pepper) is None:
-        return f"sent the API key {key.kid}, whose pepper (generation {record.pepper}) is missing in secrets/"
-    return f"sent the API key {key.kid} with a wrong secret"
+    if view.peppers.get(record.pepper) is None:
+        return f"sent the API key {key.kid}, whose pepper {record.pepper} was retired"
+    if not genuine:
+        return f"sent the API key {key.kid} with a wrong secret"
+    return f"sent the {record.state(now)} API key {key.kid}"
 
 
 def _invalid(reason: str) -> Refusal:
     return Refusal("invalid_api_key", "Incorrect API key provided.", reason=reason)
+
+
+def _certificate_refused(fault: str) -> Refusal:
+    return Refusal(
+        "certificate_rejected", f"The client certificate {fault}.", reason=f"was refused: its certificate {fault}"
+    )

@@ -15,16 +15,15 @@ import re
 import secrets
 import string
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
 from msgspec import Struct
 
-from appliance.security.secret_files import Generations
-
 KeyKind = Literal["sk", "adm"]
+KeyState = Literal["active", "retiring", "retired", "expired", "revoked"]
 
 _KID_CHARS: Final = 12
 _SECRET_CHARS: Final = 43
@@ -64,8 +63,30 @@ class ApiKey:
         return body + _checksum(body)
 
 
+class Peppers:
+    """The secrets that keys are hashed under, by id; the newest is for new records. Shows none when printed."""
+
+    __slots__ = ("_secrets", "newest")
+
+    def __init__(self, secrets_by_id: Mapping[int, bytes]) -> None:
+        self._secrets = dict(secrets_by_id)
+        self.newest = max(self._secrets)
+
+    def get(self, pepper: int) -> bytes | None:
+        """None where it was retired."""
+        return self._secrets.get(pepper)
+
+    def hash(self, pepper: int, key: ApiKey) -> bytes:
+        """The HMAC that is stored of `key`."""
+        return hmac.digest(self._secrets[pepper], key.secret.encode("ascii"), "sha256")
+
+
 class KeyRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is stored of a key. hmac: HMAC-SHA256 of the secret under that generation of the pepper."""
+    """What is stored of a key. hmac: HMAC-SHA256 of the secret under that pepper.
+
+    not_after: the end of its life. retire_at: set when it was rotated; until then it works beside its successor.
+    revoked: since when it is refused, whatever else is true.
+    """
 
     kid: str
     principal: str
@@ -73,33 +94,55 @@ class KeyRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pepper: int
     created: datetime
     label: str = ""
+    not_after: datetime | None = None
+    retire_at: datetime | None = None
+    successor: str | None = None
+    revoked: datetime | None = None
 
     @classmethod
-    def of(cls, key: ApiKey, principal: str, peppers: Generations, *, created: datetime, label: str = "") -> KeyRecord:
+    def of(
+        cls,
+        key: ApiKey,
+        principal: str,
+        peppers: Peppers,
+        *,
+        created: datetime,
+        not_after: datetime | None = None,
+        label: str = "",
+    ) -> KeyRecord:
         """The record to store for `key`, under the newest pepper."""
-        pepper = peppers.newest
         return cls(
             kid=key.kid,
             principal=principal,
-            hmac=_hmac(peppers, pepper, key),
-            pepper=pepper,
+            hmac=peppers.hash(peppers.newest, key),
+            pepper=peppers.newest,
             created=created,
+            not_after=not_after,
             label=label,
         )
 
+    def state(self, now: datetime) -> KeyState:
+        """Revoked before all else; `retiring` is the only state besides `active` in which the key works."""
+        if self.revoked is not None:
+            return "revoked"
+        if self.retire_at is not None and now >= self.retire_at:
+            return "retired"
+        if self.not_after is not None and now >= self.not_after:
+            return "expired"
+        return "active" if self.retire_at is None else "retiring"
 
-def matches(key: ApiKey, record: KeyRecord | None, peppers: Generations) -> bool:
+    @property
+    def works_until(self) -> datetime | None:
+        """When it stops to work by itself; None: never."""
+        return min((end for end in (self.not_after, self.retire_at) if end is not None), default=None)
+
+
+def matches(key: ApiKey, record: KeyRecord | None, peppers: Peppers) -> bool:
     """Whether `key` is the one recorded. Takes as long without a record as with one: no oracle for key ids."""
     if record is None or peppers.get(record.pepper) is None:
-        hmac.compare_digest(_hmac(peppers, peppers.newest, key), _NO_HMAC)
+        hmac.compare_digest(peppers.hash(peppers.newest, key), _NO_HMAC)
         return False
-    return hmac.compare_digest(_hmac(peppers, record.pepper, key), record.hmac)
-
-
-def _hmac(peppers: Generations, generation: int, key: ApiKey) -> bytes:
-    pepper = peppers.get(generation)
-    assert pepper is not None
-    return hmac.digest(pepper, key.secret.encode("ascii"), "sha256")
+    return hmac.compare_digest(peppers.hash(record.pepper, key), record.hmac)
 
 
 def _checksum(body: str) -> str:

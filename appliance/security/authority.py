@@ -1,100 +1,124 @@
-"""What the daemon holds of the security package."""
+"""What the daemon asks of access control, per connection and per request."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
 
-from appliance.config import Config
-from appliance.errors import ConfigError
-from appliance.security.access import Principal, decide
+from appliance.security.access import Principal, bearer_token, check_certificate, decide, still_allowed
+from appliance.security.access_view import ADMIN_LISTENER, AccessView
 from appliance.security.allowlist import Allowlist
-from appliance.security.clients import issue_bundle
-from appliance.security.identity import Peer, peer_identity
+from appliance.security.api_keys import ApiKey
+from appliance.security.clock import Clock
+from appliance.security.identity import Peer, PeerIdentity, peer_identity
+from appliance.security.last_seen import LastSeen
 from appliance.security.refusal import Refusal
-from appliance.security.refusal_log import RefusalLog
-from appliance.security.server_names import server_names
-from appliance.security.tls import server_context
-from appliance.security.vault import Clock, Vault, utc_now
-from appliance.state_dir import StateDir
+from appliance.security.refusal_log import RefusalLog, Refused
 
-DEMO_CLIENT: Final = "demo"
 _IDENTITIES_MAX: Final = 4096
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 
 class AccessControl:
-    """Who may connect, and who a request is from. Belongs to the daemon's event loop.
+    """Who may connect, and who a request is from, by the view of this moment. Belongs to the daemon's event loop.
 
-    created: this was the first start, and the bundle of client `demo` is new.
+    to_move: keys that were shown rightly and are hashed under an older pepper: by kid, a newer one and their HMAC.
     """
 
-    def __init__(self, vault: Vault, allowlist: Allowlist, context: ssl.SSLContext, now: Clock) -> None:
-        self.created = vault.created
-        self._vault = vault
-        self._allowlist = allowlist
-        self._context = context
+    def __init__(self, view: AccessView, seen: LastSeen, now: Clock, refused: Refused | None = None) -> None:
+        self._view = view
+        self._seen = seen
         self._now = now
-        self._refusals = RefusalLog(_log)
+        self._refusals = RefusalLog(_log, refused)
+        self.to_move: dict[str, tuple[int, bytes]] = {}
         # Parsing costs more than all the rest of a request's check, and connections repeat their certificate.
         self._identity = functools.lru_cache(_IDENTITIES_MAX)(
-            functools.partial(peer_identity, appliance_id=vault.pki.appliance_id)
+            functools.partial(peer_identity, appliance_id=view.document.appliance_id)
         )
 
-    @classmethod
-    def open(cls, state: StateDir, config: Config, now: Clock = utc_now) -> AccessControl:
-        """Opens the prepared state directory; the first start creates authorities, secrets and client `demo`.
-
-        Issues the server certificate anew where it is due. Blocks for some 50 ms. Raises ConfigError or StateError.
-        """
-        main = next(iter(config.listeners.values()))
-        allowlist = _configured("listeners.api.allow", lambda: Allowlist.parse(main.allow))
-        names = _configured("listeners.api.names", lambda: server_names(config.listeners.values()))
-        with state.writing():
-            vault = Vault.open(state, now, create=True)
-            vault.pki.ensure_server_certificate(names)
-            if vault.created:
-                issue_bundle(state, vault, DEMO_CLIENT, now)
-        pki = vault.pki
-        context = server_context(pki.server_path, pki.server_password, pki.client_ca_pem, pki.server_ca_pem)
-        return cls(vault, allowlist, context, now)
-
     @property
-    def allowlist(self) -> Allowlist:
-        """The addresses that may connect now."""
-        return self._allowlist
+    def view(self) -> AccessView:
+        """What decides now."""
+        return self._view
 
-    def server_context(self) -> ssl.SSLContext:
-        """The TLS context for the next connection."""
-        return self._context
+    def replace(self, view: AccessView) -> None:
+        """What decides from now on."""
+        self._view = view
+
+    def allowlist(self, listener: str) -> Allowlist:
+        """The addresses that may connect to a listener now."""
+        return self._view.allowlists.get(listener) or Allowlist(())
+
+    def server_context(self, listener: str) -> ssl.SSLContext:
+        """The TLS context for the next connection to a listener."""
+        return self._view.contexts[listener]
 
     def authenticate(self, peer: Peer, authorization: Sequence[str]) -> Principal:
         """Who a request is from: `authorization` has the values of all its Authorization headers.
 
         Call it for every request, on the event loop. Raises RequestError; the log then has the exact reason, folded.
         """
-        who = str(peer.address)
+        now, identity = self._now(), None
         try:
-            identity = self._identity(peer.certificate)
-            who = f"{who} (client {identity.name})"
-            return decide(identity, authorization, self._vault.keys.find, self._vault.peppers, self._now())
+            identity = self._identity_of(peer)
+            principal = decide(self._view, peer, identity, authorization, now)
         except Refusal as refusal:
+            who = str(peer.address) if identity is None else f"{peer.address} (client {identity.name})"
             self._refusals.record(who, refusal.code, refusal.reason)
             raise
+        self._note(principal, identity, authorization, now)
+        return principal
+
+    def administrator(self, peer: Peer) -> PeerIdentity:
+        """Who is at the other end of a connection to the remote admin port. Raises Refusal."""
+        now = self._now()
+        try:
+            identity = self._administrator_in(peer)
+            check_certificate(self._view, identity, self._view.admin_issuers, now)
+        except Refusal as refusal:
+            self._refusals.record(str(peer.address), refusal.code, refusal.reason)
+            raise
+        self._seen.note_issuer(identity.issuer_key_id, identity.name, now)
+        return identity
+
+    def must_end(self, peer: Peer, shown: Principal | None) -> str | None:
+        """Why an open connection must end by the view of now; None where it may stay. Also of the remote admin port."""
+        try:
+            if peer.listener == ADMIN_LISTENER:
+                identity: PeerIdentity | None = self._administrator_in(peer)
+            else:
+                identity = self._identity_of(peer)
+        except Refusal as refusal:
+            return refusal.reason
+        return still_allowed(self._view, peer, identity, shown)
 
     def close(self) -> None:
         """Writes the refusals that are counted and not yet logged."""
         self._refusals.close()
 
+    def _identity_of(self, peer: Peer) -> PeerIdentity | None:
+        return None if self._view.mode(peer.listener) == "key" else self._identity(peer.certificate)
 
-def _configured(key: str, parse: Callable[[], T]) -> T:
-    try:
-        return parse()
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
+    def _administrator_in(self, peer: Peer) -> PeerIdentity:
+        return peer_identity(peer.certificate, self._view.document.appliance_id, "admin")
+
+    def _note(
+        self, principal: Principal, identity: PeerIdentity | None, authorization: Sequence[str], now: datetime
+    ) -> None:
+        if identity is not None:
+            self._seen.note_issuer(identity.issuer_key_id, identity.name, now)
+        if principal.credential != "key":
+            return
+        self._seen.note_key(principal.kid, now)
+        peppers, kid = self._view.peppers, principal.kid
+        if self._view.document.keys[kid].pepper == peppers.newest:
+            return
+        if kid not in self.to_move or self.to_move[kid][0] != peppers.newest:
+            key = ApiKey.parse(bearer_token(authorization))
+            assert key is not None, "it was accepted"
+            self.to_move[kid] = (peppers.newest, peppers.hash(peppers.newest, key))

@@ -1,11 +1,12 @@
 """The accept loop: decides about a connection before any TLS work, then hands it to the HTTP server.
 
-In order: allowlist → caps (in all, per address) → its first byte has come → a turn to shake hands → TLS with the
-context of this moment → HTTP. Refusals before TLS are a TCP reset. A connection that fails the handshake gets its TLS
-alert, and the log says why and from where.
+In order: allowlist → rate of its address → caps (in all, per address) → its first byte has come → a turn to shake
+hands → TLS with the context of this moment → HTTP. Refusals before TLS are a TCP reset. A connection that fails the
+handshake gets its TLS alert, and the log says why and from where.
 
-A socket that sends nothing takes no turn, and one address takes at most half of the turns, so neither silent sockets
-nor slow ones of one address keep other clients out; a burst of honest connections only queues.
+A turn is for the processor time of a handshake, so that a burst of honest connections only queues. A socket that sends
+nothing takes none, one that lets us wait has to give its turn back, and one address takes at most half of the turns.
+So neither silent sockets nor stalled ones keep other clients out, nor honest clients of their own address.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
 from typing import Final
 
 from aiohttp import web
 
+from appliance.access_config import MAIN_LISTENER
 from appliance.config import ConnectionLimits
+from appliance.security.access import Principal
+from appliance.security.address_rates import AddressRates
 from appliance.security.allowlist import Address, Allowlist, normalise
 from appliance.security.handshake_failure import explain
 from appliance.security.identity import Peer
-from appliance.security.refusal_log import RefusalLog
+from appliance.security.refusal_log import RefusalLog, Refused
 from appliance.security.tls import capture_alert
 from appliance.tasks import TaskOwner
 
@@ -35,6 +41,8 @@ _log = logging.getLogger(__name__)
 ACCEPTS_PER_TURN_MAX: Final = 64
 ACCEPT_PAUSE_SECONDS: Final = 0.2
 TLS_CLOSE_SECONDS: Final = 2.0
+# A handshake that takes longer waits for its client, which costs nothing but the connection. Ours take 2 ms.
+TURN_SECONDS: Final = 0.1
 # How long, and how many reads, a failed client gets to take its alert.
 FAREWELL_SECONDS: Final = 1.0
 FAREWELL_READS_MAX: Final = 16
@@ -48,6 +56,7 @@ class GateCounters:
 
     accepted: int
     denied_address: int
+    denied_rate: int
     denied_cap: int
     handshake_failed: int
     open: int
@@ -66,7 +75,8 @@ class Gate:
     """Owns the listening socket and the count of connections; belongs to one event loop.
 
     context and allowlist are asked anew for every connection, so replacing what they return affects the next one and
-    no other. Each connection counts from accept until its HTTP protocol has lost it.
+    no other. admitted is told the address of every connection that got through. refused: for the audit log. Each
+    connection counts from accept until its HTTP protocol has lost it.
     """
 
     def __init__(
@@ -77,8 +87,13 @@ class Gate:
         context: Callable[[], ssl.SSLContext],
         allowlist: Callable[[], Allowlist],
         limits: ConnectionLimits,
+        listener: str = MAIN_LISTENER,
+        admitted: Callable[[Address], None] | None = None,
+        refused: Refused | None = None,
     ) -> None:
         self._listening = listening
+        self._listener = listener
+        self._admitted = admitted
         self._server = server
         self._context = context
         self._allowlist = allowlist
@@ -87,9 +102,11 @@ class Gate:
         self._addresses: dict[Address, _AddressUse] = {}
         self._handshaking: dict[web.RequestHandler, Address] = {}
         self._peers: dict[web.RequestHandler, Peer] = {}
-        self._accepted = self._denied_address = self._denied_cap = self._handshake_failed = 0
+        self._principals: dict[web.RequestHandler, Principal] = {}
+        self._rates = AddressRates(limits.address_per_second, limits.address_burst)
+        self._accepted = self._denied_address = self._denied_rate = self._denied_cap = self._handshake_failed = 0
         self._tasks = TaskOwner("gate")
-        self._refusals = RefusalLog(_log)
+        self._refusals = RefusalLog(_log, refused)
         self._pause: asyncio.TimerHandle | None = None
         self._follow_connections()
 
@@ -116,11 +133,35 @@ class Gate:
             raise ConnectionResetError("the client has gone")
         return peer
 
+    def holds(self, protocol: web.RequestHandler) -> bool:
+        """Whether this connection came in here and is still open."""
+        return protocol in self._peers
+
+    def note(self, protocol: web.RequestHandler, principal: Principal) -> None:
+        """Remembers who the connection's latest request is from."""
+        if protocol in self._peers:
+            self._principals[protocol] = principal
+
+    def cut(self, why: Callable[[Peer, Principal | None], str | None]) -> int:
+        """Ends every open connection for which `why` has a reason, at once, and returns how many.
+
+        why: is asked with the peer and who its latest request is from.
+        """
+        ended = 0
+        for protocol, peer in list(self._peers.items()):
+            reason = why(peer, self._principals.get(protocol))
+            if reason is not None and protocol.transport is not None:
+                self._refusals.record(str(peer.address), "cut", f"was cut off: {reason}")
+                protocol.transport.abort()
+                ended += 1
+        return ended
+
     def counters(self) -> GateCounters:
         """A snapshot."""
         return GateCounters(
             accepted=self._accepted,
             denied_address=self._denied_address,
+            denied_rate=self._denied_rate,
             denied_cap=self._denied_cap,
             handshake_failed=self._handshake_failed,
             open=len(self._peers),
@@ -150,6 +191,10 @@ class Gate:
         if not self._allowlist().allows(address):
             self._denied_address += 1
             self._reset(connection, address, "denied_address", "is not in the allowlist")
+        elif self._rates.take(address, asyncio.get_running_loop().time()) > 0:
+            self._denied_rate += 1
+            many = f"was turned away: more than {self._limits.address_per_second:g} new connections a second"
+            self._reset(connection, address, "denied_rate", many)
         elif (full := self._cap_reached(address)) is not None:
             self._denied_cap += 1
             self._reset(connection, address, "denied_cap", full)
@@ -198,11 +243,10 @@ class Gate:
     async def _handshake(self, connection: socket.socket, address: Address, protocol: web.RequestHandler) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.handshake_seconds
-        async with contextlib.AsyncExitStack() as turns:
+        with _Turn(self._use(address).turns, self._turns) as turn:
             async with asyncio.timeout_at(deadline):
                 await _first_byte(connection)
-                await turns.enter_async_context(self._use(address).turns)
-                await turns.enter_async_context(self._turns)
+                await turn.take()
             await loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
@@ -235,10 +279,18 @@ class Gate:
 
         def connection_made(protocol: web.RequestHandler, transport: asyncio.Transport) -> None:
             address = self._handshaking.pop(protocol)
-            self._peers[protocol] = Peer(address, transport.get_extra_info("ssl_object").getpeercert(True))
+            certificate = transport.get_extra_info("ssl_object").getpeercert(True)
+            self._peers[protocol] = Peer(address, certificate, self._listener, datetime.now(UTC))
             made(protocol, transport)
+            # The list may have changed since it was accepted.
+            if not self._allowlist().allows(address):
+                self._refusals.record(str(address), "cut", "was cut off: its address was taken off the allowlist")
+                transport.abort()
+            elif self._admitted is not None:
+                self._admitted(address)
 
         def connection_lost(protocol: web.RequestHandler, error: BaseException | None = None) -> None:
+            self._principals.pop(protocol, None)
             peer = self._peers.pop(protocol, None)
             if peer is not None:
                 self._release(peer.address)
@@ -246,6 +298,37 @@ class Gate:
 
         server.connection_made = connection_made  # type: ignore[assignment]
         server.connection_lost = connection_lost  # type: ignore[assignment]
+
+
+class _Turn:
+    """A turn of the address, then one of all. Given back after TURN_SECONDS, or at the end of the block if earlier."""
+
+    __slots__ = ("_semaphores", "_taken", "_timer")
+
+    def __init__(self, *semaphores: asyncio.Semaphore) -> None:
+        self._semaphores = semaphores
+        self._taken: list[asyncio.Semaphore] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def take(self) -> None:
+        for semaphore in self._semaphores:
+            await semaphore.acquire()
+            self._taken.append(semaphore)
+        self._timer = asyncio.get_running_loop().call_later(TURN_SECONDS, self._give_back)
+
+    def __enter__(self) -> _Turn:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        while self._taken:
+            self._taken.pop().release()
 
 
 async def _first_byte(connection: socket.socket) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,9 @@ from appliance.safe_text import safe_text
 
 WINDOW_SECONDS: Final = 10.0
 ENTRIES_MAX: Final = 256
+
+# (address, reason, sentence, how often): one line of the log.
+Refused = Callable[[str, str, str, int], None]
 
 
 @dataclass(slots=True)
@@ -24,10 +28,11 @@ class _Entry:
 
 
 class RefusalLog:
-    """Belongs to one event loop, whose timer ends the windows."""
+    """Belongs to one event loop, whose timer ends the windows. refused: is told of every line, for the audit log."""
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, refused: Refused | None = None) -> None:
         self._log = logger
+        self._refused = refused
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._others = 0
         self._window: asyncio.TimerHandle | None = None
@@ -41,7 +46,7 @@ class RefusalLog:
             self._others += 1
         else:
             self._entries[address, reason] = _Entry(sentence)
-            self._warn(address, reason, sentence)
+            self._warn(address, reason, sentence, 1)
         if self._window is None:
             self._window = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._end_window)
 
@@ -51,10 +56,11 @@ class RefusalLog:
         for (address, reason), entry in entries.items():
             if entry.repeats:
                 again = f"{entry.sentence} ({entry.repeats} more in {WINDOW_SECONDS:.0f} s)"
-                self._warn(address, reason, again)
+                self._warn(address, reason, again, entry.repeats)
                 self._entries[address, reason] = _Entry(entry.sentence)
         if self._others:
-            self._warn("other addresses", "folded", f"were refused {self._others} times in {WINDOW_SECONDS:.0f} s")
+            many = f"were refused {self._others} times in {WINDOW_SECONDS:.0f} s"
+            self._warn("other addresses", "folded", many, self._others)
             self._others = 0
 
     def close(self) -> None:
@@ -70,5 +76,7 @@ class RefusalLog:
         if self._entries:
             self._window = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._end_window)
 
-    def _warn(self, address: str, reason: str, sentence: str) -> None:
+    def _warn(self, address: str, reason: str, sentence: str, times: int) -> None:
         self._log.warning("%s", safe_text(f"{address} {sentence}"), extra={"address": address, "reason": reason})
+        if self._refused is not None:
+            self._refused(address, reason, sentence, times)

@@ -7,15 +7,20 @@ check of a certificate that has meanwhile expired or been revoked.
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import StateError
+from appliance.security.credentials import StoredPair
+from appliance.security.stored_pair import certificate_pem, private_pem
 
 _HANDSHAKE_ROUNDS_MAX: Final = 8
+# X509_V_FLAG_NO_CHECK_TIME of <openssl/x509_vfy.h>; Python has no name for it.
+_NO_CHECK_TIME: Final = 0x200000
 
 
 class CapturedAlert:
@@ -72,24 +77,33 @@ class AlertContext(ssl.SSLContext):
         return wrapped
 
 
-def server_context(pair: Path, password: bytes, client_ca_pem: bytes, server_ca_pem: bytes) -> ssl.SSLContext:
-    """The server's context from a PEM file with certificate and encrypted key.
+def server_context(
+    pair: StoredPair, names: Sequence[str], client_trust_pem: bytes | None, *, outdated: bool = False
+) -> ssl.SSLContext:
+    """The server's context. client_trust_pem: who signs client certificates; None asks clients for none.
 
-    Tested before it is returned: a probe that trusts `server_ca_pem` must accept the server, and the server must turn
-    the probe away, which has no certificate. Raises StateError.
+    Tested before it is returned by a probe that trusts what the certificate comes with: it must accept the server under
+    one of its `names`, and a server that asks for certificates must turn away the probe, which has none. outdated: also
+    outside the certificate's dates. The private key goes to OpenSSL through memory and touches no disk. Raises
+    StateError.
     """
+    if pair.key is None:
+        raise StateError("no TLS with this server certificate: its private key is not here")
     context = AlertContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
     # OP_NO_TICKET alone still issues stateful tickets; num_tickets alone is about TLS 1.3. Both are meant.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
-    context.verify_mode = ssl.CERT_REQUIRED
     try:
-        context.load_cert_chain(pair, password=lambda: password)
-        context.load_verify_locations(cadata=client_ca_pem.decode("ascii"))
-        _self_test(context, server_ca_pem)
+        with _in_memory(certificate_pem(pair) + private_pem(pair)) as path:
+            context.load_cert_chain(path)
+        if client_trust_pem is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=client_trust_pem.decode("ascii"))
+        refuses = client_trust_pem is not None
+        _self_test(context, certificate_pem(pair), names[0], refuses=refuses, outdated=outdated)
     except (OSError, ValueError) as error:
-        raise StateError(f"{pair}: no TLS with this certificate: {error}; restore pki/ from a backup") from error
+        raise StateError(f"no TLS with this server certificate: {error}") from error
     return context
 
 
@@ -105,13 +119,28 @@ def client_context(bundle: Path) -> ssl.SSLContext:
     return context
 
 
-def _self_test(context: ssl.SSLContext, server_ca_pem: bytes) -> None:
+@contextlib.contextmanager
+def _in_memory(data: bytes) -> Iterator[str]:
+    """A path to a file that exists in memory only, as long as the block runs."""
+    fd = os.memfd_create("pem", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, data)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+def _self_test(context: ssl.SSLContext, chain_pem: bytes, name: str, *, refuses: bool, outdated: bool) -> None:
     """A handshake in memory; raises SSLError unless it goes exactly as it must."""
     probe_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    probe_context.load_verify_locations(cadata=server_ca_pem.decode("ascii"))
+    # The chain may end below its root: the probe takes the certificate's own word for who issued it, and no other.
+    probe_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if outdated:
+        probe_context.verify_flags |= _NO_CHECK_TIME
+    probe_context.load_verify_locations(cadata=chain_pem.decode("ascii"))
     to_server, to_probe = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = context.wrap_bio(to_server, to_probe, server_side=True)
-    probe = probe_context.wrap_bio(to_probe, to_server, server_hostname="localhost")
+    probe = probe_context.wrap_bio(to_probe, to_server, server_hostname=name)
     for _ in range(_HANDSHAKE_ROUNDS_MAX):
         with contextlib.suppress(ssl.SSLWantReadError):
             probe.do_handshake()
@@ -120,8 +149,11 @@ def _self_test(context: ssl.SSLContext, server_ca_pem: bytes) -> None:
         except ssl.SSLWantReadError:
             continue
         except ssl.SSLError as error:
-            if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            if refuses and error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
                 return
             raise
         break
-    raise ssl.SSLError("the self-test got in without a certificate")
+    else:
+        raise ssl.SSLError("the self-test did not come to an end")
+    if refuses:
+        raise ssl.SSLError("the self-test got in without a certificate")

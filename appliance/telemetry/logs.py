@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from appliance.errors import ConfigError
-from appliance.safe_text import safe_text
+from appliance.safe_text import safe_text, without_secrets
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 _LINE_CHARS_MAX: Final = 16_384
@@ -26,6 +26,10 @@ class LineFormatter(logging.Formatter):
         """One line, safe to show in a terminal."""
         record.message = safe_text(record.message, _LINE_CHARS_MAX)
         return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Without secrets, in a traceback too: nothing logs one on purpose, and this is for what is not on purpose."""
+        return without_secrets(super().format(record))
 
 
 def configure(level: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import aiohttp
 import msgspec
@@ -14,10 +15,12 @@ from aiohttp import web
 
 from appliance.access_config import PrincipalSettings
 from appliance.api.app import ApiRunner, build_app
+from appliance.api.captured import Capture
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.router import Router
+from appliance.security.limits import PrincipalLimits
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec, SamplingParams
 
@@ -28,10 +31,28 @@ WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
 class KnownCaller:
     id: str = "tester"
     kid: str = "kid0"
+    settings: PrincipalSettings = field(default_factory=PrincipalSettings)
+    expires: datetime | None = None
 
 
 class OneKey:
-    """A doorkeeper at our own seam: `Bearer good` is the principal `tester`, `Bearer other` is `other`."""
+    """A doorkeeper at our own seam: `Bearer good` is the principal `tester`, `Bearer other` is `other`.
+
+    recordable: whether what happens can be written down. slowed: how many failed authentications came by.
+    """
+
+    def __init__(self, principals: Mapping[str, PrincipalSettings]) -> None:
+        self._principals = principals
+        self.recordable = True
+        self.slowed = 0
+        self.expires: datetime | None = None
+
+    def check_recordable(self) -> None:
+        if not self.recordable:
+            raise RequestError("audit_unavailable", "no", retry_after=5)
+
+    async def slow_down(self, http: web.Request) -> None:
+        self.slowed += 1
 
     def address(self, http: web.Request) -> str:
         return "127.0.0.1"
@@ -39,10 +60,13 @@ class OneKey:
     def authenticate(self, http: web.Request, authorization: Sequence[str]) -> KnownCaller:
         match list(authorization):
             case ["Bearer good"]:
-                return KnownCaller()
+                return self._caller("tester", "kid0")
             case ["Bearer other"]:
-                return KnownCaller("other", "kid1")
+                return self._caller("other", "kid1")
         raise RequestError("invalid_api_key", "no")
+
+    def _caller(self, name: str, kid: str) -> KnownCaller:
+        return KnownCaller(name, kid, self._principals.get(name, PrincipalSettings()), self.expires)
 
 
 @dataclass
@@ -52,6 +76,7 @@ class Api:
     url: str
     session: aiohttp.ClientSession
     router: Router
+    door: OneKey
     records: list[RequestRecord] = field(default_factory=list)
 
     async def chat(self, script: str, **fields: object) -> aiohttp.ClientResponse:
@@ -73,6 +98,7 @@ async def running_api(
     principals: dict[str, PrincipalSettings] | None = None,
     load: str = "ok",
     preload: bool = True,
+    capture: Capture | None = None,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
@@ -80,7 +106,9 @@ async def running_api(
     limits = limits or RequestLimits()
     router = Router([spec], SpawnLauncher((*WORKER, "--load", load)), limits, worker or WorkerLimits())
     records: list[RequestRecord] = []
-    runner = ApiRunner(build_app(router, limits, principals or {}, OneKey(), records.append), keepalive_seconds=30)
+    door = OneKey(principals or {})
+    app = build_app(router, lambda: limits, PrincipalLimits(), door, records.append, capture)
+    runner = ApiRunner(app, keepalive_seconds=30)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -88,7 +116,7 @@ async def running_api(
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         async with aiohttp.ClientSession(url, headers={"Authorization": "Bearer good"}) as session:
-            yield Api(url, session, router, records)
+            yield Api(url, session, router, door, records)
     finally:
         await router.close(0)
         await runner.cleanup()

@@ -27,6 +27,7 @@ class Appliance:
 
     process: subprocess.Popen[bytes]
     folder: Path
+    killed: bool = False
 
     @property
     def state(self) -> Path:
@@ -67,6 +68,12 @@ class Appliance:
             if "appliance.worker" in " ".join(child.cmdline())
         ]
 
+    def kill(self) -> None:
+        """Ends it as a power cut would."""
+        self.killed = True
+        self.process.kill()
+        self.process.wait()
+
     def wait_for(self, text: str, seconds: float = START_SECONDS_MAX) -> None:
         """Waits until `text` stands in the log or the output."""
         deadline = time.monotonic() + seconds
@@ -90,14 +97,19 @@ def run_command(*arguments: str | Path, env: dict[str, str] | None = None) -> su
 
 
 @contextmanager
-def running_appliance(folder: Path, *arguments: str | Path, config: str = "") -> Iterator[Appliance]:
-    """`appliance serve` on a free port with its state in `folder`; stopped by SIGTERM and checked to end with 0."""
+def running_appliance(
+    folder: Path, *arguments: str | Path, config: str = "", program: str = "appliance"
+) -> Iterator[Appliance]:
+    """`appliance serve` on a free port with its state in `folder`; stopped by SIGTERM and checked to end with 0.
+
+    program: the module to run. One that the block itself has killed with `kill` is not checked.
+    """
     folder.mkdir(exist_ok=True)
     (folder / "appliance.yaml").write_text(config)
     with (folder / "log").open("wb") as log, (folder / "output").open("wb") as output:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "appliance", "serve", "--port", "0", "--state-dir", str(folder / "state")),
+                *(sys.executable, "-m", program, "serve", "--port", "0", "--state-dir", str(folder / "state")),
                 *("--config", str(folder / "appliance.yaml"), *map(str, arguments)),
             ],
             stdin=subprocess.DEVNULL,
@@ -108,8 +120,9 @@ def running_appliance(folder: Path, *arguments: str | Path, config: str = "") ->
     try:
         appliance.wait_for("Ctrl-C stops it.")
         yield appliance
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(40) == 0, appliance.log
+        if not appliance.killed:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(40) == 0, appliance.log
     finally:
         if process.poll() is None:
             process.kill()

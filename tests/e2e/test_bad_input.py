@@ -12,9 +12,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from appliance.security.clients import add_client
-from appliance.state_dir import StateDir
-from tests.e2e.appliance_process import Appliance
+from tests.e2e.appliance_process import Appliance, run_command
 from tests.e2e.conftest import HOSTILE_TEMPLATES
 from tests.models.recite import recited
 from tests.models.vocabulary import word
@@ -51,6 +49,7 @@ async def test_a_bad_model_says_why_and_the_daemon_serves_on(zoo: Appliance, mod
 
 
 @pytest.mark.parametrize("model", list(HOSTILE_TEMPLATES))
+@pytest.mark.slow
 async def test_a_hostile_template_is_refused_in_the_worker(zoo: Appliance, model: str) -> None:
     async with zoo.session() as session:
         began = time.monotonic()
@@ -110,7 +109,7 @@ def test_strangers_are_refused_and_the_log_says_which_and_from_where(zoo: Applia
 
 
 def test_keys_that_do_not_fit_are_401(zoo: Appliance, demo: Appliance) -> None:
-    add_client(StateDir(zoo.state), "other")
+    assert run_command("clients", "add", "other", "--state-dir", zoo.state).returncode == 0
     url = f"{zoo.url}/v1/models"
     for key, code in [
         (None, "missing_api_key"),

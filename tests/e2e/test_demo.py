@@ -87,6 +87,7 @@ def test_errors_are_the_clients_own_exceptions(demo: Appliance) -> None:
             api.with_options(api_key="wrong").models.list()
 
 
+@pytest.mark.slow
 def test_a_chinese_question_gets_a_chinese_answer(demo: Appliance) -> None:
     with openai_client(demo) as api:
         answer = api.chat.completions.create(model="demo", messages=[{"role": "user", "content": "你是谁？"}])
@@ -115,6 +116,7 @@ def test_a_client_added_while_the_daemon_runs_works_at_once(demo: Appliance) -> 
     assert again.stderr.startswith("appliance: the client 'dify-test' exists")
 
 
+@pytest.mark.slow
 def test_run_answers_in_the_terminal(demo: Appliance) -> None:
     answer = run_command("run", "demo", QUESTION, "--state-dir", demo.state)
     assert answer.stdout.startswith(ANSWER_BEGINS)
@@ -130,6 +132,7 @@ def test_the_daemon_is_small(demo: Appliance) -> None:
     assert len(demo.workers()) == 1
 
 
+@pytest.mark.slow
 def test_a_second_daemon_on_the_same_state_is_refused(demo: Appliance) -> None:
     second = run_command("serve", "--demo", "--port", "0", "--state-dir", demo.state)
     assert second.returncode == 1

@@ -222,10 +222,10 @@ def test_a_lost_key_file_is_not_taken_for_a_first_start(tmp_path: Path, recite_g
     models = models_file(tmp_path, recite_gguf)
     with running_appliance(tmp_path / "run", "--models", models) as appliance:
         subprocess.run(["bash", "-c", appliance.output.split("curl:\n")[1].split("Python:")[0]], check=True, timeout=30)
-    (appliance.state / "secrets" / "api_keys.json").unlink()
+    (appliance.state / "secrets" / "credentials").unlink()
     refused = run_command("serve", "--port", "0", "--models", models, "--state-dir", appliance.state)
     assert refused.returncode == 1
-    assert "api_keys.json is missing although this appliance has served before" in refused.stderr
+    assert "credentials is missing although this appliance has served before" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_a_quantised_v_cache_without_flash_attention_is_llama_cpps_refusal(recit
 
 
 @pytest.mark.parametrize("kv", ["unified", "split"])
+@pytest.mark.slow
 def test_a_share_too_small_to_use(recite_gguf: Path, kv: str) -> None:
     assert "raise n_ctx or lower parallel" in refused(recite_gguf, n_ctx=64, parallel=256, kv=kv)
 

@@ -13,20 +13,26 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from appliance.security.certificates import KeyPair
-from appliance.security.pem_pair import certificate_pem, plain_key_pem, read_pair
-from appliance.security.pki import KEY_PURPOSE
-from appliance.security.secret_files import Generations
+from appliance.keyring.file_kek import FileKek
+from appliance.keyring.keyring import Keyring
+from appliance.security.certificates import KeyPair, certificate_pem
+from appliance.security.clock import utc_now
+from appliance.security.credential_store import CredentialStore
+from appliance.security.credentials import AuthorityName
+from appliance.security.private_keys import key_pem
+from appliance.security.stored_pair import load_pair
 from appliance.state_dir import StateDir, write_atomic
 
 DAY = timedelta(days=1)
 CLIENT_AUTH = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 
 
-def authority(state: StateDir, role: str) -> KeyPair:
-    """The appliance's own `server` or `client` authority, private key included."""
-    passwords = Generations.open(state.secrets, "kek", create=False).passwords(KEY_PURPOSE)
-    return read_pair(state.pki / f"{role}-ca.pem", passwords)
+def authority(state: StateDir, role: AuthorityName) -> KeyPair:
+    """The appliance's own authority, private key included, as it is on the disk now."""
+    kek = FileKek.open(state.secrets, create=False)
+    ring = Keyring.open(state.secrets / "keyring.json", kek, utc_now, create=False)
+    store = CredentialStore.open(state.secrets / "credentials", ring.cipher("credentials"))
+    return load_pair(store.current.authorities[role].issuing)
 
 
 def forge(
@@ -37,8 +43,12 @@ def forge(
     valid: tuple[timedelta, timedelta] = (-DAY, DAY),
     common_name: str = "demo",
     padding: int = 0,
+    names_issuer: bool = True,
 ) -> KeyPair:
-    """A leaf certificate; without an issuer it signs itself. `usage` None leaves the extension out."""
+    """A leaf certificate; without an issuer it signs itself. `usage` None leaves the extension out.
+
+    names_issuer: by its key, as a certificate of ours does.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
@@ -52,6 +62,9 @@ def forge(
         .not_valid_after(now + valid[1])
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     )
+    if issuer is not None and names_issuer:
+        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+        builder = builder.add_extension(issuer_key, critical=False)
     if usage is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
@@ -71,6 +84,6 @@ def present(pair: KeyPair | None, ca: Path, folder: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(ca))
     if pair is not None:
         write_atomic(folder / "forged.crt", certificate_pem(pair.certificate))
-        write_atomic(folder / "forged.key", plain_key_pem(pair))
+        write_atomic(folder / "forged.key", key_pem(pair.key))
         context.load_cert_chain(folder / "forged.crt", folder / "forged.key")
     return context

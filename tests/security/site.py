@@ -9,17 +9,19 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
 from appliance.access_config import Listener
+from appliance.audit.record import APPLIANCE
 from appliance.config import Config, ConnectionLimits
 from appliance.errors import RequestError
-from appliance.security.allowlist import Allowlist
-from appliance.security.authority import AccessControl
+from appliance.security.bundle_folder import write_bundle
+from appliance.security.client_bundle import add_client
 from appliance.security.gate import Gate, GateCounters
+from appliance.security.opening import open_security
 from appliance.security.tls import client_context
 from appliance.state_dir import StateDir
 
@@ -48,9 +50,11 @@ class Site:
     def __init__(self, state: StateDir, config: Config) -> None:
         self.state = state
         self.clock = Clock()
-        self.access = AccessControl.open(state, config, self.clock)
-        self.context = self.access.server_context()
-        self.allowlist = Allowlist.parse(config.listeners["api"].allow)
+        self.security = open_security(state, config, state.path, {}, create=True, now=self.clock)
+        self.office = self.security.office
+        self.access = self.office.access
+        self.context = self.access.server_context("api")
+        self.allowlist = self.access.allowlist("api")
         self._limits = config.connections
 
     @classmethod
@@ -78,7 +82,7 @@ class Site:
         finally:
             await site.gate.close()
             await runner.cleanup()
-            site.access.close()
+            site.security.close()
 
     port: int
     gate: Gate
@@ -86,6 +90,17 @@ class Site:
     def tls(self, client: str = "demo") -> ssl.SSLContext:
         """The context of one of the appliance's clients."""
         return client_context(self.state.clients / client)
+
+    async def add_client(self, name: str) -> None:
+        """One more client, its bundle where the demo's is."""
+        life = timedelta(days=1)
+        change = await self.office.change(
+            APPLIANCE,
+            "client.create",
+            name,
+            lambda document, now: add_client(document, self.office.profiles, name, now, life=life),
+        )
+        write_bundle(self.state.clients / name, change.result)
 
     def bearer(self, client: str = "demo") -> str:
         return f"Bearer {(self.state.clients / client / 'api.key').read_text().strip()}"

@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from appliance.security.certificates import KeyPair, issue_client, new_ca
-from appliance.security.clients import add_client
-from appliance.security.pem_pair import certificate_pem
+from appliance.security.certificates import KeyPair, certificate_pem, issue_client
+from tests.security.authorities import PROFILES, own_ca
 from tests.security.forgery import DAY, authority, forge, present
 from tests.security.site import Site
 
 
 def uri(site: Site, name: str = "demo") -> str:
-    return f"appliance://{(site.state.pki / 'appliance-id').read_text().strip()}/client/{name}"
+    return f"appliance://{site.office.document.appliance_id}/client/{name}"
 
 
 def with_certificate(site: Site, pair: KeyPair | None, folder: Path) -> ssl.SSLContext:
@@ -31,7 +30,7 @@ def with_certificate(site: Site, pair: KeyPair | None, folder: Path) -> ssl.SSLC
 async def test_a_client_of_ours_gets_in(site: Site) -> None:
     answer = await site.ask()
     assert (answer.status, answer.body["principal"]) == (200, "demo")
-    add_client(site.state, "bob")
+    await site.add_client("bob")
     assert (await site.ask(site.tls("bob"), site.bearer("bob"))).body["principal"] == "bob"
 
 
@@ -73,12 +72,12 @@ async def test_what_a_client_sends_late_does_not_destroy_the_alert(site: Site, t
     ("make", "alert", "sentence"),
     [
         (
-            lambda site: forge(new_ca("stranger", datetime.now(UTC)), [uri(site)]),
+            lambda site: forge(own_ca("stranger"), [uri(site)]),
             "TLSV1_ALERT_UNKNOWN_CA",
             "presented a certificate of another CA",
         ),
         (
-            lambda site: forge(new_ca(f"appliance {uri(site)[12:28]} client CA", datetime.now(UTC)), [uri(site)]),
+            lambda site: forge(own_ca(f"appliance {uri(site)[12:28]} client CA"), [uri(site)], names_issuer=False),
             "TLSV1_ALERT_DECRYPT_ERROR",
             "presented a certificate that names our CA but was not signed by it",
         ),
@@ -103,8 +102,24 @@ async def test_what_a_client_sends_late_does_not_destroy_the_alert(site: Site, t
             "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
             "presented a certificate that is not for clients",
         ),
+        (
+            lambda site: forge(
+                authority(site.state, "client"), [uri(site)], usage=[ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]
+            ),
+            "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+            "presented a certificate that is not for clients",
+        ),
     ],
-    ids=["another CA", "our CA's name", "self-signed", "our server CA", "expired", "not yet valid", "for servers"],
+    ids=[
+        "another CA",
+        "our CA's name",
+        "self-signed",
+        "our server CA",
+        "expired",
+        "not yet valid",
+        "for servers",
+        "for anything",
+    ],
 )
 async def test_a_certificate_that_fails_the_handshake(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, make: object, alert: str, sentence: str
@@ -117,7 +132,7 @@ async def test_a_certificate_that_fails_the_handshake(
 async def test_a_certificate_signed_by_a_clients_own_key(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leaf = issue_client(authority(site.state, "client"), "demo", uri(site), datetime.now(UTC))
+    leaf = issue_client(authority(site.state, "client"), "demo", uri(site), PROFILES.client, datetime.now(UTC))
     forged = forge(leaf, [uri(site, "admin")], common_name="admin")
     context = with_certificate(site, forged, tmp_path)
     chain = tmp_path / "forged.crt"
@@ -134,9 +149,10 @@ async def test_a_certificate_signed_by_a_clients_own_key(
         (lambda site, ca: forge(ca, [uri(site), uri(site, "admin")]), "2 URI names"),
         (lambda site, ca: forge(ca, [], common_name="admin"), "names nobody"),
         (lambda site, ca: forge(ca, ["appliance://0000000000000000/client/demo"]), "no client of this appliance"),
+        (lambda site, ca: forge(ca, [uri(site).replace("/client/", "/admin/")]), "no client of this appliance"),
         (lambda site, ca: forge(ca, [uri(site)], padding=400), "larger than 8192 bytes"),
     ],
-    ids=["no EKU", "two URIs", "common name only", "another appliance", "large"],
+    ids=["no EKU", "two URIs", "common name only", "another appliance", "administrator", "large"],
 )
 async def test_a_certificate_that_openssl_lets_pass(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, make: object, message: str
@@ -146,6 +162,11 @@ async def test_a_certificate_that_openssl_lets_pass(
     assert (answer.status, answer.body["code"]) == (401, "certificate_rejected")
     assert message in answer.body["message"]
     assert message in caplog.messages[0]
+
+
+async def test_a_common_name_gives_no_power(site: Site, tmp_path: Path) -> None:
+    pair = forge(authority(site.state, "client"), [uri(site)], common_name="admin")
+    assert (await site.ask(with_certificate(site, pair, tmp_path))).body["principal"] == "demo"
 
 
 async def test_a_certificate_expires_on_an_open_connection(site: Site) -> None:

@@ -10,8 +10,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from appliance.config import Config
-from appliance.security.authority import AccessControl
+from appliance.security.clock import utc_now
 from appliance.security.identity import Peer
+from appliance.security.opening import open_security
 from appliance.state_dir import StateDir
 
 # Ends, as kill -9 would, at the given call of fsync; exit code 0 when the start needs fewer.
@@ -19,7 +20,7 @@ _START = """
 import os, sys
 from pathlib import Path
 from appliance.config import Config
-from appliance.security.authority import AccessControl
+from appliance.security.opening import open_security
 from appliance.state_dir import StateDir
 
 left, fsync = int(sys.argv[2]), os.fsync
@@ -35,7 +36,7 @@ os.fsync = die_later
 state = StateDir(Path(sys.argv[1]))
 state.prepare()
 with state.lock():
-    AccessControl.open(state, Config())
+    open_security(state, Config(), state.path, {}, create=True).close()
 """
 
 
@@ -47,9 +48,12 @@ async def test_killed_at_every_step(state: StateDir) -> None:
             [sys.executable, "-c", _START, str(cut.path), str(step)], check=False
         ).returncode
         with cut.lock():
-            access = AccessControl.open(cut, Config())
+            security = open_security(cut, Config(), cut.path, {}, create=True)
         bundle = cut.clients / "demo"
-        peer = Peer(IPv4Address("10.0.0.1"), ssl.PEM_cert_to_DER_cert((bundle / "client.crt").read_text()))
+        certificate = ssl.PEM_cert_to_DER_cert((bundle / "client.crt").read_text())
+        peer = Peer(IPv4Address("10.0.0.1"), certificate, "api", utc_now())
+        security.close()
+        access = security.office.access
         assert access.authenticate(peer, [f"Bearer {(bundle / 'api.key').read_text().strip()}"]).id == "demo"
         assert not list(cut.path.rglob("*.tmp"))
         if code == 0:

@@ -8,6 +8,7 @@ import errno
 import os
 import resource
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -16,15 +17,19 @@ from pathlib import Path
 import pytest
 
 from appliance.security.allowlist import Allowlist
-from appliance.security.certificates import issue_server
-from appliance.security.pem_pair import certificate_pem, write_pair
+from appliance.security.certificates import certificate_pem, issue_server
+from appliance.security.stored_pair import store_pair
 from appliance.security.tls import server_context
 from appliance.state_dir import StateDir
+from tests.security.authorities import PROFILES
 from tests.security.forgery import authority
 from tests.security.site import STREAM_CHUNKS, Site, config
 
 # The beginning of a ClientHello that never goes on.
 HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+JUNK = b"\x00junk" * 50
+# For tests that are not about the rate of connections.
+NO_RATE = {"address_burst": 100_000}
 
 
 @contextlib.asynccontextmanager
@@ -45,6 +50,15 @@ async def sockets(site: Site, count: int, source: str, data: bytes = b"") -> Asy
     finally:
         for connection in opened:
             connection.close()
+
+
+def whole_hello() -> bytes:
+    """What an honest client sends first."""
+    outgoing = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
 
 
 async def accepted(site: Site, count: int) -> None:
@@ -73,6 +87,7 @@ async def test_the_default_list_lets_loopback_in(site: Site) -> None:
 
 async def test_a_changed_list_holds_for_the_next_connection(site: Site) -> None:
     async with site.connect(site.tls(), "127.0.0.2") as connection:
+        await site.until(lambda counters: counters.open == 1)
         site.allowlist = Allowlist.parse(["10.0.0.0/8"])
         with pytest.raises(ConnectionResetError):
             await site.ask(source="127.0.0.2")
@@ -107,6 +122,7 @@ async def test_a_client_that_hangs_up(site: Site, caplog: pytest.LogCaptureFixtu
     assert caplog.messages == ["127.0.0.1 closed the connection during the handshake"]
 
 
+@pytest.mark.slow
 async def test_silent_and_half_open_handshakes_are_reaped(state: StateDir, caplog: pytest.LogCaptureFixture) -> None:
     async with Site.serve(state, config(handshake_seconds=1)) as site:
         fds = open_fds()
@@ -144,34 +160,99 @@ async def test_a_burst_of_honest_clients_queues_for_the_handshake(state: StateDi
         assert (await site.settled()).accepted == 60
 
 
+async def test_the_rate_of_one_address_is_bounded_before_tls(state: StateDir, caplog: pytest.LogCaptureFixture) -> None:
+    limits = config(address_per_second=20, address_burst=5)
+    async with Site.serve(state, limits) as site, sockets(site, 5, "127.0.0.2"):
+        await accepted(site, 5)
+        with pytest.raises(ConnectionResetError):
+            await site.raw(b"", "127.0.0.2")
+        assert (await site.ask()).status == 200
+        counters = site.gate.counters()
+        assert (counters.denied_rate, counters.denied_cap, counters.in_handshake) == (1, 0, 5)
+        assert caplog.messages == ["127.0.0.2 was turned away: more than 20 new connections a second"]
+        assert vars(caplog.records[0])["reason"] == "denied_rate"
+        await asyncio.sleep(0.1)
+        assert (await site.ask(source="127.0.0.2")).status == 200
+
+
+async def test_an_unlisted_address_has_no_rate_to_use_up(state: StateDir) -> None:
+    async with Site.serve(state, config("127.0.0.1", address_per_second=0.1, address_burst=1)) as site:
+        for _ in range(3):
+            with pytest.raises(ConnectionResetError):
+                await site.raw(b"", "127.0.0.2")
+        counters = site.gate.counters()
+        assert (counters.denied_address, counters.denied_rate) == (3, 0)
+
+
+async def test_kept_alive_connections_outlive_a_flood_of_their_address(state: StateDir) -> None:
+    async with (
+        Site.serve(state, config(address_per_second=1, address_burst=10)) as site,
+        site.connect(site.tls(), "127.0.0.2") as connection,
+        sockets(site, 9, "127.0.0.2"),
+    ):
+        for _ in range(50):
+            with contextlib.suppress(ConnectionResetError):
+                await site.raw(JUNK, "127.0.0.2")
+        assert (await connection.ask([site.bearer()])).status == 200
+        assert site.gate.counters().denied_rate >= 45
+
+
 @pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"], ids=["from elsewhere", "from the flooded address"])
 async def test_silent_sockets_do_not_hold_up_honest_clients(state: StateDir, source: str) -> None:
-    async with Site.serve(state, config(handshakes_max=8)) as site, sockets(site, 200, "127.0.0.2"):
+    async with Site.serve(state, config(handshakes_max=8, **NO_RATE)) as site, sockets(site, 200, "127.0.0.2"):
         await accepted(site, 200)
         await assert_served_quickly(site, source)
 
 
+@pytest.mark.parametrize("garbage", [JUNK, HALF_HELLO, whole_hello()], ids=["junk", "half hello", "stalled handshake"])
+@pytest.mark.slow
+async def test_silence_and_garbage_hold_up_nobody(state: StateDir, garbage: bytes) -> None:
+    """The default limits but for the rate, which alone would refuse half of this flood."""
+    async with (
+        Site.serve(state, config(**NO_RATE)) as site,
+        sockets(site, 200, "127.0.0.2"),
+        sockets(site, 200, "127.0.0.2", garbage),
+    ):
+        await accepted(site, 400)
+        # 200 stalled ones before it, 32 at once, a tenth of a second each.
+        await assert_served_quickly(site, "127.0.0.2", times=3, seconds=2)
+        await assert_served_quickly(site, "127.0.0.1", times=3)
+
+
+async def test_a_stalled_handshake_gives_its_turn_back(state: StateDir) -> None:
+    async with (
+        Site.serve(state, config(handshakes_max=1, **NO_RATE)) as site,
+        sockets(site, 3, "127.0.0.2", whole_hello()),
+    ):
+        await accepted(site, 3)
+        assert (await site.ask(source="127.0.0.2")).status == 200
+        assert site.gate.counters().in_handshake == 3
+
+
 async def test_half_handshakes_of_one_address_do_not_hold_up_others(state: StateDir) -> None:
-    async with Site.serve(state, config(handshakes_max=8)) as site, sockets(site, 200, "127.0.0.2", HALF_HELLO):
+    async with (
+        Site.serve(state, config(handshakes_max=8, **NO_RATE)) as site,
+        sockets(site, 200, "127.0.0.2", HALF_HELLO),
+    ):
         await accepted(site, 200)
         await assert_served_quickly(site, "127.0.0.1")
 
 
-async def assert_served_quickly(site: Site, source: str) -> None:
-    for _ in range(20):
+async def assert_served_quickly(site: Site, source: str, times: int = 20, seconds: float = 1) -> None:
+    for _ in range(times):
         started = time.perf_counter()
         assert (await site.ask(source=source)).status == 200
-        assert time.perf_counter() - started < 1
+        assert time.perf_counter() - started < seconds
 
 
 @pytest.mark.slow
 async def test_a_flood_leaves_nothing_behind(state: StateDir, caplog: pytest.LogCaptureFixture) -> None:
-    async with Site.serve(state, config(handshake_seconds=2, connections_per_address_max=400)) as site:
+    async with Site.serve(state, config(handshake_seconds=2, connections_per_address_max=400, **NO_RATE)) as site:
         await site.ask()
         await site.settled()
         fds = open_fds()
         async with contextlib.AsyncExitStack() as flood:
-            for source, data in (("127.0.0.2", b""), ("127.0.0.3", HALF_HELLO), ("127.0.0.4", b"\x00junk" * 50)):
+            for source, data in (("127.0.0.2", b""), ("127.0.0.3", HALF_HELLO), ("127.0.0.4", JUNK)):
                 await flood.enter_async_context(sockets(site, 300, source, data))
             await assert_served_quickly(site, "127.0.0.1")
             await site.settled(10)
@@ -208,10 +289,16 @@ async def test_accepting_goes_on_after_file_descriptors_ran_out(site: Site, capl
     assert (await site.settled()).handshake_failed == 1
 
 
-async def test_the_context_is_swapped_under_load(site: Site, tmp_path: Path) -> None:
+@pytest.mark.slow
+async def test_the_context_is_swapped_under_load(state: StateDir) -> None:
     """Each swap brings a new server certificate; no request fails and a stream that runs is not touched."""
+    async with Site.serve(state, config(**NO_RATE)) as site:
+        await swap_under_load(site)
+
+
+async def swap_under_load(site: Site) -> None:
     ca, client_ca = authority(site.state, "server"), authority(site.state, "client")
-    ca_pems = certificate_pem(client_ca.certificate), certificate_pem(ca.certificate)
+    trusted = certificate_pem(client_ca.certificate)
     served = 0
     done = asyncio.Event()
 
@@ -232,8 +319,8 @@ async def test_the_context_is_swapped_under_load(site: Site, tmp_path: Path) -> 
         for _ in range(6):
             group.create_task(client())
         for _ in range(60):
-            write_pair(tmp_path / "server.pem", issue_server(ca, ("localhost",), datetime.now(UTC)), b"secret")
-            site.context = server_context(tmp_path / "server.pem", b"secret", *ca_pems)
+            pair = store_pair(issue_server(ca, ("localhost",), PROFILES.server, datetime.now(UTC)))
+            site.context = server_context(pair, ("localhost",), trusted)
             await asyncio.sleep(0.02)
         done.set()
     text = streaming.result().decode()

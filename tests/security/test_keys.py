@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from appliance.security.api_keys import ApiKey
-from appliance.security.clients import add_client
 from tests.security.site import Site
 
 
@@ -47,7 +46,7 @@ async def test_a_key_in_the_query_or_another_header_does_not_count(site: Site) -
 
 
 async def test_another_principals_key(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    add_client(site.state, "bob")
+    await site.add_client("bob")
     answer = await site.ask(site.tls("demo"), site.bearer("bob"))
     assert (answer.status, answer.body["code"]) == (401, "key_certificate_mismatch")
     assert caplog.messages == [f"127.0.0.1 (client demo) sent the API key {key_of(site, 'bob').kid} of client bob"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.access_config import PrincipalSettings
+from appliance.access_config import JwtIssuer, Listener, PrincipalSettings
 from appliance.config import Config, load_config, load_models
 from appliance.errors import ConfigError
 
@@ -105,13 +105,22 @@ def test_a_nested_mistake_in_the_daemon_file(tmp_path: Path) -> None:
         load_config(write(tmp_path, "# comment\nlisteners: {api: {\n  prot: 1}}\n"))
 
 
+# Sections that are mappings or lists: the defaults of one entry.
+_SHOWN = {
+    "listeners": Listener(),
+    "principals": PrincipalSettings(),
+    "jwt": JwtIssuer(issuer="a", audience="b", keys=("c",)),
+}
+_REQUIRED = {("jwt", "issuer"), ("jwt", "audience"), ("jwt", "keys")}
+
+
 def test_the_reference_has_every_field_with_its_default() -> None:
     text = (REPOSITORY / "docs" / "CONFIGURATION.md").read_text()
     for section in Config.__struct_fields__:
         assert f"\n## {section}\n" in text
         _, _, rest = text.partition(f"\n## {section}\n")
         table = rest.partition("\n## ")[0]
-        defaults = PrincipalSettings() if section == "principals" else getattr(Config(), section)
+        defaults = _SHOWN.get(section) or getattr(Config(), section)
         written = {
             line.split("|")[1].strip(" `"): line.split("|")[2].strip()
             for line in table.splitlines()
@@ -120,7 +129,15 @@ def test_the_reference_has_every_field_with_its_default() -> None:
         assert list(written) == list(defaults.__struct_fields__)
         for name, value in written.items():
             default = getattr(defaults, name)
+            if (section, name) in _REQUIRED:
+                default = "required"
             match default:
+                case True | False:
+                    shown = str(default).lower()
+                case {}:
+                    shown = "{}"
+                case (*items,) if items:
+                    shown = f"[{', '.join(items)}]"
                 case None:
                     shown = ""
                 case ():

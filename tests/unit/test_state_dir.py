@@ -32,7 +32,7 @@ def test_check_of_a_missing_directory_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o777])
-@pytest.mark.parametrize("name", [".", "secrets", "pki", "clients"])
+@pytest.mark.parametrize("name", [".", "secrets", "audit", "clients"])
 def test_a_folder_others_can_change_is_refused(state: StateDir, name: str, mode: int) -> None:
     (state.path / name).chmod(mode)
     with pytest.raises(StateError, match="can be changed by other users"):

@@ -6,6 +6,8 @@ import asyncio
 import logging
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from appliance.security import refusal_log
 from appliance.security.refusal_log import ENTRIES_MAX, RefusalLog
@@ -66,3 +68,57 @@ async def test_windows_end_by_themselves(
     refusals.record("10.0.0.1", "x", "sent junk")
     assert len(caplog.messages) == 3
     refusals.close()
+
+
+class Told:
+    """What the audit log is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, str, int]] = []
+
+    def __call__(self, address: str, reason: str, sentence: str, times: int) -> None:
+        self.lines.append((address, reason, sentence, times))
+
+    @property
+    def times(self) -> int:
+        return sum(times for *_, times in self.lines)
+
+
+async def test_the_audit_log_is_told_of_every_line_and_of_how_many_it_stands_for() -> None:
+    told = Told()
+    refusals = RefusalLog(logging.getLogger("test.refusals"), told)
+    for _ in range(3):
+        refusals.record("10.0.0.1", "denied", "is not\nallowed")
+    assert told.lines == [("10.0.0.1", "denied", "is not\nallowed", 1)], "the record escapes what it is given"
+    refusals.close()
+    assert told.lines[1:] == [("10.0.0.1", "denied", "is not\nallowed (2 more in 10 s)", 2)]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(0, 2 * ENTRIES_MAX), st.sampled_from("ab")) | st.none(), max_size=60),
+    st.integers(1, 30),
+)
+def test_no_refusal_is_lost_or_counted_twice(records: list[tuple[int, str] | None], repeats: int) -> None:
+    async def run() -> None:
+        told = Told()
+        refusals = RefusalLog(logging.getLogger("test.refusals"), told)
+        for entry in records * repeats:
+            if entry is None:
+                refusals.flush()
+            else:
+                refusals.record(f"10.0.0.{entry[0]}", entry[1], "was refused")
+        refusals.close()
+        assert told.times == repeats * sum(entry is not None for entry in records)
+
+    asyncio.run(run())
+
+
+async def test_those_who_found_no_place_are_one_line_of_the_audit_log() -> None:
+    told = Told()
+    refusals = RefusalLog(logging.getLogger("test.refusals"), told)
+    for number in range(ENTRIES_MAX + 5):
+        refusals.record(f"2001:db8::{number:x}", "denied", "is not allowed")
+    refusals.close()
+    assert told.lines[-1] == ("other addresses", "folded", "were refused 5 times in 10 s", 5)
+    assert told.times == ENTRIES_MAX + 5

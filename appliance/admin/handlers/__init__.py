@@ -1,0 +1,1 @@
+"""What the routes of the admin API do, by noun."""

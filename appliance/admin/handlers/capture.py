@@ -1,0 +1,76 @@
+"""Captured prompts and answers, for auditors: who looks is on record before anything is shown."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from appliance.admin.route import Answer, Call
+from appliance.audit.record import AuditEvent, Outcome
+from appliance.capture.reading import CaptureFilter, find, heads
+from appliance.errors import ChangeRefused, StateError
+from appliance.keyring.keyring import PurposeCipher
+
+LIST_MAX: Final = 1000
+
+
+async def index(call: Call) -> Answer:
+    """What is known of the newest requests that pass the filter, newest first: no text."""
+    wanted = CaptureFilter(principal=call.query.get("principal"), since=call.time("since"))
+    count = call.number("count", 100, LIST_MAX)
+    await _record(call, "capture.list", "allow", resource=wanted.principal)
+    try:
+        found = await asyncio.to_thread(heads, call.site.state.capture, _cipher(call), wanted, count)
+    except OSError as error:
+        raise _unreadable(error) from error
+    return call.seen(found)
+
+
+async def show(call: Call) -> Answer:
+    """The requests of one id with their text. They are read before the record, which names whose they are."""
+    request_id = call.match["request_id"]
+    try:
+        found = await asyncio.to_thread(find, call.site.state.capture, _cipher(call), request_id)
+    except OSError as error:
+        raise _unreadable(error) from error
+    if not found.records:
+        await _record(call, "capture.read", "failed", request_id=request_id, reason="not_found")
+        damaged = f"; {found.damaged} records do not open" if found.damaged else ""
+        raise ChangeRefused("not_found", f"no captured request has the id {request_id!r}{damaged}")
+    whose = sorted({captured.head.principal for captured in found.records})
+    await _record(
+        call, "capture.read", "allow", resource=", ".join(whose), request_id=request_id, count=len(found.records)
+    )
+    return call.seen(found)
+
+
+def _cipher(call: Call) -> PurposeCipher:
+    return call.site.keyring.cipher("capture")
+
+
+def _unreadable(error: OSError) -> StateError:
+    return StateError(f"captured prompts cannot be read: {error}")
+
+
+async def _record(
+    call: Call,
+    action: str,
+    outcome: Outcome,
+    *,
+    resource: str | None = None,
+    request_id: str | None = None,
+    reason: str | None = None,
+    **details: int,
+) -> None:
+    """Raises AuditUnavailable; then nothing may be shown."""
+    await call.office.audit.append_durably(
+        AuditEvent(
+            action=action,
+            outcome=outcome,
+            actor=call.administrator.actor,
+            resource=resource,
+            request_id=request_id,
+            reason=reason,
+            details=details,
+        )
+    )

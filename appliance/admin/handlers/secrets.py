@@ -1,0 +1,157 @@
+"""What encrypts and what hashes: data keys, the key that wraps them, peppers, the audit log's seal key."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+from msgspec import Struct
+
+from appliance.admin.route import Answer, Call
+from appliance.audit.journal import newest_seal_key_id
+from appliance.audit.keys import SealKey
+from appliance.errors import ChangeRefused
+from appliance.keyring.file_kek import FileKek
+from appliance.keyring.keyring import PURPOSES, KeyStatus, Purpose
+from appliance.keyring.open_kek import open_kek
+from appliance.security.credentials import Credentials
+from appliance.security.founding import PEPPER_BYTES
+from appliance.security.key_changes import add_pepper, keys_under, move_keys, retire_pepper
+from appliance.security.seal_key_changes import add_seal_key
+
+
+class RetirePepper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """force: revoke the keys that have not moved to a newer pepper."""
+
+    pepper: int
+    force: bool = False
+
+
+class PepperView(Struct, frozen=True, kw_only=True):
+    """keys: working ones that are hashed under it."""
+
+    id: int
+    created: datetime
+    newest: bool
+    keys: int
+
+
+async def show(call: Call) -> Answer:
+    """Which keys there are and what still depends on them; none of them is shown."""
+    document, now = call.office.document, call.office.now()
+    newest = max(pepper.id for pepper in document.peppers)
+    return call.seen(
+        {
+            "data_keys": call.site.keyring.status(),
+            "peppers": [
+                PepperView(
+                    id=pepper.id,
+                    created=pepper.created,
+                    newest=pepper.id == newest,
+                    keys=len(keys_under(document, pepper.id, now)),
+                )
+                for pepper in document.peppers
+            ],
+            "seal_key": newest_seal_key_id(call.site.state.audit),
+        }
+    )
+
+
+async def rotate_data_key(call: Call) -> Answer:
+    """A new key for one purpose; what the older ones sealed is sealed again, and then they are dropped."""
+    purpose = _purpose(call)
+    if call.plan:
+        return call.seen({"data_keys": _of(call, purpose)})
+    await call.office.perform(
+        call.administrator.actor, "data_key.rotate", purpose, lambda: call.site.keyring.rotate(purpose)
+    )
+    await call.site.premises.reseal()
+    return call.seen({"data_keys": _of(call, purpose)})
+
+
+async def rekey(call: Call) -> Answer:
+    """Wraps the data keys under the key-encryption key that appliance.yaml names now; a file's gets a successor."""
+    settings, secrets_folder = call.office.config.key_encryption, call.site.state.secrets
+
+    def work() -> str:
+        kek = open_kek(settings, secrets_folder, call.site.environment, create=True)
+        if isinstance(kek, FileKek) and kek.id in {key.kek for key in call.site.keyring.status()}:
+            kek = kek.successor()
+        call.site.keyring.rekey(kek)
+        return kek.id
+
+    if call.plan:
+        return call.seen({"source": settings.source})
+    kek_id = await call.office.perform(call.administrator.actor, "kek.rekey", settings.source, work)
+    return call.seen({"source": settings.source, "kek": kek_id})
+
+
+async def rotate_pepper(call: Call) -> Answer:
+    """A new pepper; a key moves to it when it is used next."""
+    fresh = secrets.token_bytes(PEPPER_BYTES)
+    change = await call.office.change(
+        call.administrator.actor,
+        "pepper.rotate",
+        "pepper",
+        lambda document, now: (add_pepper(document, fresh, now), None),
+        expected=call.expected,
+        plan=call.plan,
+    )
+    return Answer({"peppers": [pepper.id for pepper in call.office.document.peppers]}, change.generation)
+
+
+async def drop_pepper(call: Call) -> Answer:
+    """Forgets an old pepper."""
+    asked, by = call.parsed(RetirePepper), call.administrator.name
+
+    def transition(document: Credentials, now: datetime) -> tuple[Credentials, list[str]]:
+        # Those that were just used and whose turn to move has not come.
+        document = move_keys(document, call.office.access.to_move)
+        left = keys_under(document, asked.pepper, now)
+        return retire_pepper(document, asked.pepper, now, by=by, force=asked.force), left
+
+    change = await call.office.change(
+        call.administrator.actor,
+        "pepper.retire",
+        str(asked.pepper),
+        transition,
+        expected=call.expected,
+        plan=call.plan,
+    )
+    return Answer({"revoked": change.result, "cut": change.cut}, change.generation)
+
+
+async def rotate_seal_key(call: Call) -> Answer:
+    """A new key to sign the audit log's segments; the last act of the old one is to sign the new one.
+
+    The document has the new key first, beside the one that the log uses: a crash between the two leaves a key that is
+    not used yet, and never one that is used and lost.
+    """
+    fresh = SealKey.generate()
+
+    def transition(document: Credentials, now: datetime) -> tuple[Credentials, None]:
+        return add_seal_key(document, newest_seal_key_id(call.site.state.audit), fresh), None
+
+    change = await call.office.change(
+        call.administrator.actor,
+        "seal_key.rotate",
+        fresh.key_id,
+        transition,
+        expected=call.expected,
+        plan=call.plan,
+        finish=lambda: call.office.audit.replace_seal_key(fresh),
+    )
+    return Answer({"seal_key": fresh.key_id}, change.generation)
+
+
+def _purpose(call: Call) -> Purpose:
+    for purpose in PURPOSES:
+        if purpose == call.match["purpose"]:
+            return purpose
+    raise ChangeRefused(
+        "not_found", f"there is no data key for {call.match['purpose']!r}; known: {', '.join(PURPOSES)}"
+    )
+
+
+def _of(call: Call, purpose: Purpose) -> list[KeyStatus]:
+    return [status for status in call.site.keyring.status() if status.purpose == purpose]

@@ -1,0 +1,50 @@
+"""What the admin API administers: the office, and what only a running daemon can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from appliance.admin.approvals import Approvals
+from appliance.audit.record import Actor
+from appliance.keyring.keyring import Keyring
+from appliance.security.office import Office
+from appliance.state_dir import StateDir
+from appliance.types import ModelInfo, ModelSpec
+
+
+class Premises(Protocol):
+    """The daemon, or in its absence a command that works on the state directory alone."""
+
+    async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
+        """Reads appliance.yaml again; all or nothing. Raises ConfigError, StateError or ChangeRefused."""
+        ...
+
+    async def reseal(self) -> None:
+        """Seals again what older data keys sealed, and drops those."""
+        ...
+
+    def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
+        """Every model, and what its worker found where it is loaded."""
+        ...
+
+    def port(self, listener: str) -> int | None:
+        """Where a listener listens; None where it does not."""
+        ...
+
+    def status(self) -> Mapping[str, object]:
+        """What is going on, as plain data."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSite:
+    """Belongs to the event loop. environment: of the process, for the key-encryption key's sources."""
+
+    office: Office
+    keyring: Keyring
+    state: StateDir
+    premises: Premises
+    approvals: Approvals
+    environment: Mapping[str, str]

@@ -1,0 +1,49 @@
+"""A request against its principal's limits: admitted with an estimate, settled with what it used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from aiohttp import web
+
+from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, PRINCIPAL_LIMITS
+from appliance.security.principal_usage import LimitRefusal
+from appliance.types import ChatPrompt, Request
+
+# Of English and code; Chinese has about one. The estimate only has to be near: what was used is settled at the end.
+_CHARS_PER_TOKEN: Final = 4
+_ANSWER_TOKENS: Final = 256
+
+
+@contextmanager
+def admitted(http: web.Request, request: Request, n: int) -> Iterator[None]:
+    """Counts the request inside the block. Raises RequestError (too_many_requests) with Retry-After.
+
+    Either way the answer says in x-ratelimit-… headers what is left.
+    """
+    caller, draft = http[CALLER], http[EVIDENCE]
+    limits = http.app[PRINCIPAL_LIMITS]
+    estimate = estimated_tokens(request, n)
+    admission = limits.admit(caller.id, caller.settings, estimate, time.monotonic(), datetime.now(UTC))
+    http[ANSWER_HEADERS].update(admission.headers())
+    if isinstance(admission, LimitRefusal):
+        raise admission.error()
+    with admission:
+        try:
+            yield
+        finally:
+            admission.settle(draft.tokens, time.monotonic())
+
+
+def estimated_tokens(request: Request, n: int) -> int:
+    """About how many prompt and completion tokens a request for `n` choices will use."""
+    prompt = request.prompt
+    if isinstance(prompt, ChatPrompt):
+        size = sum(len(message.content) for message in prompt.messages) // _CHARS_PER_TOKEN
+    else:
+        size = len(prompt.text) // _CHARS_PER_TOKEN if hasattr(prompt, "text") else len(prompt.tokens)
+    return 1 + size + n * min(request.max_tokens or _ANSWER_TOKENS, 4 * _ANSWER_TOKENS)

@@ -1,0 +1,41 @@
+"""The `appliance` command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from appliance.cli import allow, approvals, audit, backup, capture, certs, clients, keys, secrets, serving, state
+from appliance.errors import ApplianceError
+from appliance.safe_text import safe_lines
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Serves local GGUF models over mutual TLS.",
+)
+for command in (serving.serve, serving.check, serving.run, state.status, state.reload, state.whoami, serving.version):
+    app.command()(command)
+for name, group in (
+    ("clients", clients.app),
+    ("keys", keys.app),
+    ("certs", certs.app),
+    ("allow", allow.app),
+    ("audit", audit.app),
+    ("capture", capture.app),
+    ("secrets", secrets.app),
+    ("approvals", approvals.app),
+    ("backup", backup.app),
+):
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Entry point: errors that have a next step are one line and exit code 1."""
+    try:
+        app()
+    except ApplianceError as error:
+        typer.echo(f"appliance: {safe_lines(str(error))}", err=True)
+        sys.exit(1)

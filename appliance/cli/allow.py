@@ -1,0 +1,174 @@
+"""`appliance allow`: which addresses may connect."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from appliance.cli.common import (
+    DEFAULT_STATE,
+    ApprovalOption,
+    ConfigOption,
+    ForceOption,
+    GenerationOption,
+    JsonOption,
+    PlanOption,
+    StateOption,
+    administer,
+    ended,
+    moment,
+    print_json,
+    print_table,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The allowlist: stage changes with add and remove, then apply, then confirm within two minutes.",
+)
+
+NetworkArgument = Annotated[list[str], typer.Argument(help="Addresses or networks, such as 192.0.2.0/24.")]
+
+
+@app.command("list")
+def show(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List what may connect, what is staged, and what is on trial."""
+    found = administer(state_dir, config, lambda admin: admin.get("/allowlist"))
+    if json:
+        print_json(found)
+    else:
+        _print(found)
+
+
+@app.command("add")
+def add(
+    networks: NetworkArgument,
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+    listener: Annotated[str | None, typer.Option(help="Only at this listener; else at every one.")] = None,
+    comment: Annotated[str, typer.Option(help="A note for the list.")] = "",
+    plan: PlanOption = False,
+    approval: ApprovalOption = None,
+) -> None:
+    """Stage networks to be let in; `appliance allow apply` makes it count.
+
+    Example: appliance allow add 192.0.2.0/24 --comment 'Dify hosts'
+    """
+    entries = [{"network": network, "listener": listener, "comment": comment} for network in networks]
+    _print(
+        administer(
+            state_dir,
+            config,
+            lambda admin: admin.post("/allowlist/stage", {"add": entries}, plan=plan, approval=approval),
+        )
+    )
+
+
+@app.command("remove")
+def remove(
+    networks: NetworkArgument,
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+    plan: PlanOption = False,
+    approval: ApprovalOption = None,
+) -> None:
+    """Stage networks to be shut out; `appliance allow apply` makes it count."""
+    _print(
+        administer(
+            state_dir,
+            config,
+            lambda admin: admin.post("/allowlist/stage", {"remove": networks}, plan=plan, approval=approval),
+        )
+    )
+
+
+@app.command("test")
+def test(
+    address: Annotated[str, typer.Argument(help="An address, as a client would come from.")],
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+) -> None:
+    """Say whether an address may connect, now and with what is staged."""
+    found = administer(state_dir, config, lambda admin: admin.get("/allowlist/test", address=address))
+    for listener, now in found["now"].items():
+        staged = found["staged"][listener]
+        typer.echo(
+            f"{found['address']} at {listener}: {_word(now)}" + ("" if staged == now else f"; staged: {_word(staged)}")
+        )
+
+
+@app.command("apply")
+def apply(
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+    confirm_seconds: Annotated[
+        int,
+        typer.Option("--confirm", min=0, max=86400, help="Undone after so many seconds unless confirmed; 0: never."),
+    ] = 120,
+    force: ForceOption = False,
+    plan: PlanOption = False,
+    approval: ApprovalOption = None,
+    generation: GenerationOption = None,
+) -> None:
+    """Make what is staged count; it is undone unless `appliance allow confirm` follows in time.
+
+    Refused when an address that was here in the last 24 hours would be shut out, unless forced.
+    """
+    body = {"confirm_seconds": confirm_seconds, "force": force}
+    answer = administer(
+        state_dir,
+        config,
+        lambda admin: admin.post("/allowlist/apply", body, plan=plan, approval=approval, generation=generation),
+        plan=plan,
+    )
+    _print(answer)
+    if answer["trial"] and not plan:
+        typer.echo(f"{ended(answer)}. Confirm with `appliance allow confirm`.")
+
+
+@app.command("confirm")
+def confirm(
+    state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, approval: ApprovalOption = None
+) -> None:
+    """Keep the change that is on trial."""
+    administer(state_dir, config, lambda admin: admin.post("/allowlist/confirm", approval=approval))
+    typer.echo("confirmed")
+
+
+@app.command("revert")
+def revert(
+    state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, approval: ApprovalOption = None
+) -> None:
+    """Undo the change that is on trial; it stays staged."""
+    _print(administer(state_dir, config, lambda admin: admin.post("/allowlist/revert", approval=approval)))
+
+
+@app.command("discard")
+def discard(
+    state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, approval: ApprovalOption = None
+) -> None:
+    """Forget what is staged."""
+    _print(administer(state_dir, config, lambda admin: admin.post("/allowlist/discard", approval=approval)))
+
+
+def _print(found: dict[str, Any]) -> None:
+    changes = [("+", entry) for entry in found["staged"]["add"]] + [("-", entry) for entry in found["staged"]["remove"]]
+    rows = [("", entry, entry["origin"]) for entry in found["entries"]] + [
+        (sign, entry, "staged") for sign, entry in changes
+    ]
+    if rows:
+        print_table(
+            ("", "network", "listener", "from", "comment"),
+            (
+                (sign, entry["network"], entry["listener"] or "every", origin, entry["comment"])
+                for sign, entry, origin in rows
+            ),
+        )
+    else:
+        typer.echo("The list is empty: only this host may connect.")
+    if found["trial"]:
+        typer.echo(f"On trial until {moment(found['trial']['revert_at'])}; `appliance allow confirm` keeps it.")
+
+
+def _word(allowed: bool) -> str:
+    return "may connect" if allowed else "is refused"

@@ -1,0 +1,82 @@
+"""`appliance backup`: take one, bring one back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliance.cli.common import (
+    DEFAULT_CONFIG,
+    DEFAULT_STATE,
+    ApprovalOption,
+    ConfigOption,
+    PlanOption,
+    StateOption,
+    administer,
+    existing,
+)
+from appliance.config import load_config
+from appliance.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="Backups, encrypted to a recovery key that is kept off the host.")
+
+
+@app.command("new-recovery-key")
+def new_recovery_key() -> None:
+    """Make a recovery key. Print it, keep the secret half off this host in two places; it is stored nowhere.
+
+    Example: appliance backup new-recovery-key
+    """
+    from appliance.keyring.recovery import generate_recovery_key
+
+    secret, public = generate_recovery_key()
+    typer.echo(f"secret, for paper:  {secret}")
+    typer.echo(f"public, for backups: {public}")
+
+
+@app.command("create")
+def create(
+    target: Annotated[Path, typer.Argument(help="The file to write; the daemon's user must be able to.")],
+    recovery_public: Annotated[str, typer.Option(help="The public half: apl-recovery-public:…")],
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+    plan: PlanOption = False,
+    approval: ApprovalOption = None,
+) -> None:
+    """Write everything but the models into one encrypted file, while the appliance goes on serving.
+
+    Example: appliance backup create /mnt/stick/appliance.backup --recovery-public apl-recovery-public:…
+    """
+    body = {"target": str(target.absolute()), "recovery_public": recovery_public}
+    answer = administer(state_dir, config, lambda admin: admin.post("/backup", body, plan=plan, approval=approval))
+    if plan:
+        typer.echo(f"{answer['target']}: would hold {', '.join(answer['folders'])}")
+    else:
+        typer.echo(f"{answer['target']}: {answer['files']} files, {answer['bytes']} bytes, sha256 {answer['sha256']}")
+
+
+@app.command("restore")
+def restore(
+    archive: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The backup.")],
+    into: Annotated[Path, typer.Option(help="The new state directory; must be missing or empty.")],
+    recovery_secret_file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Holds the secret half.")],
+    config: ConfigOption = None,
+) -> None:
+    """Make a state directory from a backup, on this host or another; nothing is written unless all of it is whole.
+
+    The data keys are wrapped anew under the key-encryption key that appliance.yaml names here.
+    Example: appliance backup restore appliance.backup --into /var/lib/appliance --recovery-secret-file key.txt
+    """
+    from appliance.keyring.recovery import RecoverySecretKey
+    from appliance.restoring import restore_state
+
+    settings = load_config(existing(config, DEFAULT_CONFIG))
+    try:
+        secret = RecoverySecretKey.parse(recovery_secret_file.read_text("ascii").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{recovery_secret_file} cannot be read: {error}") from error
+    files = restore_state(archive, secret, into, settings.key_encryption, dict(os.environ))
+    typer.echo(f"{into}: {files} files; start the appliance with --state-dir {into}")

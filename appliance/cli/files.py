@@ -1,0 +1,113 @@
+"""The files a command reads and writes: checked before anything is changed, so that nothing new is lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from appliance.errors import ConfigError, StateError
+from appliance.security.bundle_folder import write_bundle
+from appliance.state_dir import StateDir, write_atomic
+
+PEM_BYTES_MAX: Final = 16 * 2**20
+
+
+def read_pem(path: Path) -> str:
+    """A PEM file's text. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(PEM_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > PEM_BYTES_MAX:
+        raise ConfigError(f"{path} is larger than {PEM_BYTES_MAX // 2**20} MiB; it is no PEM file")
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is no PEM file: it holds more than text; `openssl x509 -inform DER -in {path}` turns DER into PEM"
+        ) from error
+
+
+def check_file(path: Path | None) -> None:
+    """Raises ConfigError where `write_file` could not write to it."""
+    if path is None:
+        return
+    kind = _looked_at(path)
+    if kind == "folder":
+        raise ConfigError(f"{path} is a folder; name a file in it")
+    if kind == "special":
+        raise ConfigError(f"{path} is no ordinary file; without --out it goes to the screen, or into a pipe")
+    parent = path.resolve().parent
+    if _looked_at(parent) != "folder":
+        raise ConfigError(f"{parent} is no folder; make it first")
+    _check_may_write(parent)
+
+
+def write_file(path: Path, text: str, *, private: bool) -> None:
+    """Replaces it as a whole. private: nobody else may read it. Raises StateError."""
+    write_atomic(path.resolve(), text.encode(), 0o600 if private else 0o644)
+
+
+def check_folder(folder: Path, *, new: Iterable[str] = ()) -> None:
+    """Raises ConfigError where `hand_over` could not write to it, or would overwrite one of `new`."""
+    nearest = folder.absolute()
+    while _looked_at(nearest) == "nothing":
+        nearest = nearest.parent
+    if _looked_at(nearest) != "folder":
+        raise ConfigError(f"{nearest} is no folder; name another with --out")
+    _check_may_write(nearest)
+    for name in new:
+        if _looked_at(folder / name) != "nothing":
+            raise ConfigError(f"{folder / name} exists and would be lost; name another folder with --out")
+
+
+def hand_over(folder: Path, answer: Mapping[str, Any], *, lost: str) -> list[str]:
+    """Writes the files of an answer, and returns their names. Raises StateError.
+
+    lost: what to do where they cannot be written.
+    """
+    files = files_of(answer)
+    try:
+        write_bundle(folder, files)
+    except StateError as error:
+        raise StateError(f"{error}. They are stored nowhere else: {lost}") from error
+    return list(files)
+
+
+def files_of(answer: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files in an answer. Raises StateError for a name that would leave the folder."""
+    for name in answer["files"]:
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise StateError(f"the appliance sent a file named {name!r}; nothing is written")
+    return {name: text.encode() for name, text in answer["files"].items()}
+
+
+def bundle_folder(state_dir: Path, out: Path | None, name: str) -> Path:
+    """Where a client's files go: `--out`, else the state directory where it is ours, else here."""
+    if out is not None:
+        return out
+    clients = StateDir(state_dir).clients
+    try:
+        ours = clients.is_dir() and os.access(clients, os.W_OK)
+    except PermissionError:
+        ours = False
+    return (clients if ours else Path.cwd()) / name
+
+
+def _looked_at(path: Path) -> Literal["folder", "file", "special", "nothing"]:
+    try:
+        if path.is_dir():
+            return "folder"
+        if path.is_file():
+            return "file"
+        return "special" if path.exists() else "nothing"
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def _check_may_write(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: this user may not write there; name another place with --out")

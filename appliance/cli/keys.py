@@ -1,0 +1,187 @@
+"""`appliance keys`: API keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from appliance.admin_client import route
+from appliance.cli.common import (
+    DEFAULT_STATE,
+    ApprovalOption,
+    ConfigOption,
+    ForceOption,
+    GenerationOption,
+    JsonOption,
+    PlanOption,
+    ReasonOption,
+    StateOption,
+    YesOption,
+    administer,
+    confirm,
+    ended,
+    minute,
+    moment,
+    print_json,
+    print_table,
+)
+from appliance.cli.files import check_file, write_file
+from appliance.errors import StateError
+
+app = typer.Typer(no_args_is_help=True, help="API keys: list, add, rotate, revoke.")
+
+KidArgument = Annotated[str, typer.Argument(help="The key's id: the 12 characters after apl_sk_.")]
+FileOption = Annotated[Path | None, typer.Option("--out", help="Write the key to this file instead of the screen.")]
+
+
+@app.command("list")
+def show(
+    principal: Annotated[str | None, typer.Argument(help="Only this client's.")] = None,
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List API keys with their state and when each was last used; the keys themselves are stored nowhere."""
+    found = administer(state_dir, config, lambda admin: admin.get("/keys", principal=principal))
+    if json:
+        print_json(found)
+        return
+    print_table(
+        ("key id", "client", "state", "works until (UTC)", "last used (UTC)", "successor", "label"),
+        (
+            (
+                key["kid"],
+                key["principal"],
+                key["state"],
+                minute(key["works_until"]),
+                minute(key["last_used"]) or "never",
+                key["successor"] or "",
+                key["label"],
+            )
+            for key in found
+        ),
+    )
+
+
+@app.command("add")
+def add(
+    principal: Annotated[str, typer.Argument(help="The client it is for.")],
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+    label: Annotated[str, typer.Option(help="A note for the list.")] = "",
+    life_days: Annotated[int | None, typer.Option(min=1, max=366, help="Default: api_keys.life_days.")] = None,
+    out: FileOption = None,
+    plan: PlanOption = False,
+    approval: ApprovalOption = None,
+    generation: GenerationOption = None,
+) -> None:
+    """Make a further key for a client; it is shown this once.
+
+    Example: appliance keys add dify --label 'staging' --life-days 30
+    """
+    body = {"principal": principal, "label": label, "life_days": life_days}
+    check_file(out)
+    answer = administer(
+        state_dir,
+        config,
+        lambda admin: admin.post("/keys", body, plan=plan, approval=approval, generation=generation),
+        plan=plan,
+    )
+    _show_new(answer, out, plan=plan)
+
+
+@app.command("rotate")
+def rotate(
+    kid: KidArgument,
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+    grace_hours: Annotated[
+        float | None,
+        typer.Option(min=0, max=336, help="How long the old key still works; default: api_keys.grace_hours."),
+    ] = None,
+    force: ForceOption = False,
+    out: FileOption = None,
+    plan: PlanOption = False,
+    approval: ApprovalOption = None,
+    generation: GenerationOption = None,
+) -> None:
+    """Make a successor for a key; both work until the old one's grace is over.
+
+    Dify stores the key with every model, so give it days: appliance keys rotate 4fTq0Zk2LmNp --grace-hours 168
+    """
+    body, path = {"grace_hours": grace_hours, "force": force}, route("keys", kid, "rotate")
+    check_file(out)
+    answer = administer(
+        state_dir,
+        config,
+        lambda admin: admin.post(path, body, plan=plan, approval=approval, generation=generation),
+        plan=plan,
+    )
+    _show_new(answer, out, plan=plan)
+    until = moment(answer["predecessor_works_until"])
+    typer.echo(f"{kid} {'would work' if plan else 'works'} until {until}", err=out is None and not plan)
+
+
+@app.command("revoke")
+def revoke(
+    kid: KidArgument,
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+    reason: ReasonOption = "",
+    plan: PlanOption = False,
+    yes: YesOption = False,
+    approval: ApprovalOption = None,
+) -> None:
+    """Refuse a key from now on, and end the requests that came with it.
+
+    Example: appliance keys revoke 4fTq0Zk2LmNp --reason 'found in a git repository'
+    """
+    if not plan:
+        confirm(f"Refuse API key {kid} from now on?", yes=yes)
+    answer = administer(
+        state_dir,
+        config,
+        lambda admin: admin.post(route("keys", kid, "revoke"), {"reason": reason}, plan=plan, approval=approval),
+    )
+    typer.echo(f"{kid}: {'would be revoked' if plan else 'revoked'}; {ended(answer)}")
+
+
+@app.command("revoke-token")
+def revoke_token(
+    token: Annotated[str, typer.Argument(help="The token's id: its claim `jti`.")],
+    state_dir: StateOption = DEFAULT_STATE,
+    config: ConfigOption = None,
+    reason: ReasonOption = "",
+    plan: PlanOption = False,
+    yes: YesOption = False,
+    approval: ApprovalOption = None,
+) -> None:
+    """Refuse one JSON Web Token from now on, and end the requests that came with it.
+
+    A token without `jti` cannot be told from others: revoke its client, or take its issuer out of appliance.yaml.
+    """
+    if not plan:
+        confirm(f"Refuse the token {token} from now on?", yes=yes)
+    path = route("tokens", token, "revoke")
+    answer = administer(
+        state_dir, config, lambda admin: admin.post(path, {"reason": reason}, plan=plan, approval=approval)
+    )
+    typer.echo(f"{token}: {'would be revoked' if plan else 'revoked'}; {ended(answer)}")
+
+
+def _show_new(answer: dict[str, Any], out: Path | None, *, plan: bool) -> None:
+    until = moment(answer["works_until"])
+    if plan:
+        typer.echo(f"{answer['principal']}: would get a key that works until {until}")
+    elif out is not None:
+        try:
+            write_file(out, answer["key"] + "\n", private=True)
+        except StateError as error:
+            lost = f"The key is lost: `appliance keys revoke {answer['kid']}`, then make another"
+            raise StateError(f"{error}. {lost}") from error
+        typer.echo(f"{out}: the key {answer['kid']} of {answer['principal']}; it works until {until}")
+    else:
+        typer.echo(answer["key"])
+        typer.echo(f"the key {answer['kid']} of {answer['principal']}; it works until {until}", err=True)

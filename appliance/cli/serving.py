@@ -1,0 +1,211 @@
+"""`appliance serve`, `check`, `run` and `version`.
+
+What a daemon is made of is imported where it is used: every other command would wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+import typer
+
+from appliance import __version__
+from appliance.access_config import MAIN_LISTENER
+from appliance.cli.common import (
+    DEFAULT_CONFIG,
+    DEFAULT_STATE,
+    STATE_ENV,
+    ConfigOption,
+    StateOption,
+    existing,
+    state_of,
+)
+from appliance.config import Config, load_config, load_models
+from appliance.demo import DEMO_MODELS
+from appliance.errors import ApplianceError, ConfigError
+from appliance.model_file import check_model_file
+from appliance.process_hardening import keep_memory_private
+from appliance.safe_text import safe_lines
+from appliance.state_dir import StateDir
+from appliance.telemetry import logs
+from appliance.types import ModelSpec
+
+if TYPE_CHECKING:
+    from appliance.chat_client import ChatClient
+
+DEFAULT_MODELS: Final = Path("/etc/appliance/models.yaml")
+
+ModelsOption = Annotated[
+    Path | None, typer.Option("--models", help="The models.yaml; else the one here, else that in /etc/appliance.")
+]
+
+
+def serve(
+    config: ConfigOption = None,
+    models: ModelsOption = None,
+    state_dir: StateOption = DEFAULT_STATE,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Overrides the port of the listener `api`; 0 takes a free one.")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Serve the bundled demo model; needs no other file.")] = False,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run the daemon until it is told to stop."""
+    from appliance.banner import banner
+    from appliance.daemon import Settings
+    from appliance.daemon import serve as run_daemon
+
+    logs.configure(log_level)
+    keep_memory_private()
+    path = existing(config, DEFAULT_CONFIG)
+
+    def adjust(loaded: Config) -> Config:
+        return loaded if port is None else _with_port(loaded, port)
+
+    run_daemon(
+        Settings(
+            config=adjust(load_config(path)),
+            models=_models(models, demo=demo),
+            state=state_of(state_dir),
+            path=path,
+            adjust=adjust,
+        ),
+        lambda ready: typer.echo(banner(ready)),
+    )
+
+
+def check(config: ConfigOption = None, models: ModelsOption = None) -> None:
+    """Validate appliance.yaml and models.yaml; exit code 1 with file, line and key when something is wrong."""
+    config_path = existing(config, DEFAULT_CONFIG)
+    parsed = load_config(config_path)
+    _check_access(parsed, config_path)
+    models_path = existing(models, Path("models.yaml"), DEFAULT_MODELS)
+    if models_path is None:
+        raise ConfigError(f"no models.yaml here and no {DEFAULT_MODELS}; name one with --models")
+    specs = load_models(models_path)
+    for spec in specs:
+        check_model_file(spec, models_path)
+    typer.echo(f"{config_path or 'built-in defaults'}: ok")
+    typer.echo(f"{models_path}: ok, {len(specs)} model{'' if len(specs) == 1 else 's'}")
+
+
+def run(
+    model: Annotated[str, typer.Argument(help="A model's id or alias.")],
+    prompt: Annotated[str | None, typer.Argument(help="Ask this once; without it a chat begins.")] = None,
+    state_dir: StateOption = DEFAULT_STATE,
+    client: Annotated[str, typer.Option(help="The client bundle to present, under <state-dir>/clients.")] = "demo",
+    url: Annotated[str | None, typer.Option(help="The API without /v1; default: the daemon of --state-dir.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0: always the likeliest word.")] = None,
+) -> None:
+    """Chat with a model in the terminal, through the API, as a client would."""
+    from appliance.chat_client import ChatClient, read_key
+    from appliance.security.tls import client_context
+
+    state = state_of(state_dir)
+    bundle = state.clients / client
+    chat = ChatClient(url or _daemon_url(state), read_key(bundle), client_context(bundle), model)
+    _converse(chat, prompt, system, {} if temperature is None else {"temperature": temperature})
+
+
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _models(given: Path | None, *, demo: bool) -> tuple[ModelSpec, ...]:
+    """The demo's models, the file's, or both."""
+    path = given if demo else existing(given, Path("models.yaml"), DEFAULT_MODELS)
+    if path is None and not demo:
+        raise ConfigError(f"no models.yaml here and no {DEFAULT_MODELS}; name one with --models, or try --demo")
+    listed = () if path is None else load_models(path)
+    taken = {name for spec in listed for name in (spec.id, *spec.aliases)}
+    bundled = load_models(DEMO_MODELS) if demo else ()
+    return (*(spec for spec in bundled if spec.id not in taken), *listed)
+
+
+def _with_port(config: Config, port: int) -> Config:
+    name = MAIN_LISTENER if MAIN_LISTENER in config.listeners else next(iter(config.listeners))
+    main = msgspec.structs.replace(config.listeners[name], port=port)
+    return msgspec.structs.replace(config, listeners={**config.listeners, name: main})
+
+
+def _check_access(config: Config, path: Path | None) -> None:
+    """What access control refuses at start, refused here with the key's name."""
+    from appliance.admin.app import check_two_persons
+    from appliance.admin.routes import ROUTES
+    from appliance.security.access_view import ConfiguredAccess
+    from appliance.security.allow_changes import allowlists
+    from appliance.security.clock import utc_now
+
+    folder = Path.cwd() if path is None else path.resolve().parent
+    try:
+        allowlists(config.listeners, ())
+        ConfiguredAccess.load(config, folder, utc_now())
+        check_two_persons(config.admin.two_persons, ROUTES)
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(str(error), path=path) from error
+
+
+def _daemon_url(state: StateDir) -> str:
+    try:
+        return state.api_url.read_text()
+    except OSError:
+        raise ConfigError(
+            f"no running appliance found under {state.path}; name its folder with --state-dir or {STATE_ENV}"
+        ) from None
+
+
+def _converse(chat: ChatClient, prompt: str | None, system: str | None, parameters: dict[str, float]) -> None:
+    """Asks `prompt`, or what is piped in, or whatever the person types until the end of input.
+
+    Ctrl-C ends an answer that is under way, and at the prompt the chat.
+    """
+    messages = [{"role": "system", "content": system}] if system else []
+    once = prompt is not None or not sys.stdin.isatty()
+    with asyncio.Runner() as runner:
+        runner.run(chat.__aenter__())
+        try:
+            while (asked := prompt if prompt is not None else _ask()) is not None:
+                messages.append({"role": "user", "content": asked})
+                try:
+                    answer = runner.run(_answer(chat, messages, parameters))
+                except KeyboardInterrupt:
+                    typer.echo()
+                    if once:
+                        raise typer.Exit(130) from None
+                    messages.pop()
+                    continue
+                if once:
+                    return
+                messages.append({"role": "assistant", "content": answer})
+        finally:
+            runner.run(chat.__aexit__())
+
+
+async def _answer(chat: ChatClient, messages: list[dict[str, str]], parameters: dict[str, float]) -> str:
+    """Prints the answer as it comes, and returns it."""
+    answer = []
+    async for text in chat.stream(messages, **parameters):
+        typer.echo(safe_lines(text), nl=False)
+        answer.append(text)
+    typer.echo()
+    return "".join(answer)
+
+
+def _ask() -> str | None:
+    """The next question; None at the end of input. What is piped in is one question."""
+    if not sys.stdin.isatty():
+        try:
+            return sys.stdin.buffer.read().decode() or None
+        except UnicodeDecodeError:
+            raise ApplianceError("what was piped in is not UTF-8 text") from None
+    try:
+        return input(">>> ")
+    except (EOFError, KeyboardInterrupt):
+        typer.echo()
+        return None

@@ -1,0 +1,96 @@
+"""Administering an appliance that does not run: the same admin API, served by the command itself while it works.
+
+So there is one way in which things change, with the same checks and the same records, whether a daemon runs or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from appliance.admin.app import AdminApi
+from appliance.admin.approvals import Approvals
+from appliance.admin.routes import ROUTES
+from appliance.admin.site import AdminSite
+from appliance.admin.unix_listener import unix_listener
+from appliance.admin_client import AdminClient
+from appliance.audit.record import Actor
+from appliance.config import Config
+from appliance.errors import ChangeRefused
+from appliance.security.opening import Security, open_security
+from appliance.security.resealing import reseal
+from appliance.state_dir import StateDir, temporary_sibling
+from appliance.types import ModelInfo, ModelSpec
+
+
+@contextlib.asynccontextmanager
+async def offline_admin(
+    state: StateDir, config: Config, folder: Path, environment: Mapping[str, str], *, create: bool
+) -> AsyncIterator[AdminClient]:
+    """A client of the admin API on `state`, whose lock is held meanwhile.
+
+    folder: where appliance.yaml is. Raises StateError where a daemon runs or nothing was founded, unless `create`.
+    """
+    if create:
+        state.prepare()
+    else:
+        state.check()
+    with state.lock(), _private_path(state) as socket:
+        security = open_security(state, config, folder, environment, create=create)
+        site = AdminSite(
+            office=security.office,
+            keyring=security.keyring,
+            state=state,
+            premises=_Closed(security, state),
+            approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
+            environment=environment,
+        )
+        try:
+            async with unix_listener(AdminApi(site, ROUTES), site, socket), AdminClient.local(socket) as client:
+                yield client
+        finally:
+            security.close()
+
+
+@contextlib.contextmanager
+def _private_path(state: StateDir) -> Iterator[Path]:
+    """For a socket of this command alone: no other command takes it for a daemon's, and the next sweep removes it.
+
+    Through the folder's descriptor, so that a state directory may be deeper than a socket's path may be long.
+    """
+    folder = os.open(state.run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{folder}") / temporary_sibling(state.run / "admin.sock").name
+    finally:
+        os.close(folder)
+
+
+class _Closed:
+    """The premises while no daemon runs."""
+
+    def __init__(self, security: Security, state: StateDir) -> None:
+        self._security = security
+        self._state = state
+
+    async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
+        """There is nobody to reload."""
+        raise ChangeRefused("conflict", "no daemon runs here; appliance.yaml is read when it starts")
+
+    async def reseal(self) -> None:
+        """As the daemon does."""
+        reseal(self._security.keyring, self._security.office.store, self._state.audit, self._state.capture)
+
+    def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
+        """None is served."""
+        return ()
+
+    def port(self, listener: str) -> int | None:
+        """Nobody listens."""
+        return None
+
+    def status(self) -> Mapping[str, object]:
+        """That it does not run."""
+        return {"running": False, "generation": self._security.office.document.generation}

@@ -1,0 +1,230 @@
+"""What the admin API asks of the running daemon as a whole: reload, status, sealing anew."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import asdict, fields
+
+from appliance.admin.app import check_two_persons
+from appliance.admin.routes import ROUTES
+from appliance.audit.record import APPLIANCE, Actor, AuditEvent
+from appliance.audit.retention import prune
+from appliance.audit.siem import SiemForwarder
+from appliance.capture.prompt_capture import PromptCapture
+from appliance.config import Config, load_config
+from appliance.errors import ApplianceError, ConfigError, StateError
+from appliance.front_door import FrontDoor
+from appliance.keyring.keyring import Keyring
+from appliance.models.router import Router
+from appliance.security.access_view import ConfiguredAccess, all_allowlists
+from appliance.security.allow_changes import locked_out, refuse_lock_out
+from appliance.security.capture_switch import switch_capture
+from appliance.security.credential_store import CredentialStore
+from appliance.security.crl import expired
+from appliance.security.disk_guard import DiskGuard
+from appliance.security.office import Office
+from appliance.security.resealing import reseal
+from appliance.security.upkeep import alarms
+from appliance.state_dir import StateDir
+from appliance.types import ModelInfo, ModelSpec
+
+# What counts only when the daemon starts: sections of appliance.yaml, and fields of others.
+_AT_START: Final = ("connections", "worker", "shutdown", "request_log", "audit")
+_ADMIN_AT_START: Final = ("socket", "approval_seconds")
+
+DATA_KEY_LIFE: Final = timedelta(days=90)
+
+_log = logging.getLogger(__name__)
+
+
+class RunningPremises:
+    """Belongs to the event loop.
+
+    path: of appliance.yaml, None where there is none. adjust: what the command line changes in it.
+    """
+
+    def __init__(
+        self,
+        office: Office,
+        keyring: Keyring,
+        router: Router,
+        door: FrontDoor,
+        state: StateDir,
+        disk: DiskGuard,
+        capture: PromptCapture,
+        path: Path | None,
+        adjust: Callable[[Config], Config],
+        siem: SiemForwarder | None = None,
+    ) -> None:
+        self._office = office
+        self._disk = disk
+        self._capture = capture
+        self._keyring = keyring
+        self._router = router
+        self._door = door
+        self._state = state
+        self._path = path
+        self._adjust = adjust
+        self._siem = siem
+        self._rejected: str | None = None
+
+    async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
+        """Reads and tests everything before anything counts. What cannot change while it runs is named."""
+        try:
+            before = self._office.config
+            config = self._adjust(load_config(self._path))
+            check_two_persons(config.admin.two_persons, ROUTES)
+            folder = Path.cwd() if self._path is None else self._path.resolve().parent
+            configured = await asyncio.to_thread(ConfiguredAccess.load, config, folder, self._office.now())
+            _same_listeners(before, config)
+            lists = all_allowlists(config, self._office.document.allow.entries)
+            _same_remote(before, config)
+            recent = self._office.seen.addresses(self._office.now())
+            refuse_lock_out(locked_out(self._office.access.view.allowlists, lists, recent), force=force)
+            cut = await self._office.reconfigure(actor, configured)
+        except ApplianceError as error:
+            self._rejected = str(error)
+            _log.error("appliance.yaml was not taken over, the old configuration counts: %s", error)
+            self._office.audit.append(
+                AuditEvent(action="config.rejected", outcome="failed", actor=actor, reason=str(error))
+            )
+            raise
+        self._rejected = None
+        self._router.reconfigure(config.requests)
+        await switch_capture(self._office.audit, self._capture, config.capture, actor)
+        changed = _changed_at_start(before, config)
+        if before.key_encryption != config.key_encryption:
+            changed.append("key_encryption (not by a restart: run `appliance secrets rekey` first)")
+        _log.info("appliance.yaml was taken over; %d connections ended", cut)
+        return {"cut": cut, "restart_needed": changed}
+
+    async def reload_by_signal(self) -> None:
+        """SIGHUP: as `reload`; what comes of it is in the log."""
+        try:
+            await self.reload(APPLIANCE, force=False)
+        except ApplianceError:
+            return
+
+    async def prune(self) -> None:
+        """Removes what the audit log and the capture have kept long enough."""
+        await asyncio.to_thread(self._capture.prune)
+        office, cipher = self._office, self._keyring.cipher("audit")
+        try:
+            pruned = await prune(office.audit, self._state.audit, office.config.audit, cipher, office.now)
+        except OSError as error:
+            raise StateError(f"the audit log cannot be pruned: {error.strerror}") from error
+        if pruned.refusal is not None:
+            _log.warning("the audit log keeps old segments: %s", pruned.refusal)
+
+    async def reseal(self) -> None:
+        """In a thread; the office waits meanwhile, so that nobody changes what is being written.
+
+        A data key that is old, or has sealed much, is replaced first.
+        """
+        for purpose in self._keyring.due(self._office.now(), DATA_KEY_LIFE):
+            await self._office.perform(
+                APPLIANCE, "data_key.rotate", purpose, functools.partial(self._keyring.rotate, purpose)
+            )
+        store: CredentialStore = self._office.store
+        if any(not key.newest for key in self._keyring.status()):
+            await self._office.perform(
+                APPLIANCE,
+                "data_key.reseal",
+                "state",
+                lambda: reseal(self._keyring, store, self._state.audit, self._state.capture),
+            )
+
+    def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
+        """As the router has them."""
+        snapshots = self._router.snapshots()
+        return [(spec, snapshots[spec.id].info) for spec in self._router.specs()]
+
+    def port(self, listener: str) -> int | None:
+        """As the front door has bound it."""
+        return self._door.port(listener)
+
+    def status(self) -> Mapping[str, object]:
+        """For people and scripts; `degraded` is empty while all is well."""
+        office, document = self._office, self._office.document
+        gates = {name: dataclasses.asdict(counters) for name, counters in self._door.counters().items()}
+        ending = [f"{alarm.what}: {alarm.not_after:%Y-%m-%d %H:%M} UTC" for alarm in alarms(document, office.now())]
+        return {
+            "running": True,
+            "generation": document.generation,
+            "degraded": self._degraded(),
+            "ending_soon": ending,
+            "notes": self._notes(),
+            "models": {name: snapshot.state.value for name, snapshot in self._router.snapshots().items()},
+            "connections": gates,
+            "audit": asdict(office.audit.counters),
+        }
+
+    def _degraded(self) -> list[str]:
+        reasons = list(self._office.audit.degraded)
+        if self._siem is not None and (failure := self._siem.status.failure) is not None:
+            reasons.append(f"audit records do not reach the collector: {failure}")
+        if self._disk.room == "too_little":
+            reasons.append(f"only {self._disk.free_bytes // 2**20} MiB are left on the disk: requests are refused")
+        if self._rejected is not None:
+            reasons.append(f"the last reload was refused: {self._rejected}")
+        now = self._office.now()
+        reasons += [
+            f"the revocation list {crl.number} of authority {crl.issuer_key_id[:16]} has expired; import the next one"
+            for crl in self._office.access.view.crls.values()
+            if expired(crl, now)
+        ]
+        # A client's own certificate is in ending_soon: the appliance is well without it.
+        ended = (alarm.what for alarm in alarms(self._office.document, now) if alarm.days == 0)
+        reasons += [f"{what} has ended" for what in ended if not what.startswith("the certificate of ")]
+        return reasons
+
+    def _notes(self) -> list[str]:
+        notes = list(self._office.access.view.configured.trust.warnings)
+        if any(key.kek.startswith("file:") for key in self._keyring.status()):
+            notes.append("the key-encryption key lies beside what it protects; see key_encryption in docs/SECURITY.md")
+        if self._office.audit.verification_key_is_here:
+            notes.append("the audit log's verification key is still here; `appliance audit take-key` takes it away")
+        notes += self._capture.notes()
+        if self._disk.room == "low":
+            notes.append(f"only {self._disk.free_bytes // 2**20} MiB are left on the disk")
+        if self._office.document.allow.trial is not None:
+            notes.append("a change of the allowlist waits for `appliance allow confirm`")
+        return notes
+
+
+def _same_listeners(before: Config, after: Config) -> None:
+    """Sockets are bound when the daemon starts. Raises ConfigError."""
+
+    def addresses(config: Config) -> dict[str, tuple[str, int]]:
+        return {name: (listener.host, listener.port) for name, listener in config.listeners.items()}
+
+    if addresses(before) != addresses(after):
+        raise ConfigError("listeners: names, hosts and ports change only with a restart; nothing was taken over")
+
+
+def _same_remote(before: Config, after: Config) -> None:
+    """The remote admin port's socket too. Raises ConfigError."""
+
+    def address(config: Config) -> tuple[str, int] | None:
+        return None if config.admin.remote is None else (config.admin.remote.host, config.admin.remote.port)
+
+    if address(before) != address(after):
+        raise ConfigError("admin.remote: host and port change only with a restart; nothing was taken over")
+
+
+def _changed_at_start(before: Config, after: Config) -> list[str]:
+    counts = [(section, field.name) for section in _AT_START for field in fields(getattr(before, section))]
+    counts += [("admin", field) for field in _ADMIN_AT_START]
+    return [
+        f"{section}.{field}"
+        for section, field in counts
+        if getattr(getattr(before, section), field) != getattr(getattr(after, section), field)
+    ]

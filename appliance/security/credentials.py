@@ -1,0 +1,162 @@
+"""Every secret and every decision about access, as one immutable document.
+
+    Credentials
+    ├── peppers        what API key secrets are hashed under
+    ├── keys           API key records: HMACs, never secrets
+    ├── authorities    server, client and admin CA with their private keys, and the phase of a rotation
+    ├── server         the server certificate: active, staged, previous
+    ├── issued         client and admin certificates that were signed here
+    ├── revocations    keys, certificates, tokens and principals that are refused for ever
+    ├── crls           revocation lists of external authorities
+    ├── allow          the allowlist's entries besides those of appliance.yaml, and a change under way
+    └── seal_keys      who signs the audit log's segments, newest last
+
+One document because it changes as a whole: a crash leaves this generation or the next, never a key without its
+certificate. What changes it is a pure function from one document to the next; `credential_store` makes it durable.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from appliance.security.api_keys import KeyRecord
+
+AuthorityName = Literal["server", "client", "admin"]
+AUTHORITIES: Final[tuple[AuthorityName, ...]] = ("server", "client", "admin")
+CaPhase = Literal["standby", "trust_both", "issue_new"]
+RevocationKind = Literal["key", "certificate", "token", "principal"]
+
+
+class StoredPair(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """certificate: DER. key: PKCS#8 DER; None where the private key is elsewhere. chain: DER, issuer first."""
+
+    certificate: bytes
+    key: bytes | None
+    chain: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"StoredPair({len(self.certificate)} bytes)"
+
+
+class Authority(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A certificate authority; while it rotates, two. since: when its phase began."""
+
+    current: StoredPair
+    successor: StoredPair | None = None
+    phase: CaPhase = "standby"
+    since: datetime
+
+    @property
+    def issuing(self) -> StoredPair:
+        """The one that signs new certificates."""
+        return self.successor if self.successor is not None and self.phase == "issue_new" else self.current
+
+    @property
+    def trusted(self) -> tuple[StoredPair, ...]:
+        """Those whose certificates are accepted."""
+        return (self.current,) if self.successor is None else (self.current, self.successor)
+
+
+class ServerCertificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """staged: made, tested, not shown yet. previous: what a rollback brings back.
+
+    requested: the private key (PKCS#8 DER) of a signing request whose certificate has not come back yet.
+    """
+
+    active: StoredPair
+    staged: StoredPair | None = None
+    previous: StoredPair | None = None
+    requested: bytes | None = None
+
+
+class Issued(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A certificate signed here. serial and issuer_key_id in hexadecimal, fingerprint: SHA-256 of the DER."""
+
+    kind: Literal["client", "admin"]
+    name: str
+    serial: str
+    issuer_key_id: str
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime
+
+    @property
+    def reference(self) -> str:
+        """As a revocation names it."""
+        return f"{self.issuer_key_id}:{self.serial}"
+
+
+class Revocation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is refused. value: a kid, `<issuer key id>:<serial>`, a token id (`jti`) or a principal's name."""
+
+    kind: RevocationKind
+    value: str
+    time: datetime
+    by: str
+    reason: str = ""
+
+
+class StoredCrl(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A revocation list as it was imported, DER; its signature was verified then and is again at each start."""
+
+    issuer_key_id: str
+    data: bytes
+    imported: datetime
+
+
+class AllowEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network that may connect. listener: None stands for every one."""
+
+    network: str
+    listener: str | None = None
+    comment: str = ""
+
+
+class AllowTrial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A change that is undone at `revert_at` unless it is confirmed."""
+
+    previous: tuple[AllowEntry, ...]
+    applied_at: datetime
+    revert_at: datetime
+
+
+class AllowState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """staged: what the entries shall become; None where nothing is being prepared."""
+
+    entries: tuple[AllowEntry, ...] = ()
+    staged: tuple[AllowEntry, ...] | None = None
+    trial: AllowTrial | None = None
+
+
+class Pepper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """32 random bytes."""
+
+    id: int
+    secret: bytes
+    created: datetime
+
+    def __repr__(self) -> str:
+        return f"Pepper({self.id})"
+
+
+class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One generation. generation: counts every change; the one before is the only one it may replace."""
+
+    version: Literal[1] = 1
+    generation: int
+    appliance_id: str
+    peppers: tuple[Pepper, ...]
+    keys: dict[str, KeyRecord] = {}
+    authorities: dict[AuthorityName, Authority]
+    server: ServerCertificate
+    issued: tuple[Issued, ...] = ()
+    revocations: tuple[Revocation, ...] = ()
+    crls: tuple[StoredCrl, ...] = ()
+    allow: AllowState = AllowState()
+    seal_keys: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"Credentials(generation {self.generation}, {len(self.keys)} keys)"

@@ -1,0 +1,172 @@
+"""The admin API on a real Unix socket: real office, files and client; of the daemon only the premises are fake."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+from appliance.admin.app import AdminApi
+from appliance.admin.approvals import Approvals
+from appliance.admin.route import Route
+from appliance.admin.routes import ROUTES
+from appliance.admin.site import AdminSite
+from appliance.admin.unix_listener import unix_listener
+from appliance.admin_client import AdminClient, AdminError
+from appliance.audit.read import RecordFilter, tail
+from appliance.audit.record import APPLIANCE, Actor, AuditEvent, StoredRecord
+from appliance.config import Config
+from appliance.security.opening import Security, open_security
+from appliance.security.resealing import reseal
+from appliance.state_dir import StateDir
+from appliance.types import ModelInfo, ModelSpec
+
+
+class Clock:
+    """Shows the real time, shifted."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+class FakePremises:
+    """What a daemon would do, as far as the admin API can tell. reloads: who asked, and whether by force."""
+
+    def __init__(self, security: Security, state: StateDir) -> None:
+        self._security = security
+        self._state = state
+        self.reloads: list[tuple[Actor, bool]] = []
+
+    async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
+        self.reloads.append((actor, force))
+        return {"cut": 0, "restart_needed": []}
+
+    async def reseal(self) -> None:
+        reseal(self._security.keyring, self._security.office.store, self._state.audit, self._state.capture)
+
+    def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
+        return ()
+
+    def port(self, listener: str) -> int | None:
+        return None
+
+    def status(self) -> Mapping[str, object]:
+        return {"running": True, "generation": self._security.office.document.generation, "degraded": []}
+
+
+class Desk:
+    """One appliance's administration, and who may come to it."""
+
+    def __init__(self, state: StateDir, config: Config, routes: Iterable[Route], path: Path) -> None:
+        self.state = state
+        self.path = path
+        self.clock = Clock()
+        self.security = open_security(state, config, state.path, {}, create=True, now=self.clock)
+        self.office = self.security.office
+        self.premises = FakePremises(self.security, state)
+        self.site = AdminSite(
+            office=self.office,
+            keyring=self.security.keyring,
+            state=state,
+            premises=self.premises,
+            approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
+            environment={},
+        )
+        self.api = AdminApi(self.site, tuple(routes))
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        state: StateDir,
+        config: Config | None = None,
+        *,
+        routes: Iterable[Route] = ROUTES,
+        path: Path | None = None,
+    ) -> AsyncIterator[Desk]:
+        """Serves until the block ends. path: of the socket, elsewhere than in the state directory."""
+        desk = cls(state, config or Config(), routes, path or state.run / "admin.sock")
+        try:
+            async with unix_listener(desk.api, desk.site, desk.path):
+                yield desk
+        finally:
+            desk.security.close()
+
+    def client(self) -> AdminClient:
+        """As the user the test runs as."""
+        return AdminClient.local(self.path)
+
+    def session(self) -> aiohttp.ClientSession:
+        """The same without the client's manners."""
+        return aiohttp.ClientSession("http://appliance", connector=aiohttp.UnixConnector(str(self.path)))
+
+    async def records(self) -> list[StoredRecord]:
+        """The audit log so far, oldest first."""
+        await self.office.audit.append_durably(AuditEvent(action="test.marker", outcome="ok", actor=APPLIANCE))
+        found = tail(self.state.audit, self.security.keyring.cipher("audit"), RecordFilter(), 10_000)
+        return [record for record in reversed(found) if record.action != "test.marker"]
+
+    async def outcomes(self, action: str) -> list[str]:
+        """What became of an action, oldest first."""
+        return [record.outcome for record in await self.records() if record.action == action]
+
+
+class _Connected(aiohttp.UnixConnector):
+    """Uses a socket that somebody else connected."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__("/")
+        self._connection = connection
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:
+        _, protocol = await self._loop.create_unix_connection(self._factory, sock=self._connection)
+        return protocol
+
+
+async def refused(work: Awaitable[Any]) -> AdminError:
+    """How a call was refused; fails where it was not."""
+    try:
+        answer = await work
+    except AdminError as error:
+        return error
+    raise AssertionError(f"not refused: {answer}")
+
+
+def client_of(connection: socket.socket) -> AdminClient:
+    """A client on a connection that `connect_as` made."""
+    connection.setblocking(False)
+    return AdminClient(_Connected(connection), "http://appliance")
+
+
+def connect_as(path: Path, uid: int, groups: Sequence[int]) -> socket.socket:
+    """A connection that a process of another user made. Raises OSError as it got it. Only root may call this."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setgroups(list(groups[1:]))
+                os.setgid(groups[0])
+                os.setuid(uid)
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                    connection.connect(os.fspath(path))
+                    socket.send_fds(theirs, [b"0"], [connection.fileno()])
+            except OSError as error:
+                theirs.send(str(error.errno).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        answer, fds, _, _ = socket.recv_fds(ours, 16, 1)
+    if not fds:
+        raise OSError(int(answer), os.strerror(int(answer)))
+    return socket.socket(fileno=fds[0])

@@ -1,0 +1,135 @@
+"""Changing who may connect, without locking the wrong people out."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from appliance.access_config import Listener
+from appliance.admin_client import AdminClient
+from appliance.config import Config
+from appliance.security.allowlist import normalise
+from appliance.state_dir import StateDir
+from tests.admin.desk import Desk, refused
+
+NETWORK = "192.0.2.0/24"
+
+
+async def allowed(admin: AdminClient, address: str) -> tuple[bool, bool]:
+    """Now, and with what is staged."""
+    found = await admin.get("/allowlist/test", address=address)
+    return found["now"]["api"], found["staged"]["api"]
+
+
+async def test_stage_apply_confirm(desk: Desk, admin: AdminClient) -> None:
+    staged = await admin.post("/allowlist/stage", {"add": [{"network": NETWORK, "comment": "Dify hosts"}]})
+    (added,) = staged["staged"]["add"]
+    assert (added["network"], added["comment"], added["listener"]) == (NETWORK, "Dify hosts", None)
+    assert await allowed(admin, "192.0.2.7") == (False, True)
+
+    applied = await admin.post("/allowlist/apply")
+    until = datetime.fromisoformat(applied["trial"]["revert_at"])
+    assert timedelta(seconds=110) < until - desk.clock() <= timedelta(seconds=120)
+    assert applied["staged"] == {"add": [], "remove": []}
+    assert await allowed(admin, "192.0.2.7") == (True, True)
+
+    async with desk.client() as another:
+        assert (await another.post("/allowlist/confirm"))["trial"] is None
+    (entry,) = (await admin.get("/allowlist"))["entries"]
+    assert (entry["network"], entry["origin"]) == (NETWORK, "allow add")
+    error = await refused(admin.post("/allowlist/confirm"))
+    assert (error.code, "no change is on trial" in str(error)) == ("conflict", True)
+    assert await desk.outcomes("allow.apply") == await desk.outcomes("allow.stage") == ["allow", "ok"]
+
+
+async def test_a_connection_older_than_the_change_proves_nothing(desk: Desk, admin: AdminClient) -> None:
+    await admin.post("/allowlist/stage", {"add": [{"network": NETWORK}]})
+    await admin.post("/allowlist/apply")
+    error = await refused(admin.post("/allowlist/confirm"))
+    assert error.code == "conflict"
+    assert "new connection" in str(error)
+    assert (await admin.get("/allowlist"))["trial"] is not None
+
+
+async def test_reverting_keeps_it_staged_and_discarding_does_not(admin: AdminClient) -> None:
+    await admin.post("/allowlist/stage", {"add": [{"network": NETWORK}]})
+    await admin.post("/allowlist/apply", {"confirm_seconds": 5})
+    reverted = await admin.post("/allowlist/revert")
+    assert (reverted["entries"], reverted["trial"]) == ([], None)
+    assert [entry["network"] for entry in reverted["staged"]["add"]] == [NETWORK]
+    assert await allowed(admin, "192.0.2.7") == (False, True)
+    assert (await admin.post("/allowlist/discard"))["staged"] == {"add": [], "remove": []}
+    for path in ("/allowlist/revert", "/allowlist/apply"):
+        assert (await refused(admin.post(path))).code == "conflict"
+
+
+async def test_without_a_trial_it_counts_for_good(desk: Desk, admin: AdminClient) -> None:
+    await admin.post("/allowlist/stage", {"add": [{"network": NETWORK}]})
+    assert (await admin.post("/allowlist/apply", {"confirm_seconds": 0}))["trial"] is None
+    staged = await admin.post("/allowlist/stage", {"remove": [NETWORK]})
+    assert [entry["network"] for entry in staged["staged"]["remove"]] == [NETWORK]
+
+
+async def test_one_trial_at_a_time(admin: AdminClient) -> None:
+    await admin.post("/allowlist/stage", {"add": [{"network": NETWORK}]})
+    await admin.post("/allowlist/apply")
+    await admin.post("/allowlist/stage", {"add": [{"network": "198.51.100.0/24"}]})
+    error = await refused(admin.post("/allowlist/apply"))
+    assert error.code == "conflict"
+    assert "confirm or revert it first" in str(error)
+
+
+async def test_who_was_here_lately_is_not_shut_out_unasked(desk: Desk, admin: AdminClient) -> None:
+    await admin.post("/allowlist/stage", {"add": [{"network": NETWORK}]})
+    await admin.post("/allowlist/apply", {"confirm_seconds": 0})
+    desk.office.seen.note_address("api", normalise("192.0.2.7"), desk.clock())
+    await admin.post("/allowlist/stage", {"remove": [NETWORK]})
+    for plan in (True, False):
+        error = await refused(admin.post("/allowlist/apply", plan=plan))
+        assert error.code == "needs_force"
+        assert "192.0.2.7" in str(error)
+        assert "--force" in str(error)
+    assert await allowed(admin, "192.0.2.7") == (True, False)
+    desk.clock.ahead = timedelta(hours=25)
+    await admin.post("/allowlist/apply", plan=True)
+    desk.clock.ahead = timedelta()
+    await admin.post("/allowlist/apply", {"force": True})
+    assert await allowed(admin, "192.0.2.7") == (False, False)
+
+
+SENSELESS: list[tuple[dict[str, object], str, str]] = [
+    ({"add": [{"network": "192.0.2.1/24"}]}, "invalid", "192.0.2.1/24"),
+    ({"add": [{"network": "example.org"}]}, "invalid", "example.org"),
+    ({"add": [{"network": NETWORK, "listener": "nowhere"}]}, "not_found", "known: api"),
+    ({"add": [{"network": NETWORK, "note": "x"}]}, "invalid", "unknown key"),
+    ({"remove": [NETWORK]}, "not_found", "allow list"),
+    ({"remove": ["x"]}, "invalid", "'x'"),
+    ({"add": [{"network": ""}]}, "invalid", "network"),
+]
+
+
+async def test_what_makes_no_sense(admin: AdminClient) -> None:
+    for body, code, says in SENSELESS:
+        error = await refused(admin.post("/allowlist/stage", body))
+        assert error.code == code
+        assert says in str(error)
+
+
+async def test_addresses_that_are_none(admin: AdminClient) -> None:
+    for text in ("", "x", "192.0.2.0/24", "1.2.3", "192.0.2.1:80"):
+        error = await refused(admin.get("/allowlist/test", address=text))
+        assert (error.code, "is no address" in str(error)) == ("invalid", True)
+    assert (await admin.get("/allowlist/test", address="::ffff:192.0.2.1"))["address"] == "192.0.2.1"
+
+
+async def test_what_appliance_yaml_lists_is_changed_there(state: StateDir) -> None:
+    config = Config(listeners={"api": Listener(allow=(NETWORK,)), "second": Listener(port=8500)})
+    async with Desk.open(state, config) as desk, desk.client() as admin:
+        (entry,) = (await admin.get("/allowlist"))["entries"]
+        assert (entry["origin"], entry["listener"]) == ("appliance.yaml", "api")
+        error = await refused(admin.post("/allowlist/stage", {"remove": [NETWORK]}))
+        assert error.code == "conflict"
+        assert "listeners.api.allow" in str(error)
+        await admin.post("/allowlist/stage", {"add": [{"network": "198.51.100.0/24", "listener": "second"}]})
+        await admin.post("/allowlist/apply", {"confirm_seconds": 0})
+        found = await admin.get("/allowlist/test", address="198.51.100.1")
+        assert found["now"] == {"api": False, "second": True}
