@@ -223,7 +223,7 @@ async def test_json_lines_go_to_a_file(site: Site, log: AuditLog, tmp_path: Path
         await until(lambda: forwarder.status.seq == log.head.seq)
         target.rename(tmp_path / "rotated")
         await log.append_durably(event())
-        await until(lambda: target.exists() and target.stat().st_size > 0)
+        await until(lambda: target.exists() and forwarder.status.seq == log.head.seq)
     seqs = [
         json.loads(line)["seq"] for path in (tmp_path / "rotated", target) for line in path.read_text().splitlines()
     ]

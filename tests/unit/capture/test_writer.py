@@ -15,13 +15,13 @@ from tests.unit.capture.making import SECRET, Site, eventually, exchange, record
 
 
 def test_a_round_trip_and_nothing_in_plain_text(site: Site) -> None:
-    site.write(exchange(answer="an answer of one's own"))
-    (captured,) = site.find("r1").records
+    site.write(exchange("request-one", answer="an answer of one's own"))
+    (captured,) = site.find("request-one").records
     assert captured.head.principal == "alice"
     assert SECRET in captured.content.prompt
     assert captured.content.choices[0].text == "an answer of one's own"
     (path,) = site.paths
-    for word in (SECRET, "an answer", "alice", "demo", "r1", "chat"):
+    for word in (SECRET, "an answer", "alice", "demo", "request-one", "chat"):
         assert word.encode() not in path.read_bytes()
     assert site.folder.stat().st_mode & 0o777 == 0o700
 
