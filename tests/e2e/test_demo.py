@@ -104,6 +104,7 @@ def test_the_printed_lines_work_as_they_stand(demo: Appliance, tmp_path: Path) -
     assert answer.startswith(ANSWER_BEGINS)
 
 
+@pytest.mark.slow
 def test_a_client_added_while_the_daemon_runs_works_at_once(demo: Appliance) -> None:
     added = run_command("clients", "add", "dify-test", "--state-dir", demo.state)
     assert added.returncode == 0, added.stderr

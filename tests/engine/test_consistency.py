@@ -62,6 +62,7 @@ def test_batched_answers_are_those_of_each_alone(
         assert client.step.running == client.step.waiting == 0
 
 
+@pytest.mark.slow
 def test_a_cached_prefix_gives_the_same_answer(random_gguf: Path) -> None:
     source = random.Random(5)
     system = text(source, 200)
