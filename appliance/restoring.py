@@ -7,12 +7,12 @@ from pathlib import Path
 
 from appliance.access_config import KeyEncryption
 from appliance.admin.handlers.backup import KEYRING_EXTRA
+from appliance.clock import utc_now
 from appliance.errors import StateError
 from appliance.keyring.backup import restore_backup
 from appliance.keyring.keyring import Keyring
 from appliance.keyring.open_kek import open_kek
 from appliance.keyring.recovery import RecoverySecretKey
-from appliance.security.clock import utc_now
 from appliance.state_dir import StateDir
 
 

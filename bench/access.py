@@ -26,6 +26,7 @@ from msgspec.structs import replace
 
 from appliance.access_config import JwtIssuer, Listener, ListenerMode, PrincipalSettings
 from appliance.audit.keys import SealKey
+from appliance.clock import utc_now
 from appliance.config import Config
 from appliance.security import jwt_tokens
 from appliance.security.access_view import AccessView, ConfiguredAccess
@@ -33,7 +34,6 @@ from appliance.security.address_rates import ADDRESSES_MAX, AddressRates
 from appliance.security.allowlist import Allowlist, Network
 from appliance.security.api_keys import ApiKey, KeyRecord
 from appliance.security.authority import AccessControl
-from appliance.security.clock import utc_now
 from appliance.security.credentials import Credentials, Revocation, RevocationKind
 from appliance.security.failure_delay import FailureDelays
 from appliance.security.founding import found

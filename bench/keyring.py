@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 from appliance.access_config import KeyEncryption
-from appliance.keyring.archive_stream import decrypt_archive, encrypt_archive
 from appliance.keyring.credential_kek import CredentialKek
 from appliance.keyring.file_kek import FileKek
 from appliance.keyring.kek import Kek
@@ -29,6 +28,7 @@ from appliance.keyring.open_kek import token_key
 from appliance.keyring.passphrase_kek import PassphraseKek
 from appliance.keyring.pkcs11_kek import Pkcs11Kek, create_key
 from appliance.keyring.recovery import RecoveryPublicKey, RecoverySecretKey, generate_recovery_key
+from tests.unit.keyring.archives import decrypt_archive, encrypt_archive
 
 GENERATIONS: Final = 4
 ARCHIVE_BYTES: Final = 256 * 2**20

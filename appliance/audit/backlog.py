@@ -9,7 +9,6 @@ from typing import BinaryIO, Final
 
 from msgspec import Struct
 
-from appliance.audit.keys import Cipher
 from appliance.audit.packing import unpack
 from appliance.audit.record import LINE_BYTES_MAX, StoredRecord, decode_body, split_line
 from appliance.audit.scan import lines_of_pieces
@@ -17,6 +16,7 @@ from appliance.audit.seals import SEAL_BYTES_MAX, Seal
 from appliance.audit.segments import Listing, SegmentFiles
 from appliance.audit.signed import peek_line
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 
 _log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from appliance.audit.anchor import Checkpoint, append_checkpoint
-from appliance.audit.keys import Cipher
 from appliance.audit.packing import pack
 from appliance.audit.seals import Seal
 from appliance.audit.segments import Listing, SegmentFiles
 from appliance.audit.signed import peek_line
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 
 _CLOSE_SECONDS: Final = 10.0
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.audit.record import Moment, to_microseconds
-
-Now = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
+from appliance.clock import Clock, utc_now
 
 
 def since_boot() -> int:
@@ -29,18 +22,18 @@ def boot_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class HostClock:
     """now: UTC. mono: µs since the start of the host that `boot` names."""
 
-    now: Now
+    now: Clock
     mono: Callable[[], int]
     boot: str
 
     @classmethod
-    def of_host(cls, now: Now = utc_now) -> Clock:
+    def of_host(cls, now: Clock = utc_now) -> HostClock:
         """This host's clocks, the wall clock replaced by `now`."""
         return cls(now, since_boot, boot_id())
 
     def moment(self) -> Moment:
-        """Now."""
+        """Clock."""
         return Moment(to_microseconds(self.now()), self.mono(), self.boot)

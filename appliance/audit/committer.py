@@ -25,7 +25,7 @@ from msgspec import Struct
 from appliance.audit.anchor import Checkpoint
 from appliance.audit.chain import Link
 from appliance.audit.chores import Chores
-from appliance.audit.clock import Clock
+from appliance.audit.clock import HostClock
 from appliance.audit.errors import AuditUnavailable
 from appliance.audit.journal import Journal, Timed, Written, internal
 from appliance.audit.log_file import BALLAST_BYTES, Ballast
@@ -87,7 +87,9 @@ class Committer:
     lost: events that found no room in the inbox.
     """
 
-    def __init__(self, journal: Journal, ballast: Ballast, chores: Chores, clock: Clock, commit_seconds: float) -> None:
+    def __init__(
+        self, journal: Journal, ballast: Ballast, chores: Chores, clock: HostClock, commit_seconds: float
+    ) -> None:
         self.inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self.urgent = threading.Event()
         self.lost = 0

@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Struct
 
 from appliance.audit.chain import EpochKey, Link
-from appliance.audit.keys import Cipher
 from appliance.audit.record import canonical
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 from appliance.state_dir import read_private, write_atomic
 
 _RECORD_ID: Final = "audit/epoch-key"

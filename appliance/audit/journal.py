@@ -23,9 +23,9 @@ from msgspec import Struct
 
 from appliance.access_config import Audit
 from appliance.audit.chain import CLOCK_STEP, EVOLUTION_MAX, MINUTE, NO_HASH, Added, EpochKey, Link, add, genesis
-from appliance.audit.clock import Clock
+from appliance.audit.clock import HostClock
 from appliance.audit.epoch_state import EpochState
-from appliance.audit.keys import Cipher, SealKey, VerificationKey
+from appliance.audit.keys import SealKey, VerificationKey
 from appliance.audit.log_file import LogFile, WriteCall
 from appliance.audit.record import APPLIANCE, AuditEvent, Moment, Outcome, format_time, parse_time
 from appliance.audit.recovery import Identity, Left, found_keys, inspect
@@ -36,6 +36,7 @@ from appliance.audit.seals import Seal, seal_hash
 from appliance.audit.segments import EPOCH_KEY, VERIFICATION_KEY, Listing, SegmentFiles
 from appliance.audit.signed import sign_line
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 from appliance.state_dir import read_private, sync_folder, write_atomic
 
 DAY: Final = 24 * 60 * MINUTE
@@ -71,7 +72,7 @@ class Journal:
         settings: Audit,
         cipher: Cipher,
         seal_key: SealKey,
-        clock: Clock,
+        clock: HostClock,
         *,
         write: WriteCall = os.write,
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -14,23 +14,6 @@ from appliance.audit.record import canonical
 from appliance.errors import StateError
 
 _DOMAIN: Final = b"appliance audit\n"
-
-
-class Cipher(Protocol):
-    """Encryption at rest under the appliance's data keys. Used from several threads at once."""
-
-    def seal(self, record_id: str, plaintext: bytes) -> bytes:
-        """Encrypts and binds the result to `record_id`."""
-
-    def unseal(self, record_id: str, sealed: bytes) -> bytes:
-        """The inverse. Raises StateError for what was changed, moved, or sealed under keys that are gone."""
-
-
-class RotatingCipher(Cipher, Protocol):
-    """A cipher whose key can be replaced; older keys still open."""
-
-    def is_current(self, sealed: bytes) -> bool:
-        """Whether the newest key sealed this."""
 
 
 class SealKey:

@@ -16,15 +16,17 @@ from appliance.access_config import Audit
 from appliance.audit.anchor import Checkpoint
 from appliance.audit.chain import Link
 from appliance.audit.chores import Chores
-from appliance.audit.clock import Clock, Now, utc_now
+from appliance.audit.clock import HostClock
 from appliance.audit.committer import Call, Committer, Entry
 from appliance.audit.errors import AuditUnavailable
 from appliance.audit.journal import Journal, internal
-from appliance.audit.keys import Cipher, SealKey
+from appliance.audit.keys import SealKey
 from appliance.audit.log_file import Ballast, WriteCall
 from appliance.audit.record import AuditEvent
 from appliance.audit.segments import BALLAST, VERIFICATION_KEY
+from appliance.clock import Clock, utc_now
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 from appliance.state_dir import read_private, sync_folder
 
 QUEUE_MAX: Final = 65_536
@@ -52,7 +54,7 @@ class AuditLog:
     Its folder has one writer at a time: the caller holds the state directory's daemon lock.
     """
 
-    def __init__(self, folder: Path, committer: Committer, chores: Chores, clock: Clock) -> None:
+    def __init__(self, folder: Path, committer: Committer, chores: Chores, clock: HostClock) -> None:
         self._folder = folder
         self._committer = committer
         self._chores = chores
@@ -68,9 +70,9 @@ class AuditLog:
         settings: Audit,
         cipher: Cipher,
         seal_key: SealKey,
-        now: Now = utc_now,
+        now: Clock = utc_now,
         *,
-        clock: Clock | None = None,
+        clock: HostClock | None = None,
         write: WriteCall = os.write,
     ) -> AuditLog:
         """Recovers the log in `folder`, or founds one, and begins to write. Blocking, up to seconds.
@@ -78,7 +80,7 @@ class AuditLog:
         clock, write: for tests. Raises StateError where nothing can be recorded, or another seal key is needed
         (`journal.newest_seal_key_id` says which). A broken chain is no error: `degraded` tells of it.
         """
-        clock = Clock.of_host(now) if clock is None else clock
+        clock = HostClock.of_host(now) if clock is None else clock
         anchor = None if settings.anchor is None else Path(settings.anchor)
         try:
             ballast = Ballast(folder / BALLAST, write=write)

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from appliance.audit.keys import Cipher, RotatingCipher
 from appliance.audit.record import LINE_BYTES_MAX
 from appliance.audit.segments import SegmentFiles
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher, RotatingCipher
 from appliance.state_dir import sync_folder, temporary_sibling
 
 MAGIC: Final = b"AUDSEG1\n"

@@ -12,7 +12,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from appliance.audit.keys import Cipher
 from appliance.audit.packing import unpack, unpack_backwards
 from appliance.audit.record import Outcome, StoredRecord, decode_body, format_time, split_line, to_microseconds
 from appliance.audit.scan import lines_of_file
@@ -20,6 +19,7 @@ from appliance.audit.seals import SEAL_BYTES_MAX, Seal
 from appliance.audit.segments import Listing, SegmentFiles
 from appliance.audit.signed import peek_line
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 
 _BLOCK_BYTES: Final = 2**20
 

@@ -105,11 +105,6 @@ def to_microseconds(time: datetime) -> int:
     return (time - _EPOCH) // _MICROSECOND
 
 
-def to_datetime(utc: int) -> datetime:
-    """The inverse of `to_microseconds`."""
-    return _EPOCH + timedelta(microseconds=utc)
-
-
 def format_time(utc: int) -> str:
     """µs since 1970 as the text in `ts`."""
     second, micros = divmod(utc, 10**6)

@@ -15,7 +15,7 @@ from typing import Final
 from appliance.audit.anchor import newest_checkpoint
 from appliance.audit.chain import MINUTE, NO_HASH, EpochKey, Link, Walker, genesis
 from appliance.audit.epoch_state import EpochState
-from appliance.audit.keys import Cipher, VerificationKey
+from appliance.audit.keys import VerificationKey
 from appliance.audit.record import Moment
 from appliance.audit.scan import Scanned, lines_of_file, read_opening, scan
 from appliance.audit.seal_keys import SealKeyChain
@@ -23,6 +23,7 @@ from appliance.audit.seals import Seal, seal_hash
 from appliance.audit.segments import EPOCH_KEY, Listing
 from appliance.audit.signed import read_line
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 
 # A log founded while the clock stands in 1970 counts its minutes from here: else the first right time would demand
 # decades of keys at once. 2025-01-01.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.audit.keys import RotatingCipher
 from appliance.audit.packing import repack
 from appliance.audit.segments import EPOCH_KEY, Listing
 from appliance.errors import StateError
+from appliance.keyring.cipher import RotatingCipher
 
 
 def reseal_audit(folder: Path, cipher: RotatingCipher) -> bool:

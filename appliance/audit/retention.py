@@ -11,9 +11,7 @@ from msgspec import Struct
 
 from appliance.access_config import Audit
 from appliance.audit.chain import PRUNED, UNWITNESSED_MAX, Link, Walker, genesis
-from appliance.audit.clock import Now, utc_now
 from appliance.audit.journal import DAY, internal
-from appliance.audit.keys import Cipher
 from appliance.audit.log import AuditLog
 from appliance.audit.packing import unpack
 from appliance.audit.record import Moment, format_time, parse_time, to_microseconds
@@ -23,7 +21,9 @@ from appliance.audit.seal_keys import SealKeyChain
 from appliance.audit.seals import Seal, seal_hash
 from appliance.audit.segments import Listing
 from appliance.audit.signed import read_line
+from appliance.clock import Clock, utc_now
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 from appliance.state_dir import sync_folder
 
 CLOCKS_APART_MAX: Final = UNWITNESSED_MAX
@@ -71,7 +71,7 @@ def plan(seals: Sequence[Seal], present: Collection[int], newest: Link, now: int
     return Plan(tuple(going))
 
 
-async def prune(log: AuditLog, folder: Path, settings: Audit, cipher: Cipher, now: Now = utc_now) -> Pruned:
+async def prune(log: AuditLog, folder: Path, settings: Audit, cipher: Cipher, now: Clock = utc_now) -> Pruned:
     """Removes what `plan` says, each after its proof and a durable `audit.pruned` record. Seals stay.
 
     Reads files in threads. Raises AuditUnavailable, StateError, and OSError; what is removed by then has its record.

@@ -27,11 +27,11 @@ from msgspec import Struct
 from appliance.access_config import Siem
 from appliance.audit.backlog import Backlog, Copied
 from appliance.audit.journal import internal
-from appliance.audit.keys import Cipher
 from appliance.audit.log import AuditLog
 from appliance.audit.record import canonical
 from appliance.audit.syslog import syslog_frame
 from appliance.errors import ConfigError, StateError
+from appliance.keyring.cipher import Cipher
 from appliance.state_dir import read_private, write_atomic
 from appliance.tasks import TaskOwner
 

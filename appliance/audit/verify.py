@@ -22,7 +22,7 @@ from msgspec import Struct
 from appliance.audit.anchor import Checkpoint, read_checkpoints
 from appliance.audit.chain import NO_HASH, EpochKey, Link, Walker, genesis
 from appliance.audit.epoch_state import EpochState
-from appliance.audit.keys import Cipher, VerificationKey
+from appliance.audit.keys import VerificationKey
 from appliance.audit.packing import unpack
 from appliance.audit.record import Moment, format_time, to_microseconds
 from appliance.audit.scan import Opening, Scanned, lines_of_file, lines_of_pieces, read_opening, scan
@@ -32,6 +32,7 @@ from appliance.audit.seals import SEAL_BYTES_MAX, Seal, seal_hash
 from appliance.audit.segments import EPOCH_KEY, Listing
 from appliance.audit.signed import read_line
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 
 FINDINGS_MAX: Final = 100
 _TRIES: Final = 3

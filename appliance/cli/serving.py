@@ -138,9 +138,9 @@ def _check_access(config: Config, path: Path | None) -> None:
     """What access control refuses at start, refused here with the key's name."""
     from appliance.admin.app import check_two_persons
     from appliance.admin.routes import ROUTES
+    from appliance.clock import utc_now
     from appliance.security.access_view import ConfiguredAccess
     from appliance.security.allow_changes import allowlists
-    from appliance.security.clock import utc_now
 
     folder = Path.cwd() if path is None else path.resolve().parent
     try:

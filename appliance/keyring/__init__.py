@@ -2,6 +2,5 @@
 
 Kek       wraps data keys: file_kek, credential_kek, passphrase_kek, pkcs11_kek; open_kek chooses
 Keyring   data keys by purpose and generation, in secrets/keyring.json; seals and unseals
-SealedFiles   whole files under a key of the ring
 recovery, archive_stream, backup   archives that an offline recovery key opens
 """

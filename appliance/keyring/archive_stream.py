@@ -149,23 +149,6 @@ class DecryptingReader:
         return StateError(f"{self._name} is damaged or cut short; take another copy")
 
 
-def encrypt_archive(public: RecoveryPublicKey, source: Path, target: Path) -> None:
-    """Encrypts a file of any size to a new file. Raises StateError, and then there is no target."""
-    with reading(source) as file, new_file(target) as out:
-        writer = EncryptingWriter(public, out)
-        while piece := file.read(CHUNK_BYTES):
-            writer.write(piece)
-        writer.finish()
-
-
-def decrypt_archive(secret: RecoverySecretKey, source: Path, target: Path) -> None:
-    """Decrypts to a new file. Raises StateError, and then there is no target."""
-    with reading(source) as file, new_file(target) as out:
-        reader = DecryptingReader(secret, file, str(source))
-        while piece := reader.read(CHUNK_BYTES):
-            out.write(piece)
-
-
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[BinaryIO]:
     """An archive, opened. Raises StateError when that fails; what fails later belongs to who reads."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from msgspec import Struct
 
+from appliance.clock import Clock
 from appliance.errors import StateError
 from appliance.keyring.data_key import HEADER_BYTES, VERSION, DataKey, PlainKey, plain_key, unwrap_key, wrap_key
 from appliance.keyring.kek import KEY_BYTES, Kek
@@ -39,7 +40,6 @@ from appliance.safe_text import safe_text
 
 Purpose = Literal["credentials", "audit", "capture", "backup"]
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
-Clock = Callable[[], datetime]
 
 RESERVE: Final = 2**16
 PLAINTEXT_BYTES_MAX: Final = 2**30

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from appliance.clock import Clock
 from appliance.security.access import Principal, bearer_token, check_certificate, decide, still_allowed
 from appliance.security.access_view import ADMIN_LISTENER, AccessView
 from appliance.security.allowlist import Allowlist
 from appliance.security.api_keys import ApiKey
-from appliance.security.clock import Clock
 from appliance.security.identity import Peer, PeerIdentity, peer_identity
 from appliance.security.last_seen import LastSeen
 from appliance.security.refusal import Refusal

@@ -7,28 +7,17 @@ loses nothing but the attempt.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from appliance.errors import StateError
+from appliance.keyring.cipher import Cipher
 from appliance.security.credentials import Credentials
 from appliance.state_dir import read_private, write_atomic
 
 FILE_BYTES_MAX: Final = 64 * 2**20
 RECORD_ID: Final = "secrets/credentials"
-
-
-class Cipher(Protocol):
-    """What encrypts the document."""
-
-    def seal(self, record_id: str, plaintext: bytes) -> bytes:
-        """Encrypts; `record_id` must be given again to open it."""
-        ...
-
-    def unseal(self, record_id: str, sealed: bytes) -> bytes:
-        """Raises StateError."""
-        ...
 
 
 class GenerationMismatchError(StateError):

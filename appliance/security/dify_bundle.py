@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Final
 
 import yaml
@@ -20,7 +19,6 @@ import yaml
 from appliance.access_config import ApiKeys, ListenerMode
 from appliance.errors import ConfigError
 from appliance.security.identity import CLIENT_NAME
-from appliance.state_dir import write_atomic
 from appliance.types import ModelInfo, ModelSpec
 
 SIDECAR: Final = "llm-sidecar"
@@ -120,12 +118,6 @@ def dify_files(
     if sidecar:
         files["nginx.conf"] = _fill("nginx.conf", values)
     return {name: text.encode() for name, text in files.items()}
-
-
-def write_dify_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes each file (0600) as a whole into the bundle folder, in place of an older one. Raises StateError."""
-    for name, data in files.items():
-        write_atomic(folder / name, data)
 
 
 def _configured_context(spec: ModelSpec) -> int:

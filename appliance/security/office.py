@@ -22,11 +22,11 @@ from typing import Generic, TypeVar
 
 from appliance.audit.log import AuditLog
 from appliance.audit.record import Actor, AuditEvent, Outcome
+from appliance.clock import Clock
 from appliance.config import Config
 from appliance.errors import ApplianceError, ChangeRefused, StateError
 from appliance.security.access_view import AccessView, ConfiguredAccess
 from appliance.security.authority import AccessControl
-from appliance.security.clock import Clock
 from appliance.security.credential_store import CredentialStore, GenerationMismatchError
 from appliance.security.credentials import Credentials
 from appliance.security.last_seen import LastSeen

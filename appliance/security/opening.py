@@ -16,6 +16,7 @@ from appliance.audit.journal import newest_seal_key_id
 from appliance.audit.keys import SealKey
 from appliance.audit.log import AuditLog
 from appliance.audit.record import APPLIANCE, AuditEvent
+from appliance.clock import Clock, utc_now
 from appliance.config import Config
 from appliance.errors import StateError
 from appliance.keyring.keyring import Keyring
@@ -24,7 +25,6 @@ from appliance.security.access_view import AccessView, ConfiguredAccess
 from appliance.security.authority import AccessControl
 from appliance.security.bundle_folder import write_bundle
 from appliance.security.client_bundle import add_client
-from appliance.security.clock import Clock, utc_now
 from appliance.security.credential_store import CredentialStore
 from appliance.security.founding import found
 from appliance.security.last_seen import LastSeen

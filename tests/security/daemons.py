@@ -21,10 +21,10 @@ from appliance.audit.read import RecordFilter, tail
 from appliance.audit.record import StoredRecord
 from appliance.audit.segments import VERIFICATION_KEY
 from appliance.audit.verify import Report, verify
+from appliance.clock import utc_now
 from appliance.keyring.file_kek import FileKek
 from appliance.keyring.keyring import Keyring
 from appliance.security.bundle_folder import write_bundle
-from appliance.security.clock import utc_now
 from appliance.security.tls import client_context
 from appliance.state_dir import StateDir
 from tests.e2e.appliance_process import Appliance, running_appliance

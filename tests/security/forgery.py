@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from appliance.clock import utc_now
 from appliance.keyring.file_kek import FileKek
 from appliance.keyring.keyring import Keyring
 from appliance.security.certificates import KeyPair, certificate_pem
-from appliance.security.clock import utc_now
 from appliance.security.credential_store import CredentialStore
 from appliance.security.credentials import AuthorityName
 from appliance.security.private_keys import key_pem

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.security.dify_bundle import DifyModel, Endpoint, SidecarPlace, dify_files, write_dify_files
+from appliance.security.bundle_folder import write_bundle
+from appliance.security.dify_bundle import DifyModel, Endpoint, SidecarPlace, dify_files
 
 NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else None)
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine; `apt-get install nginx-light`")
@@ -47,7 +48,7 @@ def prepare(folder: Path, bundle: Path, endpoint: Endpoint, listen: str = "8080"
     for name in ("client.crt", "client.key", "ca.crt"):
         shutil.copy(bundle / name, folder / name)
     place = SidecarPlace(folder=str(folder), listen=listen, scratch=str(folder / "scratch"))
-    write_dify_files(folder, dify_files("demo", endpoint, MODELS, sidecar=True, place=place))
+    write_bundle(folder, dify_files("demo", endpoint, MODELS, sidecar=True, place=place))
     return folder / "nginx.conf"
 
 

@@ -13,13 +13,13 @@ from appliance.access_config import KeyEncryption
 from appliance.admin_client import AdminError
 from appliance.audit.keys import VerificationKey
 from appliance.audit.verify import verify
+from appliance.clock import utc_now
 from appliance.config import Config
 from appliance.errors import StateError
 from appliance.keyring.recovery import RecoverySecretKey, generate_recovery_key
 from appliance.offline import offline_admin
 from appliance.restoring import restore_state
 from appliance.security.bundle_folder import write_bundle
-from appliance.security.clock import utc_now
 from appliance.security.identity import Peer
 from appliance.security.opening import open_security
 from appliance.state_dir import StateDir

@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from appliance.audit.keys import SealKey
 from appliance.audit.record import AuditEvent
+from appliance.clock import utc_now
 from appliance.offline import offline_admin
 from appliance.security.certificate_facts import issuer_key_id
-from appliance.security.clock import utc_now
 from appliance.security.identity import Peer
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir

@@ -9,8 +9,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from appliance.clock import utc_now
 from appliance.config import Config
-from appliance.security.clock import utc_now
 from appliance.security.identity import Peer
 from appliance.security.opening import open_security
 from appliance.state_dir import StateDir

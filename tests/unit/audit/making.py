@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from appliance.access_config import Audit
 from appliance.audit.chain import EpochKey, Link, add
-from appliance.audit.clock import Clock
+from appliance.audit.clock import HostClock
 from appliance.audit.journal import Journal
 from appliance.audit.keys import SealKey, VerificationKey
 from appliance.audit.log_file import WriteCall
 from appliance.audit.packing import pack
-from appliance.audit.record import Actor, AuditEvent, Moment, decode_body, parse_time, split_line, to_datetime
+from appliance.audit.record import Actor, AuditEvent, Moment, decode_body, parse_time, split_line
 from appliance.audit.scan import lines_of_file
 from appliance.audit.seals import Seal
 from appliance.audit.segments import VERIFICATION_KEY, Listing
@@ -28,6 +28,11 @@ from appliance.errors import StateError
 SECOND = 10**6
 NOON = 1_795_608_000 * SECOND  # 2026-11-25T12:00:00Z
 ALICE = Actor(principal="user:alice", role="inference", credential="kid0123456789", address="10.0.0.7")
+
+
+def to_datetime(utc: int) -> datetime:
+    """The inverse of `to_microseconds`."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=utc)
 
 
 class AesCipher:
@@ -55,8 +60,8 @@ class MovableClock:
     mono_us: int = 5 * SECOND
     boot: str = "boot00000001"
 
-    def clock(self) -> Clock:
-        return Clock(self.now, lambda: self.mono_us, self.boot)
+    def clock(self) -> HostClock:
+        return HostClock(self.now, lambda: self.mono_us, self.boot)
 
     def now(self) -> datetime:
         return to_datetime(self.utc)

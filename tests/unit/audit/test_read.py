@@ -9,9 +9,9 @@ import pytest
 
 from appliance.audit import read
 from appliance.audit.read import EVERYTHING, RecordFilter, export, tail
-from appliance.audit.record import AuditEvent, decode_body, to_datetime
+from appliance.audit.record import AuditEvent, decode_body
 from appliance.errors import StateError
-from tests.unit.audit.making import Site, three_segments
+from tests.unit.audit.making import Site, three_segments, to_datetime
 
 
 def test_export_gives_every_body_oldest_first(site: Site) -> None:

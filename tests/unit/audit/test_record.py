@@ -25,10 +25,9 @@ from appliance.audit.record import (
     join_line,
     parse_time,
     split_line,
-    to_datetime,
     to_microseconds,
 )
-from tests.unit.audit.making import NOON, event
+from tests.unit.audit.making import NOON, event, to_datetime
 
 MOMENT = Moment(NOON, 17, "boot00000001")
 

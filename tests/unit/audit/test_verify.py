@@ -17,13 +17,13 @@ from appliance.audit.anchor import Checkpoint, append_checkpoint
 from appliance.audit.chain import EpochKey
 from appliance.audit.epoch_state import EpochState
 from appliance.audit.keys import SealKey, VerificationKey
-from appliance.audit.record import format_time, to_datetime
+from appliance.audit.record import format_time
 from appliance.audit.seal_keys import SealKeyChain
 from appliance.audit.seals import Seal, seal_hash
 from appliance.audit.signed import sign_line
 from appliance.audit.verify import Report, verify
 from appliance.errors import StateError
-from tests.unit.audit.making import Site, forge, three_segments
+from tests.unit.audit.making import Site, forge, three_segments, to_datetime
 
 
 def check(site: Site, anchor: Path | None = None) -> Report:

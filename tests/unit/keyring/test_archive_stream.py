@@ -20,11 +20,10 @@ from appliance.keyring.archive_stream import (
     TAG_BYTES,
     DecryptingReader,
     EncryptingWriter,
-    decrypt_archive,
-    encrypt_archive,
     new_file,
 )
 from appliance.keyring.recovery import RecoveryPublicKey, RecoverySecretKey
+from tests.unit.keyring.archives import decrypt_archive, encrypt_archive
 
 SECRET = RecoverySecretKey(X25519PrivateKey.generate())
 SEALED_CHUNK = CHUNK_BYTES + TAG_BYTES

@@ -26,7 +26,7 @@ from appliance.keyring.backup import EXTRA_BYTES_MAX, Manifest, Member, restore_
 from appliance.keyring.file_kek import FileKek
 from appliance.keyring.keyring import Keyring
 from appliance.keyring.recovery import RecoverySecretKey
-from appliance.keyring.sealed_file import SealedFiles
+from appliance.state_dir import write_atomic
 from tests.unit.keyring.conftest import start
 
 SECRET = RecoverySecretKey(X25519PrivateKey.generate())
@@ -107,7 +107,7 @@ def test_a_restore_on_another_host_opens_what_was_sealed(tmp_path: Path) -> None
     (old / "secrets").mkdir(parents=True)
     (old / "store").mkdir()
     ring = Keyring.open(old / "secrets/keyring.json", FileKek.open(old / "secrets", create=True), start, create=True)
-    SealedFiles(old, ring.cipher("credentials")).write("store/file", b"content")
+    write_atomic(old / "store/file", ring.seal("credentials", "store/file", b"content"))
     write_backup(
         {"secrets": old / "secrets", "store": old / "store"},
         {"keyring": ring.export_plain()},
@@ -122,8 +122,7 @@ def test_a_restore_on_another_host_opens_what_was_sealed(tmp_path: Path) -> None
 
     restore_backup(tmp_path / "archive", SECRET, new, prepare)
     ring = Keyring.open(new / "secrets/keyring.json", FileKek.open(new / "secrets", create=False), start, create=False)
-    files = SealedFiles(new, ring.cipher("credentials"))
-    assert files.read("store/file", 100) == b"content"
+    assert ring.unseal("credentials", "store/file", (new / "store/file").read_bytes()) == b"content"
     assert (new / "secrets/kek.1").read_bytes() != (old / "secrets/kek.1").read_bytes()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.access_config import ListenerMode
-from appliance.errors import ConfigError, StateError
-from appliance.security.dify_bundle import DifyModel, Endpoint, SidecarPlace, dify_files, write_dify_files
+from appliance.errors import ConfigError
+from appliance.security.dify_bundle import DifyModel, Endpoint, SidecarPlace, dify_files
 from appliance.types import ModelInfo, ModelSpec
 
 MODELS = [DifyModel("demo", 8192, 4096), DifyModel("qwen/qwen2.5-7b:q4_k_m", 32768, 8192)]
@@ -278,16 +277,3 @@ def test_what_the_worker_found_counts_more() -> None:
         load_seconds=1.0,
     )
     assert DifyModel.of(ModelSpec(id="m", path="/m.gguf"), info) == DifyModel("m", 2048, 1024)
-
-
-def test_files_are_private_and_replaced(tmp_path: Path) -> None:
-    (tmp_path / "nginx.conf").write_text("old")
-    made = dify_files("dify", MUTUAL, MODELS, sidecar=True)
-    write_dify_files(tmp_path, made)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == made
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
-
-
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="cannot be written"):
-        write_dify_files(tmp_path / "gone", dify_files("dify", MUTUAL, MODELS, sidecar=True))

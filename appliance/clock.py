@@ -1,10 +1,11 @@
-"""The clock of access control."""
+"""The wall clock, as whoever needs it is given it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+# Aware, UTC.
 Clock = Callable[[], datetime]
 
 
