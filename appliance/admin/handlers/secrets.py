@@ -65,6 +65,9 @@ async def rotate_data_key(call: Call) -> Answer:
     await call.office.perform(
         call.administrator.actor, "data_key.rotate", purpose, lambda: call.site.keyring.rotate(purpose)
     )
+    if purpose == "audit":
+        # The open segment's key file is written under the newest data key when a segment begins.
+        await call.office.audit.close_segment()
     await call.site.premises.reseal()
     return call.seen({"data_keys": _of(call, purpose)})
 
