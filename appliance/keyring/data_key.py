@@ -52,6 +52,11 @@ class PlainKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"PlainKey({self.purpose!r}, {self.generation})"
 
 
+def kek_name(kek: Kek) -> str:
+    """How a wrapped key names the KEK that wrapped it: its source and its id."""
+    return f"{kek.source}:{kek.id}"[:256]
+
+
 def wrap_key(key: PlainKey, kek: Kek) -> WrappedKey:
     """Tries the way back, so that a KEK that wraps and cannot unwrap loses nothing. Raises StateError."""
     context = key_context(key.purpose, key.generation, key.id)
@@ -63,7 +68,7 @@ def wrap_key(key: PlainKey, kek: Kek) -> WrappedKey:
         purpose=key.purpose,
         generation=key.generation,
         created=key.created,
-        kek=f"{kek.source}:{kek.id}"[:256],
+        kek=kek_name(kek),
         wrapped=wrapped,
         reserved=key.reserved,
     )

@@ -67,8 +67,12 @@ async def test_peppers_come_and_go(desk: Desk, admin: AdminClient) -> None:
 
 
 async def test_the_key_encryption_key_is_made_anew(desk: Desk, admin: AdminClient, state: StateDir) -> None:
+    before = {key["kek"] for key in (await admin.get("/secrets"))["data_keys"]}
     answer = await admin.post("/kek/rekey")
+    after = {key["kek"] for key in (await admin.get("/secrets"))["data_keys"]}
     assert answer["source"] == "file"
+    assert after == {f"file:{answer['kek']}"}
+    assert not after & before
     desk.security.close()
     open_security(state, Config(), state.path, {}, create=False).close()
 

@@ -11,6 +11,7 @@ from appliance.admin.route import Answer, Call
 from appliance.audit.journal import newest_seal_key_id
 from appliance.audit.keys import SealKey
 from appliance.errors import ChangeRefused
+from appliance.keyring.data_key import kek_name
 from appliance.keyring.file_kek import FileKek
 from appliance.keyring.keyring import PURPOSES, KeyStatus, Purpose
 from appliance.keyring.open_kek import open_kek
@@ -78,7 +79,7 @@ async def rekey(call: Call) -> Answer:
 
     def work() -> str:
         kek = open_kek(settings, secrets_folder, call.site.environment, create=True)
-        if isinstance(kek, FileKek) and kek.id in {key.kek for key in call.site.keyring.status()}:
+        if isinstance(kek, FileKek) and kek_name(kek) in {key.kek for key in call.site.keyring.status()}:
             kek = kek.successor()
         call.site.keyring.rekey(kek)
         return kek.id
