@@ -36,8 +36,9 @@ from appliance.security.upkeep import alarms
 from appliance.state_dir import StateDir
 from appliance.types import ModelInfo, ModelSpec
 
-# What counts only when the daemon starts: sections of appliance.yaml, and fields of others.
+# What counts only when the daemon starts: sections of appliance.yaml, but for some fields, and fields of others.
 _AT_START: Final = ("connections", "worker", "shutdown", "request_log", "audit")
+_AT_ONCE: Final = frozenset({"audit.retention_days", "audit.legal_hold"})
 _ADMIN_AT_START: Final = ("socket", "approval_seconds")
 
 DATA_KEY_LIFE: Final = timedelta(days=90)
@@ -100,7 +101,7 @@ class RunningPremises:
         self._rejected = None
         self._router.reconfigure(config.requests)
         await switch_capture(self._office.audit, self._capture, config.capture, actor)
-        changed = _changed_at_start(before, config)
+        changed = restart_needed(before, config)
         if before.key_encryption != config.key_encryption:
             changed.append("key_encryption (not by a restart: run `appliance secrets rekey` first)")
         _log.info("appliance.yaml was taken over; %d connections ended", cut)
@@ -220,11 +221,13 @@ def _same_remote(before: Config, after: Config) -> None:
         raise ConfigError("admin.remote: host and port change only with a restart; nothing was taken over")
 
 
-def _changed_at_start(before: Config, after: Config) -> list[str]:
-    counts = [(section, field.name) for section in _AT_START for field in fields(getattr(before, section))]
-    counts += [("admin", field) for field in _ADMIN_AT_START]
+def restart_needed(before: Config, after: Config) -> list[str]:
+    """The keys that have changed and count only after a restart."""
+    keys = [(section, field.name) for section in _AT_START for field in fields(getattr(before, section))]
+    keys += [("admin", field) for field in _ADMIN_AT_START]
     return [
         f"{section}.{field}"
-        for section, field in counts
-        if getattr(getattr(before, section), field) != getattr(getattr(after, section), field)
+        for section, field in keys
+        if f"{section}.{field}" not in _AT_ONCE
+        and getattr(getattr(before, section), field) != getattr(getattr(after, section), field)
     ]
