@@ -6,6 +6,7 @@ loses nothing but the attempt.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -32,12 +33,13 @@ class GenerationMismatchError(StateError):
 
 
 class CredentialStore:
-    """The document as it is now. The caller holds the state's daemon lock; `commit` may run in any one thread."""
+    """The document as it is now. The caller holds the state's daemon lock. Any thread may call anything."""
 
     def __init__(self, path: Path, cipher: Cipher, current: Credentials) -> None:
         self._path = path
         self._cipher = cipher
         self._current = current
+        self._writing = threading.Lock()
 
     @classmethod
     def open(cls, path: Path, cipher: Cipher) -> CredentialStore:
@@ -66,16 +68,18 @@ class CredentialStore:
         Raises GenerationMismatchError unless `expected` is the present one, StateError where it cannot be written;
         then the present one stays.
         """
-        if expected != self._current.generation:
-            raise GenerationMismatchError(expected, self._current.generation)
-        following = msgspec.structs.replace(changed, generation=expected + 1)
-        self._write(following)
-        self._current = following
+        with self._writing:
+            if expected != self._current.generation:
+                raise GenerationMismatchError(expected, self._current.generation)
+            following = msgspec.structs.replace(changed, generation=expected + 1)
+            self._write(following)
+            self._current = following
         return following
 
     def reseal(self) -> None:
         """Writes the same generation again, under the newest data key."""
-        self._write(self._current)
+        with self._writing:
+            self._write(self._current)
 
     def _write(self, document: Credentials) -> None:
         sealed = self._cipher.seal(RECORD_ID, msgspec.msgpack.encode(document))

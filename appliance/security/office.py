@@ -68,9 +68,12 @@ class Office:
         self.profiles = profiles
         self.now = now
         self.cut: Callable[[], int] = lambda: 0
+        # Held by whoever reads or rewrites whole folders, which may take minutes. No change waits for it.
+        self.long_work = asyncio.Lock()
         self._changing = asyncio.Lock()
         # Not the loop's own threads: those may all be busy for minutes, and a revocation does not wait for a report.
         self._thread = ThreadPoolExecutor(1, "office")
+        self._work_thread = ThreadPoolExecutor(1, "office-work")
 
     @property
     def document(self) -> Credentials:
@@ -119,7 +122,7 @@ class Office:
                 return Change(result, before.generation)
             await self._audit(actor, action, resource, "allow", details=details)
             stored, cancelled = await self._in_thread(
-                actor, action, resource, lambda: self.store.commit(before.generation, after)
+                self._thread, actor, action, resource, lambda: self.store.commit(before.generation, after)
             )
             cut = self._swap(dataclasses.replace(view, document=stored))
             if finish is not None:
@@ -155,10 +158,13 @@ class Office:
         *,
         details: Mapping[str, str | int] | None = None,
     ) -> T:
-        """Does something that is no change of the document, in a thread, audited before and after."""
-        async with self._changing:
+        """Does something that is no change of the document, in a thread, audited before and after.
+
+        One at a time, beside the changes: it may take minutes, and a revocation waits for nobody.
+        """
+        async with self.long_work:
             await self._audit(actor, action, resource, "allow", details=details)
-            result, cancelled = await self._in_thread(actor, action, resource, work)
+            result, cancelled = await self._in_thread(self._work_thread, actor, action, resource, work)
             await self._record_done(actor, action, resource, details)
             if cancelled is not None:
                 raise cancelled
@@ -170,13 +176,13 @@ class Office:
         return await asyncio.get_running_loop().run_in_executor(self._thread, build)
 
     async def _in_thread(
-        self, actor: Actor, action: str, resource: str, work: Callable[[], T]
+        self, thread: ThreadPoolExecutor, actor: Actor, action: str, resource: str, work: Callable[[], T]
     ) -> tuple[T, asyncio.CancelledError | None]:
         """What `work` returns, and the cancellation that came meanwhile, which is the caller's to raise.
 
-        A thread cannot be stopped. Leaving it alone would let the next change begin beside it.
+        A thread cannot be stopped. Leaving it alone would let the next one begin beside it.
         """
-        running = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        running = asyncio.get_running_loop().run_in_executor(thread, work)
         cancelled = None
         while not running.done():
             try:

@@ -7,8 +7,10 @@ import os
 import random
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, timedelta
 from pathlib import Path
 
@@ -239,3 +241,26 @@ def test_kill_9_leaves_a_whole_generation_and_never_an_older_one(
         assert [known.value for known in found.revocations] == [f"client-{n}" for n in range(1, found.generation)]
         before = found.generation
     assert before > 12
+
+
+def test_sealing_anew_does_not_bring_back_the_generation_before(path: Path) -> None:
+    """It is held up while it writes generation 1, and a change comes."""
+    cipher, begun, go_on = Plain(), threading.Event(), threading.Event()
+    store = CredentialStore.found(path, cipher, founded())
+
+    def hold() -> None:
+        cipher.trouble = lambda: None
+        begun.set()
+        assert go_on.wait(10)
+
+    cipher.trouble = hold
+    with ThreadPoolExecutor(2) as threads:
+        resealing = threads.submit(store.reseal)
+        assert begun.wait(10)
+        changing = threads.submit(store.commit, 1, revoked(store.current))
+        with pytest.raises(TimeoutError):
+            changing.result(0.05)
+        go_on.set()
+        resealing.result(10)
+        assert changing.result(10).generation == 2
+    assert CredentialStore.open(path, Plain()).current.generation == 2
