@@ -40,6 +40,7 @@ from appliance.security.limits import PrincipalLimits
 from appliance.security.opening import Security, open_security
 from appliance.security.quota_store import QuotaStore
 from appliance.security.refusal_log import RefusalLog
+from appliance.security.resealing import renew_data_keys
 from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
@@ -160,7 +161,7 @@ class _Daemon:
             self._siem,
         )
         self._restore_quotas()
-        upkeep = Upkeep(self._office, self._disk, self._premises.reseal, self._premises.prune)
+        upkeep = Upkeep(self._office, self._disk, self._renew_data_keys, self._premises.prune)
         await upkeep.round()
         await switch_capture(self._office.audit, self._capture, self._settings.config.capture, APPLIANCE)
         await asyncio.to_thread(self._capture.prune)
@@ -178,6 +179,9 @@ class _Daemon:
         if self._siem is not None:
             self._siem.start(self._tasks)
         return runner
+
+    async def _renew_data_keys(self) -> bool:
+        return await renew_data_keys(self._office, self._security.keyring, self._settings.state)
 
     async def _administered(self, stack: contextlib.AsyncExitStack) -> None:
         """Opens the admin API's listeners, and takes SIGHUP for a reload."""

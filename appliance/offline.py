@@ -21,7 +21,6 @@ from appliance.audit.record import Actor
 from appliance.config import Config
 from appliance.errors import ChangeRefused
 from appliance.security.opening import Security, open_security
-from appliance.security.resealing import reseal
 from appliance.state_dir import StateDir, temporary_sibling
 from appliance.types import ModelInfo, ModelSpec
 
@@ -44,7 +43,7 @@ async def offline_admin(
             office=security.office,
             keyring=security.keyring,
             state=state,
-            premises=_Closed(security, state),
+            premises=_Closed(security),
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
             environment=environment,
         )
@@ -71,17 +70,12 @@ def _private_path(state: StateDir) -> Iterator[Path]:
 class _Closed:
     """The premises while no daemon runs."""
 
-    def __init__(self, security: Security, state: StateDir) -> None:
+    def __init__(self, security: Security) -> None:
         self._security = security
-        self._state = state
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         """There is nobody to reload."""
         raise ChangeRefused("conflict", "no daemon runs here; appliance.yaml is read when it starts")
-
-    async def reseal(self) -> None:
-        """As the daemon does."""
-        reseal(self._security.keyring, self._security.office.store, self._state.audit, self._state.capture)
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
         """None is served."""

@@ -1,13 +1,11 @@
-"""What the admin API asks of the running daemon as a whole: reload, status, sealing anew."""
+"""What the admin API asks of the running daemon as a whole: reload, status, and what was kept long enough."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -27,11 +25,9 @@ from appliance.models.router import Router
 from appliance.security.access_view import ConfiguredAccess, all_allowlists
 from appliance.security.allow_changes import locked_out, refuse_lock_out
 from appliance.security.capture_switch import switch_capture
-from appliance.security.credential_store import CredentialStore
 from appliance.security.crl import expired
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.office import Office
-from appliance.security.resealing import reseal
 from appliance.security.upkeep import alarms
 from appliance.state_dir import StateDir
 from appliance.types import ModelInfo, ModelSpec
@@ -40,8 +36,6 @@ from appliance.types import ModelInfo, ModelSpec
 _AT_START: Final = ("connections", "worker", "shutdown", "request_log", "audit")
 _AT_ONCE: Final = frozenset({"audit.retention_days", "audit.legal_hold"})
 _ADMIN_AT_START: Final = ("socket", "approval_seconds")
-
-DATA_KEY_LIFE: Final = timedelta(days=90)
 
 _log = logging.getLogger(__name__)
 
@@ -118,30 +112,14 @@ class RunningPremises:
         """Removes what the audit log and the capture have kept long enough."""
         await asyncio.to_thread(self._capture.prune)
         office, cipher = self._office, self._keyring.cipher("audit")
-        try:
-            pruned = await prune(office.audit, self._state.audit, office.config.audit, cipher, office.now)
-        except OSError as error:
-            raise StateError(f"the audit log cannot be pruned: {error.strerror}") from error
+        # Sealing anew would bring back a segment that it reads while it is removed.
+        async with office.long_work:
+            try:
+                pruned = await prune(office.audit, self._state.audit, office.config.audit, cipher, office.now)
+            except OSError as error:
+                raise StateError(f"the audit log cannot be pruned: {error.strerror}") from error
         if pruned.refusal is not None:
             _log.warning("the audit log keeps old segments: %s", pruned.refusal)
-
-    async def reseal(self) -> None:
-        """In a thread; the office waits meanwhile, so that nobody changes what is being written.
-
-        A data key that is old, or has sealed much, is replaced first.
-        """
-        for purpose in self._keyring.due(self._office.now(), DATA_KEY_LIFE):
-            await self._office.perform(
-                APPLIANCE, "data_key.rotate", purpose, functools.partial(self._keyring.rotate, purpose)
-            )
-        store: CredentialStore = self._office.store
-        if any(not key.newest for key in self._keyring.status()):
-            await self._office.perform(
-                APPLIANCE,
-                "data_key.reseal",
-                "state",
-                lambda: reseal(self._keyring, store, self._state.audit, self._state.capture),
-            )
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
         """As the router has them."""

@@ -21,10 +21,6 @@ class Premises(Protocol):
         """Reads appliance.yaml again; all or nothing. Raises ConfigError, StateError or ChangeRefused."""
         ...
 
-    async def reseal(self) -> None:
-        """Seals again what older data keys sealed, and drops those."""
-        ...
-
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
         """Every model, and what its worker found where it is loaded."""
         ...

@@ -6,17 +6,40 @@ nothing that it sealed is left. So a rotation that was cut short is finished by 
 
 from __future__ import annotations
 
+import functools
+from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
+from appliance.audit.record import APPLIANCE
 from appliance.audit.resealing import reseal_audit
 from appliance.capture.resealing import reseal_capture
-from appliance.keyring.keyring import Keyring
+from appliance.keyring.keyring import Keyring, KeyStatus
 from appliance.security.credential_store import CredentialStore
+from appliance.security.office import Office
+from appliance.state_dir import StateDir
+
+DATA_KEY_LIFE: Final = timedelta(days=90)
+
+
+async def renew_data_keys(office: Office, keyring: Keyring, state: StateDir) -> bool:
+    """Rotates data keys that are old or have sealed much, and ends every rotation that can be ended.
+
+    True once no older key is left. One that is may have sealed what is in use, or what is damaged and must stay.
+    On the event loop; the work is the office's, which audits it. Raises StateError.
+    """
+    for purpose in keyring.due(office.now(), DATA_KEY_LIFE):
+        await office.perform(APPLIANCE, "data_key.rotate", purpose, functools.partial(keyring.rotate, purpose))
+    if not _older(keyring):
+        return True
+    work = functools.partial(reseal, keyring, office.store, state.audit, state.capture)
+    await office.perform(APPLIANCE, "data_key.reseal", "state", work)
+    return not _older(keyring)
 
 
 def reseal(keyring: Keyring, store: CredentialStore, audit_folder: Path, capture_folder: Path) -> None:
     """Blocks while it reads and writes. Raises StateError; then the older keys stay."""
-    older = [key for key in keyring.status() if not key.newest]
+    older = _older(keyring)
     if not older:
         return
     if any(key.purpose == "credentials" for key in older):
@@ -34,3 +57,7 @@ def reseal(keyring: Keyring, store: CredentialStore, audit_folder: Path, capture
             # What has sealed nothing never will: the newest key does.
             case "backup" if key.messages == 0:
                 keyring.drop("backup", key.generation)
+
+
+def _older(keyring: Keyring) -> list[KeyStatus]:
+    return [key for key in keyring.status() if not key.newest]

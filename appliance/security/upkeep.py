@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from appliance.audit.record import APPLIANCE, AuditEvent
 from appliance.errors import ApplianceError
@@ -28,7 +29,9 @@ ALARM_DAYS: Final = (30, 14, 7, 1)
 KEY_ALARM: Final = timedelta(days=14)
 TICK_SECONDS: Final = 1.0
 ROUND_TICKS: Final = 60
-PRUNE_TICKS: Final = 3600
+LONG_TICKS: Final = 3600
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -91,50 +94,64 @@ def renewal_is_due(document: Credentials, profiles: Profiles, names: Iterable[st
 class Upkeep:
     """Runs beside the daemon; belongs to its event loop.
 
-    reseal: seals again what older data keys sealed. prune: removes audit segments that were kept long enough.
+    renew_data_keys: as in `security.resealing`. prune: removes audit segments that were kept long enough.
     """
 
     def __init__(
         self,
         office: Office,
         disk: DiskGuard,
-        reseal: Callable[[], Awaitable[None]],
+        renew_data_keys: Callable[[], Awaitable[bool]],
         prune: Callable[[], Awaitable[None]],
     ) -> None:
         self._office = office
         self._disk = disk
-        self._reseal = reseal
+        self._renew_data_keys = renew_data_keys
         self._prune = prune
         self._announced: set[Alarm] = set()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
-        ticks = 0
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            ticks += 1
-            self._disk.look()
-            await self._attempt(self._end_trial)
-            if ticks % ROUND_TICKS == 0:
-                await self.round()
-            if ticks % PRUNE_TICKS == 0:
-                await self._attempt(self._prune)
+        """Until it is cancelled. What may take minutes goes on beside the ticks: one may have to open the allowlist."""
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(self._keep_sealed())
+            beside.create_task(self._keep_pruned())
+            for tick in itertools.count(1):
+                await asyncio.sleep(TICK_SECONDS)
+                self._disk.look()
+                await self._attempt(self._end_trial)
+                if tick % ROUND_TICKS == 0:
+                    await self.round()
 
     async def round(self) -> None:
         """Everything that is due now; one failure does not keep the rest from happening."""
         self._disk.look()
-        for work in (self._end_trial, self._renew_server, self._move_keys, self._reseal, self._warn, self._forget):
+        for work in (self._end_trial, self._renew_server, self._move_keys, self._warn, self._forget):
             await self._attempt(work)
         self._office.seen.save()
 
-    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _keep_sealed(self) -> None:
+        """Where an older key has to stay, the next look is later each time: each reads all that is sealed."""
+        pause = ROUND_TICKS
+        while True:
+            at_rest = await self._attempt(self._renew_data_keys)
+            await asyncio.sleep(pause * TICK_SECONDS)
+            pause = ROUND_TICKS if at_rest else min(2 * pause, LONG_TICKS)
+
+    async def _keep_pruned(self) -> None:
+        while True:
+            await asyncio.sleep(LONG_TICKS * TICK_SECONDS)
+            await self._attempt(self._prune)
+
+    async def _attempt(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """What came of it; None where it failed, which is in the log."""
         try:
-            await work()
+            return await work()
         except ApplianceError as error:
             _log.error("%s: %s", getattr(work, "__name__", "upkeep").strip("_"), error)
         except Exception:
             # The next tick must still come: it may be the one that opens the allowlist again.
             _log.exception("%s failed", getattr(work, "__name__", "upkeep").strip("_"))
+        return None
 
     async def _end_trial(self) -> None:
         trial, now = self._office.document.allow.trial, self._office.now()

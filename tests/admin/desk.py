@@ -24,7 +24,6 @@ from appliance.audit.read import RecordFilter, tail
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, StoredRecord
 from appliance.config import Config
 from appliance.security.opening import Security, open_security
-from appliance.security.resealing import reseal
 from appliance.state_dir import StateDir
 from appliance.types import ModelInfo, ModelSpec
 
@@ -42,17 +41,13 @@ class Clock:
 class FakePremises:
     """What a daemon would do, as far as the admin API can tell. reloads: who asked, and whether by force."""
 
-    def __init__(self, security: Security, state: StateDir) -> None:
+    def __init__(self, security: Security) -> None:
         self._security = security
-        self._state = state
         self.reloads: list[tuple[Actor, bool]] = []
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         self.reloads.append((actor, force))
         return {"cut": 0, "restart_needed": []}
-
-    async def reseal(self) -> None:
-        reseal(self._security.keyring, self._security.office.store, self._state.audit, self._state.capture)
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
         return ()
@@ -73,7 +68,7 @@ class Desk:
         self.clock = Clock()
         self.security = open_security(state, config, state.path, {}, create=True, now=self.clock)
         self.office = self.security.office
-        self.premises = FakePremises(self.security, state)
+        self.premises = FakePremises(self.security)
         self.site = AdminSite(
             office=self.office,
             keyring=self.security.keyring,

@@ -18,6 +18,7 @@ from appliance.keyring.open_kek import open_kek
 from appliance.security.credentials import Credentials
 from appliance.security.founding import PEPPER_BYTES
 from appliance.security.key_changes import add_pepper, keys_under, move_keys, retire_pepper
+from appliance.security.resealing import renew_data_keys
 from appliance.security.seal_key_changes import add_seal_key
 
 
@@ -69,7 +70,7 @@ async def rotate_data_key(call: Call) -> Answer:
     if purpose == "audit":
         # The open segment's key file is written under the newest data key when a segment begins.
         await call.office.audit.close_segment()
-    await call.site.premises.reseal()
+    await renew_data_keys(call.office, call.site.keyring, call.site.state)
     return call.seen({"data_keys": _of(call, purpose)})
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from appliance.audit.read import tail
 from appliance.audit.segments import EPOCH_KEY
+from appliance.clock import utc_now
 from appliance.config import Config
 from appliance.errors import StateError
 from appliance.keyring.keyring import PURPOSES, Purpose
 from appliance.security.credential_store import CredentialStore
 from appliance.security.opening import Security, open_security
-from appliance.security.resealing import reseal
+from appliance.security.resealing import DATA_KEY_LIFE, renew_data_keys, reseal
 from appliance.state_dir import StateDir
 
 
@@ -109,3 +112,16 @@ async def test_purposes_that_sealed_nothing_come_to_rest_too(state: StateDir) ->
     sealed_anew(security, state)
     assert [key.purpose for key in security.keyring.status() if not key.newest] == ["audit"]
     security.close()
+
+
+async def test_an_old_key_is_replaced_and_what_it_sealed_moves(state: StateDir) -> None:
+    later = utc_now() + DATA_KEY_LIFE + timedelta(minutes=1)
+    opened(state).close()
+    security = open_security(state, Config(), state.path, {}, create=True, now=lambda: later)
+    assert not await renew_data_keys(security.office, security.keyring, state), "the audit log's open part"
+    assert generations(security, "credentials") == [2]
+    await security.office.audit.close_segment()
+    assert await renew_data_keys(security.office, security.keyring, state)
+    security.close()
+    found = [record.action for record in tail(state.audit, security.keyring.cipher("audit"))]
+    assert {"data_key.rotate", "data_key.reseal"} <= set(found)

@@ -6,6 +6,7 @@ import asyncio
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pytest
 from msgspec.structs import replace
@@ -41,6 +42,8 @@ from tests.unit.security.making import (
     with_client,
 )
 
+T = TypeVar("T")
+
 ANNA = Actor(principal="anna")
 OFFICE = AllowEntry(network="10.0.0.0/8")
 # A server certificate lives 397 days and begins a day before its issue.
@@ -53,18 +56,19 @@ def made(when: datetime) -> Credentials:
     return found(PROFILES, configured().names, b"s" * 32, when)
 
 
-class Chore:
-    def __init__(self, trouble: Exception | None = None) -> None:
-        self.calls, self.trouble = 0, trouble
+class Chore(Generic[T]):
+    def __init__(self, result: T, trouble: Exception | None = None) -> None:
+        self.calls, self.result, self.trouble = 0, result, trouble
 
-    async def __call__(self) -> None:
+    async def __call__(self) -> T:
         self.calls += 1
         if self.trouble is not None:
             raise self.trouble
+        return self.result
 
 
-def keeper_of(desk: Bench, reseal: Chore | None = None, prune: Chore | None = None) -> Upkeep:
-    return Upkeep(desk.office, DiskGuard(desk.path.parent, Audit()), reseal or Chore(), prune or Chore())
+def keeper_of(desk: Bench, renew: Chore[bool] | None = None, prune: Chore[None] | None = None) -> Upkeep:
+    return Upkeep(desk.office, DiskGuard(desk.path.parent, Audit()), renew or Chore(True), prune or Chore(None))
 
 
 def keeping(folder: Path, document: Credentials | None = None, config: Config | None = None) -> tuple[Bench, Upkeep]:
@@ -404,35 +408,76 @@ async def test_the_next_certificate_has_alarms_of_its_own(tmp_path: Path) -> Non
 async def test_one_fault_does_not_keep_the_rest_from_happening(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    document, client = with_client(made(NOW))
-    desk, _ = keeping(tmp_path, document)
-    reseal = Chore(ZeroDivisionError("a fault"))
-    keeper = keeper_of(desk, reseal)
+    document, client = with_client(replace(made(NOW), allow=on_trial().allow))
+    desk, keeper = keeping(tmp_path, document)
+
+    def fault(event: AuditEvent) -> None:
+        raise ZeroDivisionError("a fault")
+
+    desk.audit.trouble = fault
+    desk.clock.now = NOW + HOUR
     desk.office.access.authenticate(client.peer(), [client.bearer])
     await keeper.round()
     assert "a fault" in caplog.text
     assert (tmp_path / "last_seen.json").exists()
+    desk.audit.trouble = lambda event: None
     await keeper.round()
-    assert reseal.calls == 2
+    assert desk.document.allow.trial is None
 
 
 async def test_it_runs_by_itself_until_it_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "TICK_SECONDS", 0.001)
     monkeypatch.setattr(upkeep, "ROUND_TICKS", 3)
-    monkeypatch.setattr(upkeep, "PRUNE_TICKS", 2)
+    monkeypatch.setattr(upkeep, "LONG_TICKS", 2)
     desk, _ = keeping(tmp_path, on_trial())
-    reseal = Chore(ZeroDivisionError("a fault"))
-    prune = Chore()
+    renew = Chore(True, ZeroDivisionError("a fault"))
+    prune = Chore(None)
     desk.clock.now = NOW + HOUR
-    task = asyncio.get_running_loop().create_task(keeper_of(desk, reseal, prune).run())
+    task = asyncio.get_running_loop().create_task(keeper_of(desk, renew, prune).run())
     for _ in range(5000):
-        if desk.document.allow.trial is None and reseal.calls >= 3 <= prune.calls:
+        if desk.document.allow.trial is None and renew.calls >= 3 <= prune.calls:
             break
         await asyncio.sleep(0.001)
     assert desk.document.allow.entries == ()
-    assert min(reseal.calls, prune.calls) >= 3
+    assert min(renew.calls, prune.calls) >= 3
     assert not task.done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert desk.stored == desk.document
+
+
+async def test_a_trial_ends_while_everything_is_sealed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "TICK_SECONDS", 0.001)
+    desk, _ = keeping(tmp_path, on_trial())
+    begun = asyncio.Event()
+
+    async def seal_for_minutes() -> bool:
+        begun.set()
+        await asyncio.Event().wait()
+        return True
+
+    keeper = Upkeep(desk.office, DiskGuard(tmp_path, Audit()), seal_for_minutes, Chore(None))
+    desk.clock.now = NOW + HOUR
+    task = asyncio.get_running_loop().create_task(keeper.run())
+    await begun.wait()
+    for _ in range(5000):
+        if desk.document.allow.trial is None:
+            break
+        await asyncio.sleep(0.001)
+    assert desk.document.allow.trial is None
+    task.cancel()
+
+
+async def test_a_key_that_has_to_stay_is_looked_at_ever_more_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(upkeep, "ROUND_TICKS", 1)
+    desk, _ = keeping(tmp_path)
+    renew = Chore(False)
+    task = asyncio.get_running_loop().create_task(keeper_of(desk, renew).run())
+    await asyncio.sleep(0.25)
+    task.cancel()
+    # After 1, 3, 7, 15, 31, 63, 127 and 255 ms.
+    assert 2 <= renew.calls <= 9
