@@ -13,6 +13,7 @@ from msgspec.structs import asdict, fields
 
 from appliance.admin.app import check_two_persons
 from appliance.admin.routes import ROUTES
+from appliance.audit.errors import AuditUnavailable
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent
 from appliance.audit.retention import prune
 from appliance.audit.siem import SiemForwarder
@@ -72,7 +73,10 @@ class RunningPremises:
         self._rejected: str | None = None
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
-        """Reads and tests everything before anything counts. What cannot change while it runs is named."""
+        """Reads and tests everything before anything counts. What cannot change while it runs is named.
+
+        notes: of what did not follow although the configuration counts.
+        """
         try:
             before = self._office.config
             config = self._adjust(load_config(self._path))
@@ -94,12 +98,17 @@ class RunningPremises:
             raise
         self._rejected = None
         self._router.reconfigure(config.requests)
-        await switch_capture(self._office.audit, self._capture, config.capture, actor)
+        notes = []
+        try:
+            await switch_capture(self._office.audit, self._capture, config.capture, actor)
+        except AuditUnavailable as error:
+            notes.append(f"capture: its change is not in the audit log ({error}); reload again once that is mended")
+            _log.error("%s", notes[-1])
         changed = restart_needed(before, config)
         if before.key_encryption != config.key_encryption:
             changed.append("key_encryption (not by a restart: run `appliance secrets rekey` first)")
         _log.info("appliance.yaml was taken over; %d connections ended", cut)
-        return {"cut": cut, "restart_needed": changed}
+        return {"cut": cut, "restart_needed": changed, "notes": notes}
 
     async def reload_by_signal(self) -> None:
         """SIGHUP: as `reload`; what comes of it is in the log."""
@@ -154,6 +163,8 @@ class RunningPremises:
             reasons.append(f"only {self._disk.free_bytes // 2**20} MiB are left on the disk: requests are refused")
         if self._rejected is not None:
             reasons.append(f"the last reload was refused: {self._rejected}")
+        if self._capture.settings != self._office.config.capture:
+            reasons.append("prompts are not captured as appliance.yaml says; reload again")
         now = self._office.now()
         reasons += [
             f"the revocation list {crl.number} of authority {crl.issuer_key_id[:16]} has expired; import the next one"

@@ -55,6 +55,11 @@ class Desk:
         found = tail(self.state.audit, self.security.keyring.cipher("audit"), RecordFilter(action=action), 1000)
         return found[::-1]
 
+    def degraded(self) -> list[str]:
+        reasons = self.premises.status()["degraded"]
+        assert isinstance(reasons, list)
+        return reasons
+
     def notes(self) -> list[str]:
         notes = self.premises.status()["notes"]
         assert isinstance(notes, list)
@@ -150,6 +155,32 @@ async def test_what_cannot_be_recorded_is_not_begun_but_ended(desk: Desk) -> Non
     with pytest.raises(AuditUnavailable):
         await switch_capture(audit, desk.capture, ON, BY)
     assert not desk.capture.settings.enabled
+
+
+async def test_a_reload_that_cannot_record_the_capture_has_still_happened(desk: Desk) -> None:
+    """The audit log's disk fills up between the record of the reload and that of the capture."""
+    audit = desk.security.office.audit
+    durably = audit.append_durably
+
+    async def full(event: AuditEvent) -> None:
+        if event.action.startswith("capture."):
+            raise AuditUnavailable("the disk is full")
+        await durably(event)
+
+    desk.yaml.write_text("capture: {enabled: true}\naudit: {commit_seconds: 0.2}\n")
+    audit.append_durably = full  # type: ignore[method-assign]
+    answer = await desk.premises.reload(BY, force=False)
+    assert answer["restart_needed"] == ["audit.commit_seconds"]
+    assert answer["notes"] == [
+        "capture: its change is not in the audit log (the disk is full); reload again once that is mended"
+    ]
+    assert desk.security.office.config.capture.enabled
+    assert not desk.capture.settings.enabled
+    assert "prompts are not captured as appliance.yaml says; reload again" in desk.degraded()
+    audit.append_durably = durably  # type: ignore[method-assign]
+    assert (await desk.premises.reload(BY, force=False))["notes"] == []
+    assert desk.capture.settings.enabled
+    assert desk.degraded() == []
 
 
 async def test_an_auditor_reads_and_both_looks_are_recorded(desk: Desk) -> None:
