@@ -5,6 +5,7 @@ Rotation asks who still uses the old key or authority, and a change of the allow
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ class _File(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class LastSeen:
-    """Belongs to the event loop; `save` writes what it held when it was called.
+    """Belongs to the event loop.
 
     A damaged file is reported and begun anew: losing it costs warnings, not access.
     """
@@ -83,13 +84,24 @@ class LastSeen:
         return self._addresses_since((now - age).timestamp())
 
     def save(self) -> None:
-        """Writes the file where something changed; up to a few ms. A failure is logged and tried again next time."""
-        if not self._changed:
-            return
+        """Writes the file where something changed, and waits for the disk: for the end, when nobody is served."""
+        if self._changed:
+            self._write(self._encoded())
+
+    async def save_aside(self) -> None:
+        """The same in a thread. A failure is logged and tried again next time."""
+        if self._changed:
+            await asyncio.to_thread(self._write, self._encoded())
+
+    def _encoded(self) -> bytes:
+        self._changed = False
+        return msgspec.json.encode(self._seen)
+
+    def _write(self, encoded: bytes) -> None:
         try:
-            write_atomic(self._path, msgspec.json.encode(self._seen))
-            self._changed = False
+            write_atomic(self._path, encoded)
         except StateError as error:
+            self._changed = True
             _log.warning("%s", error)
 
     def _addresses_since(self, oldest: float) -> list[tuple[str, Address]]:

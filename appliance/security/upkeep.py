@@ -127,7 +127,7 @@ class Upkeep:
         self._disk.look()
         for work in (self._end_trial, self._renew_server, self._move_keys, self._warn, self._forget):
             await self._attempt(work)
-        self._office.seen.save()
+        await self._office.seen.save_aside()
 
     async def _keep_sealed(self) -> None:
         """Where an older key has to stay, the next look is later each time: each reads all that is sealed."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -148,3 +150,26 @@ def test_no_content_keeps_it_from_working(tmp_path_factory: pytest.TempPathFacto
         seen.key(name)
     seen.addresses(NOW)
     seen.principals_of("ab", NOW)
+
+
+async def test_what_is_seen_while_it_is_written_aside_is_written_next(
+    seen: LastSeen, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_disk(path: Path, data: bytes) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        write_atomic(path, data)
+
+    monkeypatch.setattr(last_seen, "write_atomic", slow_disk)
+    seen.note_key("a", NOW)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(seen.save_aside())
+        assert await asyncio.to_thread(begun.wait, 10)
+        seen.note_key("b", NOW)
+        go_on.set()
+    found = LastSeen(path)
+    assert (found.key("a"), found.key("b")) == (NOW, None)
+    await seen.save_aside()
+    assert LastSeen(path).key("b") == NOW
