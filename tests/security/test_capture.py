@@ -175,11 +175,11 @@ async def test_a_reload_that_cannot_record_the_capture_has_still_happened(desk: 
         "capture: its change is not in the audit log (the disk is full); reload again once that is mended"
     ]
     assert desk.security.office.config.capture.enabled
-    assert not desk.capture.settings.enabled
+    assert desk.capture.bytes_max("dify") is None
     assert "prompts are not captured as appliance.yaml says; reload again" in desk.degraded()
     audit.append_durably = durably  # type: ignore[method-assign]
     assert (await desk.premises.reload(BY, force=False))["notes"] == []
-    assert desk.capture.settings.enabled
+    assert desk.capture.bytes_max("dify") is not None
     assert desk.degraded() == []
 
 
