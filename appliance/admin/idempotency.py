@@ -1,7 +1,8 @@
 """Repeating a request does not repeat what it did.
 
 A client that lost the answer sends the request again with the same Idempotency-Key and gets the answer it missed. Kept
-in memory, because an answer may hold a new API key; after a restart, If-Match is what keeps a repetition from acting.
+in memory, because an answer may hold a new API key, and no longer than a client asks for it; after that, as after a
+restart, If-Match is what keeps a repetition from acting.
 
 What is done runs in a task of its own: whoever waits for it may go away, and it is done as a whole all the same.
 """
@@ -14,11 +15,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from appliance.admin_client import TIMEOUT_SECONDS
 from appliance.errors import ChangeRefused
 from appliance.tasks import TaskOwner
 
 ENTRIES_MAX: Final = 1000
 KEY_CHARS_MAX: Final = 128
+# A client waits so long for an answer, and once more for a repetition.
+KEPT_SECONDS: Final = 2 * TIMEOUT_SECONDS
 _CLOSE_SECONDS_MAX: Final = 10.0
 
 
@@ -33,8 +37,11 @@ class KeptAnswer:
 
 @dataclass(slots=True)
 class _Entry:
+    """forgetting: what will forget the answer, once there is one."""
+
     digest: str
     answer: asyncio.Future[KeptAnswer]
+    forgetting: asyncio.TimerHandle | None = None
 
 
 class IdempotentAnswers:
@@ -49,6 +56,7 @@ class IdempotentAnswers:
     ) -> KeptAnswer:
         """What `work` answers, or answered when this key came first; a repetition waits for one under way.
 
+        An answer is forgotten KEPT_SECONDS after it was given.
         Cancelling a caller cancels its waiting and not the work. Work that fails is forgotten, so that it can be tried
         again. Raises ChangeRefused where the key was used for another request (`digest`).
         """
@@ -75,6 +83,7 @@ class IdempotentAnswers:
     async def _do(self, name: tuple[str, str], entry: _Entry, work: Callable[[], Awaitable[KeptAnswer]]) -> None:
         try:
             entry.answer.set_result(await work())
+            entry.forgetting = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._entries.pop, name)
         except Exception as error:
             del self._entries[name]
             entry.answer.set_exception(error)
@@ -89,7 +98,9 @@ class IdempotentAnswers:
         """Forgets the oldest answers, never work under way: a repetition of that would do it twice."""
         if len(self._entries) < ENTRIES_MAX:
             return
-        oldest = next((name for name, entry in self._entries.items() if entry.answer.done()), None)
-        if oldest is None:
-            raise ChangeRefused("conflict", f"{ENTRIES_MAX} acts are under way; wait until some are done")
-        del self._entries[oldest]
+        for name, entry in self._entries.items():
+            if entry.forgetting is not None:
+                entry.forgetting.cancel()
+                del self._entries[name]
+                return
+        raise ChangeRefused("conflict", f"{ENTRIES_MAX} acts are under way; wait until some are done")

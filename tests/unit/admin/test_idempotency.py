@@ -168,6 +168,30 @@ async def test_the_oldest_answers_are_forgotten_and_never_what_is_under_way(begi
     assert quick.begun == ENTRIES_MAX + 6, "the newest answer was forgotten"
 
 
+async def test_an_answer_is_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.admin.idempotency.KEPT_SECONDS", 0.01)
+    answers, act = IdempotentAnswers(), Act()
+    act.go.set()
+    await answers.once("anna", "k", "digest", act)
+    await asyncio.sleep(0.03)
+    assert (await answers.once("anna", "k", "another", act)).body == b"2", "neither the answer nor the key is known"
+
+
+async def test_a_newer_act_of_the_same_name_is_not_forgotten_in_the_place_of_an_older(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, act = IdempotentAnswers(), Act()
+    act.go.set()
+    monkeypatch.setattr("appliance.admin.idempotency.KEPT_SECONDS", 0.02)
+    await answers.once("anna", "k", "digest", act)
+    monkeypatch.setattr("appliance.admin.idempotency.KEPT_SECONDS", 60.0)
+    for number in range(ENTRIES_MAX):
+        await answers.once("anna", f"{number}", "digest", act)
+    newer = await answers.once("anna", "k", "digest", act)
+    await asyncio.sleep(0.04)
+    assert await answers.once("anna", "k", "digest", act) is newer
+
+
 async def test_too_many_acts_at_once_are_refused(begin: Begin) -> None:
     answers, act = IdempotentAnswers(), Act()
     tasks = [await begin(answers.once("anna", f"{number}", "digest", act)) for number in range(ENTRIES_MAX)]
