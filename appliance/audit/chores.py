@@ -26,12 +26,15 @@ _log = logging.getLogger(__name__)
 
 
 class Chores:
-    """`trouble` may be read from any thread: why a closed segment is not encrypted, or None."""
+    """anchor: the file that gets the head, or None.
+
+    `trouble` may be read from any thread: why a closed segment is not encrypted, or None.
+    """
 
     def __init__(self, folder: Path, cipher: Cipher, anchor: Path | None) -> None:
         self._folder = folder
         self._cipher = cipher
-        self._anchor = anchor
+        self.anchor: Final = anchor
         self._anchor_failed = False
         self._closing = False
         self.trouble: str | None = None
@@ -67,13 +70,13 @@ class Chores:
             self._pack_all()
 
     def _note(self, checkpoint: Checkpoint) -> None:
-        if self._anchor is None:
+        if self.anchor is None:
             return
         try:
-            append_checkpoint(self._anchor, checkpoint)
+            append_checkpoint(self.anchor, checkpoint)
         except OSError as error:
             if not self._anchor_failed:
-                _log.warning("the anchor of the audit log, %s, cannot be written: %s", self._anchor, error)
+                _log.warning("the anchor of the audit log, %s, cannot be written: %s", self.anchor, error)
             self._anchor_failed = True
         else:
             self._anchor_failed = False

@@ -163,6 +163,11 @@ class AuditLog:
         return self._committer.status.link
 
     @property
+    def anchor(self) -> Path | None:
+        """The anchor's file since the start; a reload of appliance.yaml changes nothing about it."""
+        return self._chores.anchor
+
+    @property
     def counters(self) -> Counters:
         """For metrics."""
         status = self._committer.status

@@ -361,4 +361,4 @@ def _read_anchor(path: Path | None) -> tuple[list[Checkpoint], int]:
     try:
         return read_checkpoints(path)
     except OSError as error:
-        raise StateError(f"the anchor {path} cannot be read: {error.strerror}") from error
+        raise StateError(f"the anchor {path} cannot be read: {error.strerror}; bring its medium back") from error

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.access_config import KeyEncryption
+from appliance.access_config import Audit, KeyEncryption
 from appliance.admin_client import AdminClient, route
+from appliance.audit.anchor import Checkpoint, append_checkpoint
 from appliance.config import Config
 from appliance.keyring.recovery import generate_recovery_key
 from appliance.security.access_view import AccessView
@@ -137,6 +138,27 @@ async def test_the_verification_key_is_handed_over_once(desk: Desk, admin: Admin
     assert answer["report"]["macs"] > 0
     assert answer["exit_code"] in (0, 2)
     assert (await refused(admin.post("/audit/verify", {"verification_key": "hello"}))).code != "failed"
+
+
+async def test_an_anchor_that_is_away_is_not_passed_over(state: StateDir, tmp_path: Path) -> None:
+    """Without it nobody can tell whether the log was put back to an earlier state."""
+    anchor = tmp_path / "stick" / "anchor"
+    config = Config(audit=Audit(anchor=str(anchor)))
+    async with Desk.open(state, config) as desk, desk.client() as admin:
+        error = await refused(admin.post("/audit/verify"))
+        assert error.code == "state_error"
+        assert str(anchor) in str(error)
+
+
+async def test_the_anchor_is_that_which_the_log_was_opened_with(state: StateDir, tmp_path: Path) -> None:
+    anchor = tmp_path / "anchor"
+    async with Desk.open(state, Config(audit=Audit(anchor=str(anchor)))) as desk, desk.client() as admin:
+        append_checkpoint(anchor, Checkpoint(10**6, "00" * 32, "2026-11-25T12:00:00.000000Z"))
+        # As after a reload of an appliance.yaml without it, which counts after a restart.
+        desk.office.access.replace(_with_config(desk, Config()))
+        answer = await admin.post("/audit/verify")
+        assert answer["exit_code"] == 1
+        assert "the anchor knows record 1000000" in answer["report"]["findings"][0]["reason"]
 
 
 async def test_a_backup_is_one_encrypted_file(desk: Desk, admin: AdminClient, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
@@ -66,8 +65,6 @@ async def check(call: Call) -> Answer:
     """Verifies the whole log where it lies. A copy can be verified anywhere: `appliance audit verify --folder`."""
     asked = call.parsed(Verify)
     k0 = None if asked.verification_key is None else VerificationKey.decode(asked.verification_key.encode())
-    configured = call.office.config.audit.anchor
-    anchor = None if configured is None else Path(configured)
 
     def work() -> Report:
         return verify(
@@ -75,7 +72,7 @@ async def check(call: Call) -> Answer:
             cipher=call.site.keyring.cipher("audit"),
             k0=k0,
             first_key_fingerprint=asked.first_key_fingerprint,
-            anchor=anchor if anchor is not None and anchor.exists() else None,
+            anchor=call.office.audit.anchor,
         )
 
     report = await asyncio.to_thread(work)
