@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import io
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -257,12 +258,15 @@ def _plain(value: object) -> str:
 
 
 def _kept(answer: Answer) -> KeptAnswer:
-    return KeptAnswer(answer.status, msgspec.json.encode(answer.body), answer.generation)
+    body = answer.body if isinstance(answer.body, bytes) else msgspec.json.encode(answer.body)
+    return KeptAnswer(answer.status, body, answer.generation)
 
 
 def _response(answer: KeptAnswer) -> web.Response:
     headers = {"ETag": f'"{answer.generation}"', "Cache-Control": "no-store"}
-    return web.Response(status=answer.status, body=answer.body, content_type="application/json", headers=headers)
+    # As a stream, which aiohttp sends in pieces: the socket's buffer would be a copy of all of it.
+    body = io.BytesIO(answer.body)
+    return web.Response(status=answer.status, body=body, content_type="application/json", headers=headers)
 
 
 def _error(status: int, code: str, message: str) -> web.Response:

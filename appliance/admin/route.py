@@ -20,7 +20,7 @@ B = TypeVar("B", bound=Struct)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """body: anything msgspec writes as JSON. generation: of the credentials it was made from."""
+    """body: what msgspec writes as JSON, or bytes that are JSON. generation: of the credentials it was made from."""
 
     body: object
     generation: int

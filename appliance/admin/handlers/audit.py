@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final, get_args
 
 import msgspec
 from msgspec import Struct
 
+from appliance.admin.large_answer import large_answer
 from appliance.admin.route import Answer, Call
 from appliance.audit.keys import VerificationKey
 from appliance.audit.read import RecordFilter, export, tail
@@ -38,8 +40,8 @@ async def export_records(call: Call) -> Answer:
     """The stored bodies of the records that pass the filter, oldest first: their hashes can be checked elsewhere."""
     wanted = _filter(call)
 
-    def work() -> list[str]:
-        lines, size = [], 0
+    def lines() -> Iterator[str]:
+        size = 0
         for line in export(call.site.state.audit, call.site.keyring.cipher("audit"), wanted):
             size += len(line)
             if size > EXPORT_BYTES_MAX:
@@ -47,12 +49,11 @@ async def export_records(call: Call) -> Answer:
                     "invalid",
                     f"more than {EXPORT_BYTES_MAX // 2**20} MiB; take a shorter time with --since and --until",
                 )
-            lines.append(line.decode().rstrip("\n"))
-        return lines
+            yield line.decode().rstrip("\n")
 
-    lines = await asyncio.to_thread(work)
+    body = await asyncio.to_thread(large_answer, "lines", lines())
     _note(call, "audit.export", "ok", "")
-    return call.seen({"lines": lines})
+    return call.seen(body)
 
 
 async def head(call: Call) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from appliance.admin.large_answer import large_answer
 from appliance.admin.route import Answer, Call
 from appliance.audit.record import AuditEvent, Outcome
 from appliance.capture.reading import CaptureFilter, find, heads
@@ -41,7 +42,9 @@ async def show(call: Call) -> Answer:
     await _record(
         call, "capture.read", "allow", resource=", ".join(whose), request_id=request_id, count=len(found.records)
     )
-    return call.seen(found)
+    return call.seen(
+        await asyncio.to_thread(large_answer, "records", found.records, damaged=found.damaged, more=found.more)
+    )
 
 
 def _cipher(call: Call) -> PurposeCipher:

@@ -44,6 +44,7 @@ class Bench:
         self.work: Callable[[Call], Awaitable[Answer]] = self._nothing
         self.who = Administrator("anna", ALL_ROLES, 1001)
         self.refusal: Refusal | None = None
+        self.transport: asyncio.Transport | None = None
         routes = (
             Route("GET", "/look", "thing.look", SECURITY, self._handle),
             Route("POST", "/do/{name}", "thing.do", SECURITY, self._handle, Body),
@@ -84,6 +85,7 @@ class Bench:
             return answer.status, await answer.json(), answer.headers
 
     def _identify(self, http: web.Request) -> tuple[Administrator, Any]:
+        self.transport = http.transport
         if self.refusal is not None:
             raise self.refusal
         return self.who, self.desk.office.now()
@@ -108,6 +110,33 @@ async def test_an_answer_carries_the_generation_and_is_never_cached(bench: Bench
     assert headers["ETag"] == f'"{bench.desk.office.document.generation}"'
     assert headers["Cache-Control"] == "no-store"
     assert bench.calls[0].query == {"name": "x"}
+
+
+async def test_json_that_is_made_already_goes_out_as_it_is(bench: Bench) -> None:
+    async def make(call: Call) -> Answer:
+        return call.seen(b'{"lines":["x"]}')
+
+    bench.work = make
+    assert (await bench.ask("GET", "/look"))[:2] == (200, {"lines": ["x"]})
+
+
+async def test_a_large_answer_is_not_handed_to_the_socket_at_once(bench: Bench) -> None:
+    """Copying it would keep the event loop, and with it every stream of tokens, for a tenth of a second."""
+    text = b'"' + b"x" * 2**24 + b'"'
+
+    async def make(call: Call) -> Answer:
+        return call.seen(text)
+
+    bench.work = make
+    host, _, port = bench.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    with contextlib.closing(writer):
+        writer.write(b"GET /admin/v1/look HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"Content-Length: %d\r\n" % len(text) in head
+        assert bench.transport is not None
+        assert bench.transport.get_write_buffer_size() < 2**20
+        assert await reader.read() == text
 
 
 async def test_a_handler_gets_what_was_said(bench: Bench) -> None:
