@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from appliance.access_config import Certificates, Listener
+from appliance.admin.administrator import ALL_ROLES, Administrator
+from appliance.admin.handlers.certificates import give_crl
+from appliance.admin.route import Call
 from appliance.admin_client import AdminClient, route
 from appliance.config import Config
 from appliance.security.certificates import certificate_pem
@@ -256,6 +260,24 @@ async def test_while_two_authorities_are_trusted_the_revocation_list_is_of_both(
         {old["serial"].lstrip("0")},
         {new["serial"].lstrip("0")},
     ]
+
+
+async def test_others_have_their_turn_while_a_revocation_list_is_signed(desk: Desk) -> None:
+    """With many revocations that takes seconds."""
+    call = Call(
+        administrator=Administrator("anna", ALL_ROLES, 1001),
+        site=desk.site,
+        match={},
+        query={},
+        body=None,
+        expected=None,
+        plan=False,
+        connected_at=desk.office.now(),
+    )
+    turns: list[str] = []
+    asyncio.get_running_loop().call_soon(turns.append, "another's")
+    await give_crl(call)
+    assert turns
 
 
 # Revocation lists of authorities elsewhere.
