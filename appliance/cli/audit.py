@@ -116,18 +116,18 @@ def check(
     from appliance.audit.keys import VerificationKey
     from appliance.audit.verify import verify
 
-    key = None if k0 is None else k0.read_text()
+    key, after = None if k0 is None else k0.read_text(), point_in_time(since)
     if folder is not None:
         report = verify(
             folder,
             k0=None if key is None else VerificationKey.decode(key.encode()),
             first_key_fingerprint=fingerprint,
             anchor=anchor,
-            since=None if since is None else datetime.fromisoformat(str(point_in_time(since))),
+            since=None if after is None else datetime.fromisoformat(after),
         )
         answer: dict[str, Any] = {"report": msgspec.to_builtins(report), "exit_code": report.exit_code}
     else:
-        body = {"verification_key": key, "first_key_fingerprint": fingerprint}
+        body = {"verification_key": key, "first_key_fingerprint": fingerprint, "since": after}
         answer = administer(state_dir, config, lambda admin: admin.post("/audit/verify", body))
     if json:
         print_json(answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,17 @@ async def test_the_verification_key_is_handed_over_once(desk: Desk, admin: Admin
     assert answer["report"]["macs"] > 0
     assert answer["exit_code"] in (0, 2)
     assert (await refused(admin.post("/audit/verify", {"verification_key": "hello"}))).code != "failed"
+
+
+async def test_what_ended_before_a_time_is_not_verified_again(desk: Desk, admin: AdminClient) -> None:
+    await admin.post("/seal-key/rotate")
+    whole = (await admin.post("/audit/verify"))["report"]
+    later = (desk.office.now() + timedelta(hours=1)).isoformat()
+    newest = (await admin.post("/audit/verify", {"since": later}))["report"]
+    assert newest["records"] < whole["records"]
+    assert any("ended before --since" in note for note in newest["notes"])
+    error = await refused(admin.post("/audit/verify", {"since": "2026-11-25T18:00:00"}))
+    assert (error.code, str(error).startswith("since: ")) == ("invalid", True)
 
 
 async def test_an_anchor_that_is_away_is_not_passed_over(state: StateDir, tmp_path: Path) -> None:

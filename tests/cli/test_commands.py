@@ -188,6 +188,9 @@ def test_secrets(cli: Command) -> None:
     assert cli("secrets", "rotate-data-key", "credentials").ok().out == "credentials: now generation 2\n"
     assert cli("secrets", "rekey", "--yes").ok().out == "key-encryption key: file\n"
     assert cli("secrets", "rotate-seal-key").ok().out.startswith("seal key: ")
+    # The old seal key's last act was to close its segment.
+    said = cli("audit", "verify", "--since", "2100-01-01")
+    assert (said.code, "segments ended before --since" in said.out) == (2, True)
 
 
 def test_who_and_how(cli: Command) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Final, get_args
+from datetime import datetime
+from typing import Annotated, Final, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from appliance.admin.large_answer import large_answer
 from appliance.admin.route import Answer, Call
@@ -22,10 +23,14 @@ EXPORT_BYTES_MAX: Final = 128 * 2**20
 
 
 class Verify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """verification_key: what `take-key` gave; without it the MACs are not checked."""
+    """verification_key: what `take-key` gave; without it the MACs are not checked.
+
+    since: of segments that ended before it, only the seals are checked.
+    """
 
     verification_key: str | None = None
     first_key_fingerprint: str | None = None
+    since: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 async def records(call: Call) -> Answer:
@@ -74,6 +79,7 @@ async def check(call: Call) -> Answer:
             k0=k0,
             first_key_fingerprint=asked.first_key_fingerprint,
             anchor=call.office.audit.anchor,
+            since=asked.since,
         )
 
     report = await asyncio.to_thread(work)
