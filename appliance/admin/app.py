@@ -79,6 +79,7 @@ class AdminApi:
             self._check_role(route, administrator, http)
             raw = await http.read()
             call = Call(
+                route=route,
                 administrator=administrator,
                 site=self._site,
                 match=dict(http.match_info),

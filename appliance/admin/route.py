@@ -13,8 +13,9 @@ from appliance.access_config import AdminRole
 from appliance.admin.administrator import Administrator
 from appliance.admin.site import AdminSite
 from appliance.errors import ChangeRefused
-from appliance.security.office import Office
+from appliance.security.office import Change, Office, Transition
 
+T = TypeVar("T")
 B = TypeVar("B", bound=Struct)
 
 
@@ -31,9 +32,11 @@ class Answer:
 class Call:
     """One request that has passed identity, role and body checks.
 
-    expected: the generation in If-Match. plan: only say what would happen. connected_at: when its connection was made.
+    route: its row of the table. expected: the generation in If-Match. plan: only say what would happen.
+    connected_at: when its connection was made.
     """
 
+    route: Route
     administrator: Administrator
     site: AdminSite
     match: Mapping[str, str]
@@ -47,6 +50,27 @@ class Call:
     def office(self) -> Office:
         """Where changes are made."""
         return self.site.office
+
+    async def change(
+        self,
+        resource: str,
+        transition: Transition[T],
+        *,
+        action: str | None = None,
+        details: Mapping[str, str | int] | None = None,
+        finish: Callable[[], Awaitable[None]] | None = None,
+    ) -> Change[T]:
+        """Changes the credentials, or plans to, for the caller: see `Office.change`. action: None for the route's."""
+        return await self.office.change(
+            self.administrator.actor,
+            action or self.route.action,
+            resource,
+            transition,
+            expected=self.expected,
+            plan=self.plan,
+            details=details,
+            finish=finish,
+        )
 
     def parsed(self, kind: type[B]) -> B:
         """The body, which the route's table says is of this kind."""

@@ -16,6 +16,7 @@ from appliance.access_config import Certificates, Listener
 from appliance.admin.administrator import ALL_ROLES, Administrator
 from appliance.admin.handlers.certificates import give_crl
 from appliance.admin.route import Call
+from appliance.admin.routes import ROUTES
 from appliance.admin_client import AdminClient, route
 from appliance.config import Config
 from appliance.security.certificates import certificate_pem
@@ -265,6 +266,7 @@ async def test_while_two_authorities_are_trusted_the_revocation_list_is_of_both(
 async def test_others_have_their_turn_while_a_revocation_list_is_signed(desk: Desk) -> None:
     """With many revocations that takes seconds."""
     call = Call(
+        route=next(route for route in ROUTES if route.handler == give_crl),
         administrator=Administrator("anna", ALL_ROLES, 1001),
         site=desk.site,
         match={},

@@ -92,14 +92,12 @@ async def stage(call: Call) -> Answer:
     """Prepares a change."""
     asked, listeners = call.parsed(Stage), _listeners(call)
     add = [AllowEntry(network=entry.network, listener=entry.listener, comment=entry.comment) for entry in asked.add]
-    return await _change(
-        call, "allow.stage", lambda document, now: stage_allow(document, listeners, add=add, remove=asked.remove)
-    )
+    return await _change(call, lambda document, now: stage_allow(document, listeners, add=add, remove=asked.remove))
 
 
 async def discard(call: Call) -> Answer:
     """Forgets what is prepared."""
-    return await _change(call, "allow.discard", lambda document, now: discard_allow(document))
+    return await _change(call, lambda document, now: discard_allow(document))
 
 
 async def apply(call: Call) -> Answer:
@@ -114,27 +112,25 @@ async def apply(call: Call) -> Answer:
         refuse_lock_out(shut_out, force=asked.force)
         return after
 
-    return await _change(call, "allow.apply", transition)
+    return await _change(call, transition)
 
 
 async def confirm(call: Call) -> Answer:
     """Keeps what is on trial."""
-    return await _change(call, "allow.confirm", lambda document, now: confirm_allow(document, call.connected_at))
+    return await _change(call, lambda document, now: confirm_allow(document, call.connected_at))
 
 
 async def revert(call: Call) -> Answer:
     """Undoes what is on trial."""
-    return await _change(call, "allow.revert", lambda document, now: revert_allow(document))
+    return await _change(call, lambda document, now: revert_allow(document))
 
 
-async def _change(call: Call, action: str, transition: Callable[[Credentials, datetime], Credentials]) -> Answer:
+async def _change(call: Call, transition: Callable[[Credentials, datetime], Credentials]) -> Answer:
     def both(document: Credentials, now: datetime) -> tuple[Credentials, Credentials]:
         after = transition(document, now)
         return after, after
 
-    change = await call.office.change(
-        call.administrator.actor, action, "allowlist", both, expected=call.expected, plan=call.plan
-    )
+    change = await call.change("allowlist", both)
     return Answer({**_state(call, change.result), "cut": change.cut}, change.generation)
 
 

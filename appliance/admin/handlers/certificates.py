@@ -18,7 +18,6 @@ from appliance.security.credentials import AUTHORITIES, AuthorityName, CaPhase, 
 from appliance.security.crl import Crl, make_crl
 from appliance.security.crl_changes import import_crl
 from appliance.security.issuing import make_authority, make_server, trust_pem
-from appliance.security.office import Transition
 from appliance.security.revocations import certificate_named, revoke
 from appliance.security.server_changes import (
     activate_server,
@@ -145,7 +144,8 @@ async def renew_server(call: Call) -> Answer:
         _test_staged(call, staged)
         return (staged if asked.stage_only else activate_server(staged)), None
 
-    return await _change_server(call, "server.stage" if asked.stage_only else "server.renew", transition)
+    change = await call.change("server", transition, action="server.stage" if asked.stage_only else None)
+    return Answer(_server(call.office.document), change.generation)
 
 
 async def activate(call: Call) -> Answer:
@@ -156,7 +156,8 @@ async def activate(call: Call) -> Answer:
         _test(call, activated.server.active)
         return activated, None
 
-    return await _change_server(call, "server.activate", transition)
+    change = await call.change("server", transition)
+    return Answer(_server(call.office.document), change.generation)
 
 
 async def rollback_server(call: Call) -> Answer:
@@ -167,7 +168,8 @@ async def rollback_server(call: Call) -> Answer:
         _test(call, before.server.active)
         return before, None
 
-    return await _change_server(call, "server.rollback", transition)
+    change = await call.change("server", transition)
+    return Answer(_server(call.office.document), change.generation)
 
 
 async def request(call: Call) -> Answer:
@@ -177,14 +179,7 @@ async def request(call: Call) -> Answer:
         raise ChangeRefused(
             "invalid", "say what clients call this host first: listeners.<name>.names in appliance.yaml"
         )
-    change = await call.office.change(
-        call.administrator.actor,
-        "server.request",
-        "server",
-        lambda document, now: request_server(document, names),
-        expected=call.expected,
-        plan=call.plan,
-    )
+    change = await call.change("server", lambda document, now: request_server(document, names))
     return Answer({"csr": change.result.decode(), "names": names}, change.generation)
 
 
@@ -197,7 +192,8 @@ async def import_chain(call: Call) -> Answer:
         _test_staged(call, staged)
         return (staged if asked.stage_only else activate_server(staged)), None
 
-    return await _change_server(call, "server.import", transition)
+    change = await call.change("server", transition)
+    return Answer(_server(call.office.document), change.generation)
 
 
 async def issue(call: Call) -> Answer:
@@ -212,15 +208,7 @@ async def issue(call: Call) -> Answer:
         document, files = issue_certificate(document, call.office.profiles, asked.kind, asked.name, now, csr=csr)
         return document, {name: text.decode() for name, text in files.items()}
 
-    change = await call.office.change(
-        call.administrator.actor,
-        "certificate.issue",
-        asked.name,
-        transition,
-        expected=call.expected,
-        plan=call.plan,
-        details={"kind": asked.kind},
-    )
+    change = await call.change(asked.name, transition, details={"kind": asked.kind})
     return Answer({"name": asked.name, "files": {} if call.plan else change.result}, change.generation)
 
 
@@ -232,15 +220,7 @@ async def revoke_certificate(call: Call) -> Answer:
         reference, name = certificate_named(document, asked.certificate)
         return revoke(document, "certificate", reference, now, by=by, reason=asked.reason), (reference, name)
 
-    change = await call.office.change(
-        call.administrator.actor,
-        "certificate.revoke",
-        asked.certificate,
-        transition,
-        expected=call.expected,
-        plan=call.plan,
-        details={"why": asked.reason},
-    )
+    change = await call.change(asked.certificate, transition, details={"why": asked.reason})
     reference, name = change.result
     body = {"name": name, "serial": reference.partition(":")[2], "state": "revoked", "cut": change.cut}
     return Answer(body, change.generation)
@@ -270,14 +250,7 @@ async def rotate_authority(call: Call) -> Answer:
                     document = show_server(document, make_server(document, profiles, names, now))
                 return document, []
 
-    change = await call.office.change(
-        call.administrator.actor,
-        f"authority.{asked.step}",
-        name,
-        transition,
-        expected=call.expected,
-        plan=call.plan,
-    )
+    change = await call.change(name, transition, action=f"authority.{asked.step}")
     phase = call.office.document.authorities[name].phase
     body = {"name": name, "phase": phase, "stragglers": change.result, "cut": change.cut}
     return Answer(body, change.generation)
@@ -298,9 +271,7 @@ async def take_crl(call: Call) -> Answer:
         authorities = client_authorities(view.configured, document)
         return import_crl(document, asked.crl.encode(), authorities, view.crls, now)
 
-    change = await call.office.change(
-        call.administrator.actor, "crl.import", "crl", transition, expected=call.expected, plan=call.plan
-    )
+    change = await call.change("crl", transition)
     return Answer({"crl": _crl(change.result), "cut": change.cut}, change.generation)
 
 
@@ -334,18 +305,6 @@ def _own_crls(document: Credentials, now: datetime) -> dict[str, object]:
         lists.append(make_crl(authority, revoked, document.generation, now, now + CRL_LIFE).decode())
         entries += len(revoked)
     return {"pem": "".join(lists), "entries": entries}
-
-
-async def _change_server(call: Call, action: str, transition: Transition[None]) -> Answer:
-    change = await call.office.change(
-        call.administrator.actor,
-        action,
-        "server",
-        transition,
-        expected=call.expected,
-        plan=call.plan,
-    )
-    return Answer(_server(call.office.document), change.generation)
 
 
 def _test_staged(call: Call, document: Credentials) -> None:

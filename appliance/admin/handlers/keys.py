@@ -106,15 +106,7 @@ async def create_key(call: Call) -> Answer:
         after = add_key(document, key, asked.principal, now, life, asked.label)
         return after, after.keys[key.kid]
 
-    change = await call.office.change(
-        call.administrator.actor,
-        "key.create",
-        key.kid,
-        transition,
-        expected=call.expected,
-        plan=call.plan,
-        details={"principal": asked.principal},
-    )
+    change = await call.change(key.kid, transition, details={"principal": asked.principal})
     return Answer(_new(call, key, change.result), change.generation)
 
 
@@ -129,14 +121,8 @@ async def rotate(call: Call) -> Answer:
         )
         return after, (after.keys[key.kid], after.keys[kid])
 
-    change = await call.office.change(
-        call.administrator.actor,
-        "key.rotate",
-        kid,
-        transition,
-        expected=call.expected,
-        plan=call.plan,
-        details={"successor": key.kid, "grace_hours": str(grace.total_seconds() / 3600)},
+    change = await call.change(
+        kid, transition, details={"successor": key.kid, "grace_hours": str(grace.total_seconds() / 3600)}
     )
     record, old = change.result
     return Answer(_new(call, key, record, old), change.generation)
@@ -145,14 +131,8 @@ async def rotate(call: Call) -> Answer:
 async def revoke_one(call: Call) -> Answer:
     """Refuses a key from now on, and ends its running requests."""
     kid, reason, by = call.match["kid"], call.parsed(Because).reason, call.administrator.name
-    change = await call.office.change(
-        call.administrator.actor,
-        "key.revoke",
-        kid,
-        lambda document, now: (revoke_key(document, kid, now, by=by, reason=reason), None),
-        expected=call.expected,
-        plan=call.plan,
-        details={"why": reason},
+    change = await call.change(
+        kid, lambda document, now: (revoke_key(document, kid, now, by=by, reason=reason), None), details={"why": reason}
     )
     return Answer({"kid": kid, "state": "revoked", "cut": change.cut}, change.generation)
 
@@ -184,9 +164,7 @@ async def create_client(call: Call) -> Answer:
         csr = None if asked.csr is None else asked.csr.encode()
         return add_client(document, call.office.profiles, asked.name, now, life=life, label=asked.label, csr=csr)
 
-    change = await call.office.change(
-        call.administrator.actor, "client.create", asked.name, transition, expected=call.expected, plan=call.plan
-    )
+    change = await call.change(asked.name, transition)
     return Answer(_bundle(call, asked.name, change.result), change.generation)
 
 
@@ -198,9 +176,7 @@ async def renew(call: Call) -> Answer:
         csr = None if asked.csr is None else asked.csr.encode()
         return renew_client(document, call.office.profiles, name, now, csr=csr)
 
-    change = await call.office.change(
-        call.administrator.actor, "client.renew", name, transition, expected=call.expected, plan=call.plan
-    )
+    change = await call.change(name, transition)
     return Answer(_bundle(call, name, change.result), change.generation)
 
 
@@ -212,29 +188,14 @@ async def revoke_client(call: Call) -> Answer:
         _known(call, document, name)
         return revoke(document, "principal", name, now, by=by, reason=reason), None
 
-    change = await call.office.change(
-        call.administrator.actor,
-        "client.revoke",
-        name,
-        transition,
-        expected=call.expected,
-        plan=call.plan,
-        details={"why": reason},
-    )
+    change = await call.change(name, transition, details={"why": reason})
     return Answer({"name": name, "revoked": True, "cut": change.cut}, change.generation)
 
 
 async def restore_client(call: Call) -> Answer:
     """Takes a principal's revocation back; revoked keys and certificates stay revoked."""
     name = call.match["name"]
-    change = await call.office.change(
-        call.administrator.actor,
-        "client.restore",
-        name,
-        lambda document, now: (restore_principal(document, name), None),
-        expected=call.expected,
-        plan=call.plan,
-    )
+    change = await call.change(name, lambda document, now: (restore_principal(document, name), None))
     return Answer({"name": name, "revoked": False}, change.generation)
 
 
@@ -243,13 +204,9 @@ async def revoke_token(call: Call) -> Answer:
     token, reason, by = call.match["token"], call.parsed(Because).reason, call.administrator.name
     if len(token) > TOKEN_ID_CHARS_MAX:
         raise ChangeRefused("invalid", f"a token's id (its `jti`) has at most {TOKEN_ID_CHARS_MAX} characters")
-    change = await call.office.change(
-        call.administrator.actor,
-        "token.revoke",
+    change = await call.change(
         token,
         lambda document, now: (revoke(document, "token", token, now, by=by, reason=reason), None),
-        expected=call.expected,
-        plan=call.plan,
         details={"why": reason},
     )
     return Answer({"token": token, "revoked": True, "cut": change.cut}, change.generation)

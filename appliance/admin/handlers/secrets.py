@@ -94,14 +94,7 @@ async def rekey(call: Call) -> Answer:
 async def rotate_pepper(call: Call) -> Answer:
     """A new pepper; a key moves to it when it is used next."""
     fresh = secrets.token_bytes(PEPPER_BYTES)
-    change = await call.office.change(
-        call.administrator.actor,
-        "pepper.rotate",
-        "pepper",
-        lambda document, now: (add_pepper(document, fresh, now), None),
-        expected=call.expected,
-        plan=call.plan,
-    )
+    change = await call.change("pepper", lambda document, now: (add_pepper(document, fresh, now), None))
     return Answer({"peppers": [pepper.id for pepper in call.office.document.peppers]}, change.generation)
 
 
@@ -115,14 +108,7 @@ async def drop_pepper(call: Call) -> Answer:
         left = keys_under(document, asked.pepper, now)
         return retire_pepper(document, asked.pepper, now, by=by, force=asked.force), left
 
-    change = await call.office.change(
-        call.administrator.actor,
-        "pepper.retire",
-        str(asked.pepper),
-        transition,
-        expected=call.expected,
-        plan=call.plan,
-    )
+    change = await call.change(str(asked.pepper), transition)
     return Answer({"revoked": change.result, "cut": change.cut}, change.generation)
 
 
@@ -137,15 +123,7 @@ async def rotate_seal_key(call: Call) -> Answer:
     def transition(document: Credentials, now: datetime) -> tuple[Credentials, None]:
         return add_seal_key(document, newest_seal_key_id(call.site.state.audit), fresh), None
 
-    change = await call.office.change(
-        call.administrator.actor,
-        "seal_key.rotate",
-        fresh.key_id,
-        transition,
-        expected=call.expected,
-        plan=call.plan,
-        finish=lambda: call.office.audit.replace_seal_key(fresh),
-    )
+    change = await call.change(fresh.key_id, transition, finish=lambda: call.office.audit.replace_seal_key(fresh))
     return Answer({"seal_key": fresh.key_id}, change.generation)
 
 
