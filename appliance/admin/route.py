@@ -77,8 +77,8 @@ class Call:
         assert isinstance(self.body, kind)
         return self.body
 
-    def seen(self, body: object) -> Answer:
-        """The answer to a question."""
+    def answer(self, body: object) -> Answer:
+        """The answer to what was asked, from the credentials of this moment."""
         return Answer(body, self.office.document.generation)
 
     def number(self, name: str, default: int, most: int) -> int:

@@ -64,7 +64,7 @@ class EffectiveEntry(Struct, frozen=True, kw_only=True):
 
 async def show(call: Call) -> Answer:
     """What counts now, what is staged, and what is on trial."""
-    return call.seen(_state(call, call.office.document))
+    return call.answer(_state(call, call.office.document))
 
 
 async def test(call: Call) -> Answer:
@@ -79,7 +79,7 @@ async def test(call: Call) -> Answer:
     staged = allowlists(
         listeners, document.allow.staged if document.allow.staged is not None else document.allow.entries
     )
-    return call.seen(
+    return call.answer(
         {
             "address": str(address),
             "now": {name: now[name].allows(address) for name in listeners},

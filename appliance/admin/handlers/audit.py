@@ -38,7 +38,7 @@ async def records(call: Call) -> Answer:
     count, wanted = call.number("count", 100, TAIL_MAX), _filter(call)
     found = await asyncio.to_thread(tail, call.site.state.audit, call.site.keyring.cipher("audit"), wanted, count)
     _note(call, "audit.read", "ok", "")
-    return call.seen(found)
+    return call.answer(found)
 
 
 async def export_records(call: Call) -> Answer:
@@ -58,13 +58,13 @@ async def export_records(call: Call) -> Answer:
 
     body = await asyncio.to_thread(large_answer, "lines", lines())
     _note(call, "audit.export", "ok", "")
-    return call.seen(body)
+    return call.answer(body)
 
 
 async def head(call: Call) -> Answer:
     """Where the chain is now, for an anchor elsewhere: a photograph of it proves what came before."""
     audit = call.office.audit
-    return call.seen({"head": audit.head, "counters": audit.counters, "degraded": audit.degraded})
+    return call.answer({"head": audit.head, "counters": audit.counters, "degraded": audit.degraded})
 
 
 async def check(call: Call) -> Answer:
@@ -84,7 +84,7 @@ async def check(call: Call) -> Answer:
 
     report = await asyncio.to_thread(work)
     _note(call, "audit.verify", "failed" if report.result == "tampered" else "ok", report.result)
-    return call.seen({"report": report, "exit_code": report.exit_code})
+    return call.answer({"report": report, "exit_code": report.exit_code})
 
 
 async def take_key(call: Call) -> Answer:
@@ -93,7 +93,7 @@ async def take_key(call: Call) -> Answer:
     if not audit.verification_key_is_here:
         raise ChangeRefused("conflict", "the verification key was taken away before; it is not here any more")
     await audit.append_durably(AuditEvent(action="audit.take_key", outcome="allow", actor=actor))
-    return call.seen({"verification_key": audit.take_verification_key().decode()})
+    return call.answer({"verification_key": audit.take_verification_key().decode()})
 
 
 def _note(call: Call, action: str, outcome: Outcome, reason: str) -> None:

@@ -41,7 +41,7 @@ async def create(call: Call) -> Answer:
     bound = [*(path.name for path in state.secrets.glob("kek*")), *_BOUND]
     skip = ["store/capture", *(f"secrets/{name}" for name in bound)]
     if call.plan:
-        return call.seen({"target": str(target), "folders": ["audit", "clients", "secrets", "store"]})
+        return call.answer({"target": str(target), "folders": ["audit", "clients", "secrets", "store"]})
     summary = await call.office.perform(
         call.administrator.actor,
         "backup.create",
@@ -59,4 +59,6 @@ async def create(call: Call) -> Answer:
             details={"sha256": summary.sha256, "bytes": summary.size},
         )
     )
-    return call.seen({"target": str(target), "sha256": summary.sha256, "bytes": summary.size, "files": summary.members})
+    return call.answer(
+        {"target": str(target), "sha256": summary.sha256, "bytes": summary.size, "files": summary.members}
+    )

@@ -24,7 +24,7 @@ async def index(call: Call) -> Answer:
         found = await asyncio.to_thread(heads, call.site.state.capture, _cipher(call), wanted, count)
     except OSError as error:
         raise _unreadable(error) from error
-    return call.seen(found)
+    return call.answer(found)
 
 
 async def show(call: Call) -> Answer:
@@ -42,7 +42,7 @@ async def show(call: Call) -> Answer:
     await _record(
         call, "capture.read", "allow", resource=", ".join(whose), request_id=request_id, count=len(found.records)
     )
-    return call.seen(
+    return call.answer(
         await asyncio.to_thread(large_answer, "records", found.records, damaged=found.damaged, more=found.more)
     )
 

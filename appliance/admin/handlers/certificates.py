@@ -124,7 +124,7 @@ async def show(call: Call) -> Answer:
     """Everything about certificates."""
     view = call.office.access.view
     document, now = view.document, call.office.now()
-    return call.seen(
+    return call.answer(
         {
             "server": _server(document),
             "authorities": [_authority(call, document, name) for name in AUTHORITIES],
@@ -258,7 +258,7 @@ async def rotate_authority(call: Call) -> Answer:
 
 async def trust(call: Call) -> Answer:
     """The certificates of one authority as text: what the other side must trust."""
-    return call.seen({"pem": trust_pem(call.office.document, _authority_name(call)).decode()})
+    return call.answer({"pem": trust_pem(call.office.document, _authority_name(call)).decode()})
 
 
 async def take_crl(call: Call) -> Answer:
@@ -280,7 +280,7 @@ async def give_crl(call: Call) -> Answer:
 
     While the authority rotates there is one of each that is trusted, one after the other.
     """
-    return call.seen(await asyncio.to_thread(_own_crls, call.office.document, call.office.now()))
+    return call.answer(await asyncio.to_thread(_own_crls, call.office.document, call.office.now()))
 
 
 def _own_crls(document: Credentials, now: datetime) -> dict[str, object]:

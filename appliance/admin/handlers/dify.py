@@ -40,4 +40,4 @@ async def files(call: Call) -> Answer:
         sidecar=call.query.get("sidecar", "true") == "true",
         key_grace_hours=call.office.config.api_keys.grace_hours,
     )
-    return call.seen({"files": {file: text.decode() for file, text in made.items()}})
+    return call.answer({"files": {file: text.decode() for file, text in made.items()}})

@@ -18,36 +18,36 @@ class Reload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 async def whoami(call: Call) -> Answer:
     """How the appliance sees the one who asks."""
     who = call.administrator
-    return call.seen({"name": who.name, "uid": who.uid, "roles": sorted(who.roles)})
+    return call.answer({"name": who.name, "uid": who.uid, "roles": sorted(who.roles)})
 
 
 async def status(call: Call) -> Answer:
     """What is going on."""
-    return call.seen(call.site.premises.status())
+    return call.answer(call.site.premises.status())
 
 
 async def reload(call: Call) -> Answer:
     """Reads appliance.yaml again, all or nothing."""
-    return call.seen(await call.site.premises.reload(call.administrator.actor, force=call.parsed(Reload).force))
+    return call.answer(await call.site.premises.reload(call.administrator.actor, force=call.parsed(Reload).force))
 
 
 async def approvals(call: Call) -> Answer:
     """What waits for a second person."""
-    return call.seen([_view(approval) for approval in call.site.approvals.pending(call.office.now())])
+    return call.answer([_view(approval) for approval in call.site.approvals.pending(call.office.now())])
 
 
 async def approve(call: Call) -> Answer:
     """Agrees to what another administrator asked for."""
     approval = call.site.approvals.approve(call.match["id"], call.administrator, call.office.now())
     _note(call, "approval.approve", approval)
-    return call.seen(_view(approval))
+    return call.answer(_view(approval))
 
 
 async def reject(call: Call) -> Answer:
     """Drops what waits."""
     approval = call.site.approvals.reject(call.match["id"], call.office.now())
     _note(call, "approval.reject", approval)
-    return call.seen(_view(approval))
+    return call.answer(_view(approval))
 
 
 def _note(call: Call, action: str, approval: Approval) -> None:

@@ -93,7 +93,7 @@ async def list_keys(call: Call) -> Answer:
     """Every key, newest first; `?principal=` narrows."""
     document, now, wanted = call.office.document, call.office.now(), call.query.get("principal")
     keys = [_view(call, record, now) for record in document.keys.values() if wanted in (None, record.principal)]
-    return call.seen(sorted(keys, key=lambda key: key.created, reverse=True))
+    return call.answer(sorted(keys, key=lambda key: key.created, reverse=True))
 
 
 async def create_key(call: Call) -> Answer:
@@ -147,7 +147,7 @@ async def list_clients(call: Call) -> Answer:
     keys: dict[str, list[str]] = {name: [] for name in until}
     for record in document.keys.values():
         keys.setdefault(record.principal, []).append(record.kid)
-    return call.seen(
+    return call.answer(
         [
             ClientView(name=name, keys=kids, certificate_until=until.get(name), revoked=name in revoked)
             for name, kids in sorted(keys.items())

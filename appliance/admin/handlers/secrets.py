@@ -42,7 +42,7 @@ async def show(call: Call) -> Answer:
     """Which keys there are and what still depends on them; none of them is shown."""
     document, now = call.office.document, call.office.now()
     newest = max(pepper.id for pepper in document.peppers)
-    return call.seen(
+    return call.answer(
         {
             "data_keys": call.site.keyring.status(),
             "peppers": [
@@ -63,7 +63,7 @@ async def rotate_data_key(call: Call) -> Answer:
     """A new key for one purpose; what the older ones sealed is sealed again, and then they are dropped."""
     purpose = _purpose(call)
     if call.plan:
-        return call.seen({"data_keys": _of(call, purpose)})
+        return call.answer({"data_keys": _of(call, purpose)})
     await call.office.perform(
         call.administrator.actor, "data_key.rotate", purpose, lambda: call.site.keyring.rotate(purpose)
     )
@@ -71,7 +71,7 @@ async def rotate_data_key(call: Call) -> Answer:
         # The open segment's key file is written under the newest data key when a segment begins.
         await call.office.audit.close_segment()
     await renew_data_keys(call.office, call.site.keyring, call.site.state)
-    return call.seen({"data_keys": _of(call, purpose)})
+    return call.answer({"data_keys": _of(call, purpose)})
 
 
 async def rekey(call: Call) -> Answer:
@@ -86,9 +86,9 @@ async def rekey(call: Call) -> Answer:
         return kek.id
 
     if call.plan:
-        return call.seen({"source": settings.source})
+        return call.answer({"source": settings.source})
     kek_id = await call.office.perform(call.administrator.actor, "kek.rekey", settings.source, work)
-    return call.seen({"source": settings.source, "kek": kek_id})
+    return call.answer({"source": settings.source, "kek": kek_id})
 
 
 async def rotate_pepper(call: Call) -> Answer:

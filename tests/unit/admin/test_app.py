@@ -95,7 +95,7 @@ class Bench:
         return await self.work(call)
 
     async def _nothing(self, call: Call) -> Answer:
-        return call.seen({"call": len(self.calls)})
+        return call.answer({"call": len(self.calls)})
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ async def test_an_answer_carries_the_generation_and_is_never_cached(bench: Bench
 
 async def test_json_that_is_made_already_goes_out_as_it_is(bench: Bench) -> None:
     async def make(call: Call) -> Answer:
-        return call.seen(b'{"lines":["x"]}')
+        return call.answer(b'{"lines":["x"]}')
 
     bench.work = make
     assert (await bench.ask("GET", "/look"))[:2] == (200, {"lines": ["x"]})
@@ -125,7 +125,7 @@ async def test_a_large_answer_is_not_handed_to_the_socket_at_once(bench: Bench) 
     text = b'"' + b"x" * 2**24 + b'"'
 
     async def make(call: Call) -> Answer:
-        return call.seen(text)
+        return call.answer(text)
 
     bench.work = make
     host, _, port = bench.url.removeprefix("http://").partition(":")
@@ -329,7 +329,7 @@ async def test_a_client_that_disconnects_does_not_stop_a_change_half_way(bench: 
         begun.set()
         await go.wait()
         done.append(call)
-        return call.seen({"key": "shown once"})
+        return call.answer({"key": "shown once"})
 
     bench.work = slow
     async with aiohttp.ClientSession(bench.url) as other:
@@ -357,7 +357,7 @@ async def test_the_listeners_end_does_not_stop_a_change_half_way(state: StateDir
             begun.set()
             await asyncio.sleep(0.1)
             done.append(call)
-            return call.seen(None)
+            return call.answer(None)
 
         bench.work = slow
         async with aiohttp.ClientSession(bench.url) as other:

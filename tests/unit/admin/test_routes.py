@@ -135,7 +135,7 @@ def test_what_cannot_be_planned_or_shared() -> None:
 
 
 async def stub(call: Call) -> Answer:
-    return call.seen(sorted(call.administrator.roles))
+    return call.answer(sorted(call.administrator.roles))
 
 
 class Doors:
