@@ -22,14 +22,14 @@ from appliance.admin.administrator import Administrator
 from appliance.admin.idempotency import IdempotentAnswers, KeptAnswer
 from appliance.admin.route import Answer, Call, Route
 from appliance.admin.site import AdminSite
+from appliance.admin_client import PREFIX
 from appliance.audit.record import AuditEvent, Outcome
 from appliance.errors import ApplianceError, ChangeCode, ChangeRefused, ConfigError, StateError
 from appliance.safe_text import safe_text
-from appliance.security.credential_store import GenerationMismatchError
+from appliance.security.credential_store import moved_on
 from appliance.security.refusal import Refusal
 from appliance.validation import explain
 
-PREFIX: Final = "/admin/v1"
 BODY_BYTES_MAX: Final = 32 * 2**20
 # Of a request that waits for a second person, what is shown of one field and of all.
 TEXT_CHARS_MAX: Final = 256
@@ -144,7 +144,7 @@ class AdminApi:
         """For what is no change of the credentials; such a change is checked again when its turn has come."""
         found = self._site.office.document.generation
         if call.expected is not None and call.expected != found:
-            error = ChangeRefused("generation_mismatch", str(GenerationMismatchError(call.expected, found)))
+            error = ChangeRefused("generation_mismatch", moved_on(call.expected, found))
             self._audit(call.administrator, route.action, http.path, "deny", reason=error.message)
             raise error
 

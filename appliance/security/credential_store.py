@@ -21,14 +21,19 @@ FILE_BYTES_MAX: Final = 64 * 2**20
 RECORD_ID: Final = "secrets/credentials"
 
 
+def moved_on(expected: int, found: int) -> str:
+    """Why nothing was changed for somebody who decided on generation `expected`."""
+    return (
+        f"the credentials are at generation {found}, not {expected}: somebody changed them meanwhile. "
+        "Look at them again, then repeat the command"
+    )
+
+
 class GenerationMismatchError(StateError):
     """The document has changed since the change was computed."""
 
     def __init__(self, expected: int, found: int) -> None:
-        super().__init__(
-            f"the credentials are at generation {found}, not {expected}: somebody changed them meanwhile. "
-            "Look at them again, then repeat the command"
-        )
+        super().__init__(moved_on(expected, found))
         self.found = found
 
 

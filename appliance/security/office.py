@@ -27,7 +27,7 @@ from appliance.config import Config
 from appliance.errors import ApplianceError, ChangeRefused, StateError
 from appliance.security.access_view import AccessView, ConfiguredAccess
 from appliance.security.authority import AccessControl
-from appliance.security.credential_store import CredentialStore, GenerationMismatchError
+from appliance.security.credential_store import CredentialStore, moved_on
 from appliance.security.credentials import Credentials
 from appliance.security.last_seen import LastSeen
 from appliance.security.profiles import Profiles
@@ -108,7 +108,7 @@ class Office:
             before = self.store.current
             try:
                 if expected is not None and expected != before.generation:
-                    raise _moved_on(expected, before.generation)
+                    raise ChangeRefused("generation_mismatch", moved_on(expected, before.generation))
                 after, result = transition(before, self.now())
                 view = await self._compile(self.access.view.configured, after)
             except ApplianceError as error:
@@ -233,7 +233,3 @@ def _event(
     return AuditEvent(
         action=action, outcome=outcome, actor=actor, resource=resource, reason=reason, details=dict(details or {})
     )
-
-
-def _moved_on(expected: int, found: int) -> ChangeRefused:
-    return ChangeRefused("generation_mismatch", str(GenerationMismatchError(expected, found)))
