@@ -46,11 +46,11 @@ async def unix_listener(api: AdminApi, site: AdminSite, path: Path) -> AsyncIter
         handler_cancellation=False,
         shutdown_timeout=_SHUTDOWN_SECONDS,
     )
-    await runner.setup()
-    assert runner.server is not None
-    _follow(runner.server, site, arrivals)
     listening = _bind(path)
     try:
+        await runner.setup()
+        assert runner.server is not None
+        _follow(runner.server, site, arrivals)
         server = await asyncio.get_running_loop().create_unix_server(runner.server, sock=listening, backlog=_BACKLOG)
         try:
             yield

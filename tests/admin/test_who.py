@@ -15,9 +15,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from appliance.access_config import Admin, AdminRole
-from appliance.admin.unix_listener import SOCKET_MODE
+from appliance.admin.app import AdminApi, Identify
+from appliance.admin.unix_listener import SOCKET_MODE, unix_listener
 from appliance.admin_client import AdminClient, is_served, route
 from appliance.config import Config
 from appliance.errors import ConfigError
@@ -233,6 +235,28 @@ async def test_a_path_that_no_socket_can_have(state: StateDir, tmp_path: Path) -
         with pytest.raises(ConfigError, match=says):
             async with Desk.open(state, path=path):
                 pass
+
+
+async def test_where_no_socket_can_be_nothing_is_left_running(desk: Desk) -> None:
+    running: list[web.Application] = []
+
+    class Watched(AdminApi):
+        def application(self, identify: Identify) -> web.Application:
+            async def start(app: web.Application) -> None:
+                running.append(app)
+
+            async def stop(app: web.Application) -> None:
+                running.remove(app)
+
+            app = super().application(identify)
+            app.on_startup.append(start)
+            app.on_cleanup.append(stop)
+            return app
+
+    with pytest.raises(ConfigError, match="somebody else listens"):
+        async with unix_listener(Watched(desk.site, ()), desk.site, desk.path):
+            pass
+    assert not running
 
 
 async def test_a_client_that_sends_and_goes_is_no_failure(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
