@@ -71,7 +71,7 @@ def restore(
     Example: appliance backup restore appliance.backup --into /var/lib/appliance --recovery-secret-file key.txt
     """
     from appliance.keyring.recovery import RecoverySecretKey
-    from appliance.restoring import restore_state
+    from appliance.state_backup import restore_state
 
     settings = load_config(existing(config, DEFAULT_CONFIG))
     try:

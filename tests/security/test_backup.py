@@ -18,10 +18,10 @@ from appliance.config import Config
 from appliance.errors import StateError
 from appliance.keyring.recovery import RecoverySecretKey, generate_recovery_key
 from appliance.offline import offline_admin
-from appliance.restoring import restore_state
 from appliance.security.bundle_folder import write_bundle
 from appliance.security.identity import Peer
 from appliance.security.opening import open_security
+from appliance.state_backup import restore_state
 from appliance.state_dir import StateDir
 
 SECRET, PUBLIC = generate_recovery_key()
