@@ -29,8 +29,8 @@ _NOT_COPIED: Final = (EPOCH_KEY, BALLAST)
 def back_up_state(state: StateDir, keyring: Keyring, public: RecoveryPublicKey, target: Path) -> BackupSummary:
     """Writes the new file `target`, all or nothing. Blocking, up to minutes. Raises StateError.
 
-    The appliance may serve meanwhile, and the credentials change. The caller sees to it that no data key does: what
-    goes in must open with the data keys that go in.
+    The appliance may serve meanwhile, and the credentials change. The caller sees to it that no data key does, and no
+    seal key of the audit log: what goes in must open with the keys that go in.
     """
     bound = (_KEYRING, f"{_KEYRING}.lock", *(path.name for path in state.secrets.glob("kek*")))
     skip = ["store/capture", *(f"secrets/{name}" for name in bound)]

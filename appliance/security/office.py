@@ -68,7 +68,7 @@ class Office:
         self.profiles = profiles
         self.now = now
         self.cut: Callable[[], int] = lambda: 0
-        # Held by whoever reads or rewrites whole folders, which may take minutes. No change waits for it.
+        # Held by whoever reads or rewrites whole folders, for minutes. Of all changes only a new seal key waits for it.
         self.long_work = asyncio.Lock()
         self._changing = asyncio.Lock()
         # Not the loop's own threads: those may all be busy for minutes, and a revocation does not wait for a report.

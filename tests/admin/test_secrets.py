@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from datetime import timedelta
 from pathlib import Path
@@ -102,6 +103,18 @@ async def test_the_audit_logs_seal_key_is_replaced(desk: Desk, admin: AdminClien
     desk.security.close()
     reopened = open_security(state, Config(), state.path, {}, create=False)
     reopened.close()
+
+
+async def test_a_seal_key_waits_for_a_backup_and_other_changes_do_not(desk: Desk, admin: AdminClient) -> None:
+    """Restored with the records of before and the list of keys of after, the log would look forged."""
+    async with asyncio.TaskGroup() as group:
+        async with desk.office.long_work:
+            waiting = group.create_task(admin.post("/seal-key/rotate"))
+            await asyncio.sleep(0.02)
+            await admin.post("/peppers/rotate")
+            assert await desk.outcomes("seal_key.rotate") == []
+        assert (await waiting)["seal_key"]
+    assert await desk.outcomes("seal_key.rotate") == ["allow", "ok"]
 
 
 # Evidence.

@@ -123,7 +123,9 @@ async def rotate_seal_key(call: Call) -> Answer:
     def transition(document: Credentials, now: datetime) -> tuple[Credentials, None]:
         return add_seal_key(document, newest_seal_key_id(call.site.state.audit), fresh), None
 
-    change = await call.change(fresh.key_id, transition, finish=lambda: call.office.audit.replace_seal_key(fresh))
+    # A backup takes the document, the records and the list of keys one after the other; all must be of one key.
+    async with call.office.long_work:
+        change = await call.change(fresh.key_id, transition, finish=lambda: call.office.audit.replace_seal_key(fresh))
     return Answer({"seal_key": fresh.key_id}, change.generation)
 
 
