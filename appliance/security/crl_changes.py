@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from cryptography import x509
@@ -13,19 +13,34 @@ from appliance.security.credentials import Credentials, StoredCrl
 from appliance.security.crl import Crl, accept, parse_crl
 
 
+def read_crl(data: bytes, authorities: Sequence[x509.Certificate], now: datetime) -> Crl | ChangeRefused:
+    """The list in `data` (PEM or DER), signed by one of the trusted authorities, or why it cannot be taken.
+
+    Blocks for up to seconds: call it in a thread.
+    """
+    try:
+        return parse_crl(data, authorities, now)
+    except ValueError as error:
+        return ChangeRefused("invalid", str(error))
+
+
 def import_crl(
     document: Credentials,
     data: bytes,
-    authorities: Sequence[x509.Certificate],
+    crl: Crl | ChangeRefused,
+    trusted: Collection[str],
     in_force: Mapping[str, Crl],
     now: datetime,
 ) -> tuple[Credentials, Crl]:
-    """The list in `data` (PEM or DER) in place of the one in force of its issuer. Raises ChangeRefused.
+    """The list that `read_crl` found in `data`, in place of the one in force of its issuer. Raises ChangeRefused.
 
-    authorities: those who are trusted. in_force: their lists so far, by the issuer's key.
+    trusted: the authorities' keys, by now. in_force: their lists so far, by the issuer's key.
     """
+    if isinstance(crl, ChangeRefused):
+        raise crl
+    if crl.issuer_key_id not in trusted:
+        raise ChangeRefused("conflict", "the revocation list's authority was trusted a moment ago and is not any more")
     try:
-        crl = parse_crl(data, authorities, now)
         accepted = accept(in_force.get(crl.issuer_key_id), crl)
     except ValueError as error:
         raise ChangeRefused("invalid", str(error)) from error

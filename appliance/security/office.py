@@ -99,6 +99,7 @@ class Office:
     ) -> Change[T]:
         """Makes one change. expected: the generation it was decided on. plan: all but making it.
 
+        transition: on the event loop, so it takes milliseconds.
         finish: what must follow, once the change is durable, before anybody else changes something. Where it fails,
         what it raises is raised and recorded; the document stays changed.
         Raises ChangeRefused, or StateError where it cannot be stored or audited; then nothing has changed. An audit log
@@ -170,10 +171,13 @@ class Office:
                 raise cancelled
             return result
 
+    async def compute(self, work: Callable[[], T]) -> T:
+        """What `work` returns, in the thread of the changes: what a change needs and what is too long for the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     async def _compile(self, configured: ConfiguredAccess, document: Credentials) -> AccessView:
         """Some milliseconds, and with long revocation lists seconds, in which answers flow on."""
-        build = functools.partial(AccessView.build, configured, document, self.access.view)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, build)
+        return await self.compute(functools.partial(AccessView.build, configured, document, self.access.view))
 
     async def _in_thread(
         self, thread: ThreadPoolExecutor, actor: Actor, action: str, resource: str, work: Callable[[], T]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from appliance.security.certificate_facts import CertificateFacts, own_key_id
 from appliance.security.client_bundle import issue_certificate
 from appliance.security.credentials import AUTHORITIES, AuthorityName, CaPhase, Credentials, Issued, StoredPair
 from appliance.security.crl import Crl, make_crl
-from appliance.security.crl_changes import import_crl
+from appliance.security.crl_changes import import_crl, read_crl
 from appliance.security.issuing import make_authority, make_server, trust_pem
 from appliance.security.revocations import certificate_named, revoke
 from appliance.security.server_changes import (
@@ -263,13 +264,14 @@ async def trust(call: Call) -> Answer:
 
 async def take_crl(call: Call) -> Answer:
     """The revocation list of an external authority."""
-    asked = call.parsed(ImportCrl)
+    data, office = call.parsed(ImportCrl).crl.encode(), call.office
+    authorities = client_authorities(office.access.view.configured, office.document)
+    crl = await office.compute(functools.partial(read_crl, data, authorities, office.now()))
 
     def transition(document: Credentials, now: datetime) -> tuple[Credentials, Crl]:
-        # Of this moment: another list may have come while this one waited for its turn.
-        view = call.office.access.view
-        authorities = client_authorities(view.configured, document)
-        return import_crl(document, asked.crl.encode(), authorities, view.crls, now)
+        # Of this moment: another list may have come while this one was read.
+        view = office.access.view
+        return import_crl(document, data, crl, view.issuers, view.crls, now)
 
     change = await call.change("crl", transition)
     return Answer({"crl": _crl(change.result), "cut": change.cut}, change.generation)

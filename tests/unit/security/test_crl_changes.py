@@ -13,7 +13,7 @@ from appliance.security.certificate_facts import own_key_id
 from appliance.security.certificates import KeyPair
 from appliance.security.credentials import Credentials
 from appliance.security.crl import Crl, make_crl
-from appliance.security.crl_changes import import_crl
+from appliance.security.crl_changes import import_crl, read_crl
 from appliance.security.stored_pair import load_pair
 from tests.security.authorities import ForeignCa, key_usage, own_ca
 from tests.unit.security.making import DAY, HOUR, NOW, configured, founded
@@ -29,7 +29,9 @@ def take(
     document: Credentials, data: bytes, in_force: dict[str, Crl], trusted: tuple[KeyPair, ...] = (SITE, OTHER)
 ) -> Credentials:
     """Imports as the admin API does, and notes what is in force then."""
-    document, crl = import_crl(document, data, [ca.certificate for ca in trusted], in_force, NOW)
+    authorities = [ca.certificate for ca in trusted]
+    found, keys = read_crl(data, authorities, NOW), {own_key_id(authority) for authority in authorities}
+    document, crl = import_crl(document, data, found, keys, in_force, NOW)
     in_force[crl.issuer_key_id] = crl
     return document
 
@@ -91,3 +93,10 @@ def test_an_authority_that_may_not_sign_lists() -> None:
     pair = KeyPair(ca.certificate, ca.key)  # type: ignore[arg-type]
     with pytest.raises(ChangeRefused, match="may not sign revocation lists"):
         take(founded(), listing(pair, 1), {}, (pair,))
+
+
+def test_an_authority_that_lost_its_trust_while_its_list_was_read() -> None:
+    data = listing(SITE, 1, 10)
+    found = read_crl(data, [SITE.certificate], NOW)
+    with pytest.raises(ChangeRefused, match="is not any more"):
+        import_crl(founded(), data, found, {own_key_id(OTHER.certificate)}, {}, NOW)
