@@ -27,8 +27,7 @@ from appliance.cli.common import (
     print_json,
     print_table,
 )
-from appliance.cli.files import bundle_folder, check_folder, files_of, hand_over, read_pem
-from appliance.security.bundle_folder import write_bundle
+from appliance.cli.files import bundle_folder, check_folder, hand_over, read_pem
 
 app = typer.Typer(no_args_is_help=True, help="Certificates and keys of those who may call.")
 
@@ -136,24 +135,29 @@ def bundle(
 ) -> None:
     """Write all that connects a Dify: client certificate and key, CA, API key, nginx.conf, compose file and a sheet.
 
-    A folder that holds the client's files already keeps them; else a new certificate and a new API key are made.
+    A folder that holds the client's files already keeps them; what it lacks of certificate and API key is made.
     Example: appliance clients bundle dify --dify --host llm.example.lan --out ./dify
     """
     folder = bundle_folder(state_dir, out, name)
     check_folder(folder)
     query = {"host": host, "listener": listener, "port": port, "sidecar": "true" if sidecar else "false"}
-    whole = (folder / "client.key").exists() and (folder / "api.key").exists()
 
-    async def work(admin: AdminClient) -> dict[str, bytes]:
-        files = files_of(await admin.get(route("clients", name, "dify"), **query))
-        if not whole:
-            files |= files_of(await admin.post(route("clients", name, "renew"), {}, approval=approval))
-            key = await admin.post("/keys", {"principal": name, "label": "dify"}, approval=approval)
-            files["api.key"] = key["key"].encode() + b"\n"
-        return files
+    async def work(admin: AdminClient) -> list[str]:
+        for_dify = await admin.get(route("clients", name, "dify"), **query)
+        made, given = [], approval
+        # Each is written before the next is asked for, which may take another approval: repeating the command then
+        # makes what is still missing.
+        if not (folder / "client.key").exists():
+            answer = await admin.post(route("clients", name, "renew"), approval=given)
+            made += hand_over(folder, answer, lost="repeat the command with a folder that can be written")
+            given = None
+        if not (folder / "api.key").exists():
+            key = await admin.post("/keys", {"principal": name, "label": "dify"}, approval=given)
+            lost = f"`appliance keys revoke {key['kid']}`, then repeat the command"
+            made += hand_over(folder, {"files": {"api.key": key["key"] + "\n"}}, lost=lost)
+        return made + hand_over(folder, for_dify, lost="repeat the command")
 
     files = administer(state_dir, config, work)
-    write_bundle(folder, files)
     typer.echo(f"{folder}: {' '.join(sorted(files))}")
     typer.echo(f"Carry the folder to Dify's host as ./llm and read {folder / 'DIFY.md'}.")
 

@@ -39,18 +39,22 @@ class Clock:
 
 
 class FakePremises:
-    """What a daemon would do, as far as the admin API can tell. reloads: who asked, and whether by force."""
+    """What a daemon would do, as far as the admin API can tell.
+
+    reloads: who asked, and whether by force. served: the models that a test says are served.
+    """
 
     def __init__(self, security: Security) -> None:
         self._security = security
         self.reloads: list[tuple[Actor, bool]] = []
+        self.served: Sequence[ModelSpec] = ()
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         self.reloads.append((actor, force))
         return {"cut": 0, "restart_needed": []}
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
-        return ()
+        return [(spec, None) for spec in self.served]
 
     def port(self, listener: str) -> int | None:
         return None
