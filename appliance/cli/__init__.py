@@ -7,15 +7,11 @@ import sys
 import typer
 
 from appliance.cli import allow, approvals, audit, backup, capture, certs, clients, keys, secrets, serving, state
+from appliance.cli.options import CommandGroup
 from appliance.errors import ApplianceError
 from appliance.safe_text import safe_lines
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Serves local GGUF models over mutual TLS.",
-)
+app = CommandGroup("Serves local GGUF models over mutual TLS.")
 for command in (serving.serve, serving.check, serving.run, state.status, state.reload, state.whoami, serving.version):
     app.command()(command)
 for name, group in (

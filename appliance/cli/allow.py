@@ -6,34 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from appliance.cli.common import (
-    DEFAULT_STATE,
-    ApprovalOption,
-    ConfigOption,
-    ForceOption,
-    GenerationOption,
-    JsonOption,
-    PlanOption,
-    StateOption,
-    administer,
-    ended,
-    moment,
-    print_json,
-    print_table,
-)
+from appliance.cli.common import Appliance, ended, moment, print_json, print_table
+from appliance.cli.options import ApprovalOption, CommandGroup, ForceOption, How, JsonOption
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="The allowlist: stage changes with add and remove, then apply, then confirm within two minutes.",
+app = CommandGroup(
+    "The allowlist: stage changes with add and remove, then apply, then confirm within two minutes.",
 )
 
 NetworkArgument = Annotated[list[str], typer.Argument(help="Addresses or networks, such as 192.0.2.0/24.")]
 
 
 @app.command("list")
-def show(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, json: JsonOption = False) -> None:
+def show(appliance: Appliance, json: JsonOption = False) -> None:
     """List what may connect, what is staged, and what is on trial."""
-    found = administer(state_dir, config, lambda admin: admin.get("/allowlist"))
+    found = appliance.ask("/allowlist")
     if json:
         print_json(found)
     else:
@@ -43,53 +29,31 @@ def show(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, js
 @app.command("add")
 def add(
     networks: NetworkArgument,
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
+    how: How,
     listener: Annotated[str | None, typer.Option(help="Only at this listener; else at every one.")] = None,
     comment: Annotated[str, typer.Option(help="A note for the list.")] = "",
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
 ) -> None:
     """Stage networks to be let in; `appliance allow apply` makes it count.
 
     Example: appliance allow add 192.0.2.0/24 --comment 'Dify hosts'
     """
     entries = [{"network": network, "listener": listener, "comment": comment} for network in networks]
-    _print(
-        administer(
-            state_dir,
-            config,
-            lambda admin: admin.post("/allowlist/stage", {"add": entries}, plan=plan, approval=approval),
-        )
-    )
+    _print(appliance.act("/allowlist/stage", {"add": entries}, how))
 
 
 @app.command("remove")
-def remove(
-    networks: NetworkArgument,
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
-) -> None:
+def remove(networks: NetworkArgument, appliance: Appliance, how: How) -> None:
     """Stage networks to be shut out; `appliance allow apply` makes it count."""
-    _print(
-        administer(
-            state_dir,
-            config,
-            lambda admin: admin.post("/allowlist/stage", {"remove": networks}, plan=plan, approval=approval),
-        )
-    )
+    _print(appliance.act("/allowlist/stage", {"remove": networks}, how))
 
 
 @app.command("test")
 def test(
-    address: Annotated[str, typer.Argument(help="An address, as a client would come from.")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    address: Annotated[str, typer.Argument(help="An address, as a client would come from.")], appliance: Appliance
 ) -> None:
     """Say whether an address may connect, now and with what is staged."""
-    found = administer(state_dir, config, lambda admin: admin.get("/allowlist/test", address=address))
+    found = appliance.ask("/allowlist/test", address=address)
     for listener, now in found["now"].items():
         staged = found["staged"][listener]
         typer.echo(
@@ -99,56 +63,42 @@ def test(
 
 @app.command("apply")
 def apply(
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
+    how: How,
     confirm_seconds: Annotated[
         int,
         typer.Option("--confirm", min=0, max=86400, help="Undone after so many seconds unless confirmed; 0: never."),
     ] = 120,
     force: ForceOption = False,
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
-    generation: GenerationOption = None,
 ) -> None:
     """Make what is staged count; it is undone unless `appliance allow confirm` follows in time.
 
     Refused when an address that was here in the last 24 hours would be shut out, unless forced.
     """
     body = {"confirm_seconds": confirm_seconds, "force": force}
-    answer = administer(
-        state_dir,
-        config,
-        lambda admin: admin.post("/allowlist/apply", body, plan=plan, approval=approval, generation=generation),
-        plan=plan,
-    )
+    answer = appliance.act("/allowlist/apply", body, how)
     _print(answer)
-    if answer["trial"] and not plan:
+    if answer["trial"] and not how.plan:
         typer.echo(f"{ended(answer)}. Confirm with `appliance allow confirm`.")
 
 
 @app.command("confirm")
-def confirm(
-    state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, approval: ApprovalOption = None
-) -> None:
+def confirm(appliance: Appliance, approval: ApprovalOption = None) -> None:
     """Keep the change that is on trial."""
-    administer(state_dir, config, lambda admin: admin.post("/allowlist/confirm", approval=approval))
+    appliance.act("/allowlist/confirm", how=How(approval=approval))
     typer.echo("confirmed")
 
 
 @app.command("revert")
-def revert(
-    state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, approval: ApprovalOption = None
-) -> None:
+def revert(appliance: Appliance, approval: ApprovalOption = None) -> None:
     """Undo the change that is on trial; it stays staged."""
-    _print(administer(state_dir, config, lambda admin: admin.post("/allowlist/revert", approval=approval)))
+    _print(appliance.act("/allowlist/revert", how=How(approval=approval)))
 
 
 @app.command("discard")
-def discard(
-    state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, approval: ApprovalOption = None
-) -> None:
+def discard(appliance: Appliance, approval: ApprovalOption = None) -> None:
     """Forget what is staged."""
-    _print(administer(state_dir, config, lambda admin: admin.post("/allowlist/discard", approval=approval)))
+    _print(appliance.act("/allowlist/discard", how=How(approval=approval)))
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -7,29 +7,21 @@ from typing import Annotated, Any, Final
 import typer
 
 from appliance.admin_client import route
-from appliance.cli.common import (
-    DEFAULT_STATE,
-    ConfigOption,
-    JsonOption,
-    StateOption,
-    administer,
-    moment,
-    print_json,
-    print_records,
-)
+from appliance.cli.common import Appliance, moment, print_json, print_records
+from appliance.cli.options import CommandGroup, JsonOption
 from appliance.safe_text import safe_text
 
 LINE_CHARS_MAX: Final = 4096
 
-app = typer.Typer(no_args_is_help=True, help="Agree to what another administrator asked for.")
+app = CommandGroup("Agree to what another administrator asked for.")
 
 IdArgument = Annotated[str, typer.Argument(help="The approval's id.")]
 
 
 @app.command("list")
-def show(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, json: JsonOption = False) -> None:
+def show(appliance: Appliance, json: JsonOption = False) -> None:
     """List what waits for a second administrator."""
-    found = administer(state_dir, config, lambda admin: admin.get("/approvals"))
+    found = appliance.ask("/approvals")
     if json:
         print_json(found)
         return
@@ -51,16 +43,16 @@ def show(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, js
 
 
 @app.command("approve")
-def approve(approval: IdArgument, state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None) -> None:
+def approve(approval: IdArgument, appliance: Appliance) -> None:
     """Agree; the one who asked then repeats the command with --approval."""
-    found = administer(state_dir, config, lambda admin: admin.post(route("approvals", approval, "approve")))
+    found = appliance.act(route("approvals", approval, "approve"))
     typer.echo(_line("approved", found))
 
 
 @app.command("reject")
-def reject(approval: IdArgument, state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None) -> None:
+def reject(approval: IdArgument, appliance: Appliance) -> None:
     """Drop it."""
-    found = administer(state_dir, config, lambda admin: admin.post(route("approvals", approval, "reject")))
+    found = appliance.act(route("approvals", approval, "reject"))
     typer.echo(_line("rejected", found))
 
 

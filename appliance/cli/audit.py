@@ -9,21 +9,13 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from appliance.cli.common import (
-    DEFAULT_STATE,
-    ApprovalOption,
-    ConfigOption,
-    JsonOption,
-    StateOption,
-    administer,
-    point_in_time,
-    print_json,
-)
+from appliance.cli.common import Appliance, point_in_time, print_json
+from appliance.cli.options import ApprovalOption, CommandGroup, How, JsonOption
 from appliance.errors import ConfigError
 from appliance.safe_text import safe_text
 from appliance.state_dir import write_atomic
 
-app = typer.Typer(no_args_is_help=True, help="The audit log: read it, prove it, take its key away.")
+app = CommandGroup("The audit log: read it, prove it, take its key away.")
 
 ActionOption = Annotated[str | None, typer.Option("--action", help="Such as key.rotate, or key for all of them.")]
 PrincipalOption = Annotated[str | None, typer.Option("--principal", help="Who acted.")]
@@ -37,8 +29,7 @@ KeyOption = Annotated[
 
 @app.command("tail")
 def tail(
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
     count: Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="How many.")] = 20,
     action: ActionOption = None,
     principal: PrincipalOption = None,
@@ -57,7 +48,7 @@ def tail(
         "outcome": outcome,
         "since": point_in_time(since),
     }
-    found = administer(state_dir, config, lambda admin: admin.get("/audit/records", **query))
+    found = appliance.ask("/audit/records", **query)
     found.reverse()
     if json:
         print_json(found)
@@ -69,8 +60,7 @@ def tail(
 @app.command("export")
 def export(
     out: Annotated[Path, typer.Argument(help="The file to write: JSON lines, oldest first.")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
     action: ActionOption = None,
     principal: PrincipalOption = None,
     outcome: OutcomeOption = None,
@@ -88,15 +78,14 @@ def export(
         "since": point_in_time(since),
         "until": point_in_time(until),
     }
-    answer = administer(state_dir, config, lambda admin: admin.get("/audit/export", **query))
+    answer = appliance.ask("/audit/export", **query)
     write_atomic(out, "".join(line + "\n" for line in answer["lines"]).encode())
     typer.echo(f"{out}: {len(answer['lines'])} records")
 
 
 @app.command("verify")
 def check(
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
     folder: Annotated[
         Path | None, typer.Option("--folder", exists=True, file_okay=False, help="A copy, with no appliance around it.")
     ] = None,
@@ -128,7 +117,7 @@ def check(
         answer: dict[str, Any] = {"report": msgspec.to_builtins(report), "exit_code": report.exit_code}
     else:
         body = {"verification_key": key, "first_key_fingerprint": fingerprint, "since": after}
-        answer = administer(state_dir, config, lambda admin: admin.post("/audit/verify", body))
+        answer = appliance.act("/audit/verify", body)
     if json:
         print_json(answer)
     else:
@@ -139,8 +128,7 @@ def check(
 @app.command("take-key")
 def take_key(
     out: Annotated[Path, typer.Argument(help="The file to write, on a medium that leaves this host.")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
     approval: ApprovalOption = None,
 ) -> None:
     """Take the verification key away, once: who has it can check every record, and could forge them, so not here.
@@ -151,7 +139,7 @@ def take_key(
         raise ConfigError(f"{out} exists; name another file")
     write_atomic(out, b"")
     try:
-        answer = administer(state_dir, config, lambda admin: admin.post("/audit/take-key", approval=approval))
+        answer = appliance.act("/audit/take-key", how=How(approval=approval))
     except BaseException:
         out.unlink()
         raise
@@ -162,9 +150,9 @@ def take_key(
 
 
 @app.command("head")
-def head(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, json: JsonOption = False) -> None:
+def head(appliance: Appliance, json: JsonOption = False) -> None:
     """Show where the chain is now; noted elsewhere, it proves that nothing before it was removed."""
-    answer = administer(state_dir, config, lambda admin: admin.get("/audit/head"))
+    answer = appliance.ask("/audit/head")
     if json:
         print_json(answer)
     else:

@@ -8,20 +8,12 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli.common import (
-    DEFAULT_CONFIG,
-    DEFAULT_STATE,
-    ApprovalOption,
-    ConfigOption,
-    PlanOption,
-    StateOption,
-    administer,
-    existing,
-)
+from appliance.cli.common import DEFAULT_CONFIG, Appliance, existing
+from appliance.cli.options import CommandGroup, ConfigOption, How
 from appliance.config import load_config
 from appliance.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Backups, encrypted to a recovery key that is kept off the host.")
+app = CommandGroup("Backups, encrypted to a recovery key that is kept off the host.")
 
 
 @app.command("new-recovery-key")
@@ -41,18 +33,16 @@ def new_recovery_key() -> None:
 def create(
     target: Annotated[Path, typer.Argument(help="The file to write; the daemon's user must be able to.")],
     recovery_public: Annotated[str, typer.Option(help="The public half: apl-recovery-public:…")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
+    appliance: Appliance,
+    how: How,
 ) -> None:
     """Write everything but the models into one encrypted file, while the appliance goes on serving.
 
     Example: appliance backup create /mnt/stick/appliance.backup --recovery-public apl-recovery-public:…
     """
     body = {"target": str(target.absolute()), "recovery_public": recovery_public}
-    answer = administer(state_dir, config, lambda admin: admin.post("/backup", body, plan=plan, approval=approval))
-    if plan:
+    answer = appliance.act("/backup", body, how)
+    if how.plan:
         typer.echo(f"{answer['target']}: would hold {', '.join(answer['folders'])}")
     else:
         typer.echo(f"{answer['target']}: {answer['files']} files, {answer['bytes']} bytes, sha256 {answer['sha256']}")

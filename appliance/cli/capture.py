@@ -9,33 +9,22 @@ import msgspec
 import typer
 
 from appliance.admin_client import route
-from appliance.cli.common import (
-    DEFAULT_STATE,
-    ConfigOption,
-    JsonOption,
-    StateOption,
-    administer,
-    moment,
-    point_in_time,
-    print_json,
-    print_table,
-)
+from appliance.cli.audit import SinceOption
+from appliance.cli.common import Appliance, moment, point_in_time, print_json, print_table
+from appliance.cli.options import CommandGroup, JsonOption
 from appliance.safe_text import safe_lines, safe_text
 
 # What is somebody's text begins with this, so that nobody can write a line that looks like one of ours.
 _MARGIN: Final = "  | "
 
-app = typer.Typer(no_args_is_help=True, help="Captured prompts and answers; `capture` in appliance.yaml turns it on.")
+app = CommandGroup("Captured prompts and answers; `capture` in appliance.yaml turns it on.")
 
 
 @app.command("list")
 def index(
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
     principal: Annotated[str | None, typer.Option("--principal", help="Whose requests.")] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", help="A UTC time such as 2026-11-25T18:00, or 24h, 7d.")
-    ] = None,
+    since: SinceOption = None,
     count: Annotated[int, typer.Option("-n", "--count", min=1, max=1000, help="How many.")] = 20,
     json: JsonOption = False,
 ) -> None:
@@ -44,7 +33,7 @@ def index(
     Example: appliance capture list --principal dify --since 24h
     """
     query = {"principal": principal, "since": point_in_time(since), "count": count}
-    found = administer(state_dir, config, lambda admin: admin.get("/capture", **query))
+    found = appliance.ask("/capture", **query)
     if json:
         print_json(found)
         return
@@ -69,15 +58,14 @@ def index(
 @app.command("show")
 def show(
     request_id: Annotated[str, typer.Argument(help="As `capture list`, the request log or X-Request-Id has it.")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
     json: JsonOption = False,
 ) -> None:
     """Show prompt and answers of a request. The audit log gets a record of who looked, before anything is shown.
 
     Example: appliance capture show 0f8e2c6a5b
     """
-    found = administer(state_dir, config, lambda admin: admin.get(route("capture", request_id)))
+    found = appliance.ask(route("capture", request_id))
     if json:
         print_json(found)
         return

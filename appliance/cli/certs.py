@@ -11,50 +11,42 @@ import typer
 
 from appliance.admin_client import route
 from appliance.cli.clients import renew_client
-from appliance.cli.common import (
-    DEFAULT_STATE,
+from appliance.cli.common import Appliance, confirm, ended, minute, moment, print_json, print_table, revoked
+from appliance.cli.files import bundle_folder, check_file, check_folder, hand_over, read_pem, write_file
+from appliance.cli.options import (
     ApprovalOption,
-    ConfigOption,
+    CommandGroup,
     ForceOption,
-    GenerationOption,
+    How,
     JsonOption,
     OutOption,
-    PlanOption,
     ReasonOption,
-    StateOption,
     YesOption,
-    administer,
-    confirm,
-    ended,
-    minute,
-    moment,
-    print_json,
-    print_table,
 )
-from appliance.cli.files import bundle_folder, check_file, check_folder, hand_over, read_pem, write_file
 
-app = typer.Typer(no_args_is_help=True, help="Certificates: issue, renew, revoke, and replace an authority.")
+app = CommandGroup("Certificates: issue, renew, revoke, and replace an authority.")
 
 StageOption = Annotated[
     bool, typer.Option("--stage-only", help="Keep it beside the active one; `certs activate` later.")
 ]
+FileOption = Annotated[Path | None, typer.Option("--out", help="The file to write; else the screen.")]
 FileArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PEM file.")]
 
 
 @app.command("init")
-def init(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None) -> None:
+def init(appliance: Appliance) -> None:
     """Found a new appliance without serving: authorities, server certificate, client `demo`.
 
     The first `appliance serve` does the same.
     """
-    found = administer(state_dir, config, lambda admin: admin.get("/certificates"), create=True)
+    found = appliance.found_and_ask("/certificates")
     _print(found)
 
 
 @app.command("list")
-def show(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, json: JsonOption = False) -> None:
+def show(appliance: Appliance, json: JsonOption = False) -> None:
     """List authorities, the server certificate, issued certificates and revocation lists."""
-    found = administer(state_dir, config, lambda admin: admin.get("/certificates"))
+    found = appliance.ask("/certificates")
     if json:
         print_json(found)
     else:
@@ -64,13 +56,11 @@ def show(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, js
 @app.command("issue")
 def issue(
     name: Annotated[str, typer.Argument(help="A client's or an administrator's name: a-z, 0-9 and '-'.")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
+    how: How,
     admin: Annotated[bool, typer.Option("--admin", help="For the remote admin port.")] = False,
     out: OutOption = None,
     csr: Annotated[Path | None, typer.Option("--csr", help="A signing request (PEM).")] = None,
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
 ) -> None:
     """Make a certificate without an API key (a client with both: `appliance clients add`).
 
@@ -79,45 +69,34 @@ def issue(
     """
     kind = "admin" if admin else "client"
     body = {"name": name, "kind": kind, "csr": None if csr is None else read_pem(csr)}
-    folder = bundle_folder(state_dir, out, f"admin-{name}" if admin else name)
-    if not plan:
+    folder = bundle_folder(appliance.state_dir, out, f"admin-{name}" if admin else name)
+    if not how.plan:
         check_folder(folder, new=() if out is None else (f"{kind}.crt", f"{kind}.key"))
-    answer = administer(
-        state_dir, config, lambda client: client.post("/certificates", body, plan=plan, approval=approval)
-    )
-    if plan:
+    answer = appliance.act("/certificates", body, how)
+    if how.plan:
         typer.echo(f"{name}: would get {'an administrator' if admin else 'a client'}'s certificate")
         return
-    files = hand_over(folder, answer, lost=f"revoke that certificate of {name} (`certs list`), then make another")
-    typer.echo(f"{folder}: {' '.join(files)}")
+    hand_over(folder, answer, lost=f"revoke that certificate of {name} (`certs list`), then make another")
 
 
 @app.command("renew")
 def renew(
+    appliance: Appliance,
+    how: How,
     what: Annotated[str, typer.Argument(help="`server`, or a client's name.")] = "server",
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
     out: OutOption = None,
     stage_only: StageOption = False,
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
-    generation: GenerationOption = None,
 ) -> None:
     """Make a new server certificate (or a client's); it is tested first, and no connection is dropped.
 
     The server's is renewed by itself after two thirds of its life.
     """
     if what != "server":
-        renew_client(what, state_dir, config, out, None, plan=plan, approval=approval, generation=generation)
+        renew_client(what, appliance, how, out)
         return
     body = {"stage_only": stage_only}
-    server = administer(
-        state_dir,
-        config,
-        lambda admin: admin.post("/server/renew", body, plan=plan, approval=approval, generation=generation),
-        plan=plan,
-    )
-    if plan:
+    server = appliance.act("/server/renew", body, how)
+    if how.plan:
         typer.echo("a new server certificate would be made, tested and shown to new connections")
         return
     place = "staged" if stage_only else "active"
@@ -125,74 +104,56 @@ def renew(
 
 
 @app.command("activate")
-def activate(
-    state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, approval: ApprovalOption = None
-) -> None:
+def activate(appliance: Appliance, approval: ApprovalOption = None) -> None:
     """Show the staged server certificate from now on."""
-    server = administer(state_dir, config, lambda admin: admin.post("/server/activate", approval=approval))
+    server = appliance.act("/server/activate", how=How(approval=approval))
     typer.echo(f"server: active, valid until {moment(server['active']['not_after'])}")
 
 
 @app.command("rollback")
-def rollback(
-    state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, approval: ApprovalOption = None
-) -> None:
+def rollback(appliance: Appliance, approval: ApprovalOption = None) -> None:
     """Go back to the previous server certificate."""
-    server = administer(state_dir, config, lambda admin: admin.post("/server/rollback", approval=approval))
+    server = appliance.act("/server/rollback", how=How(approval=approval))
     typer.echo(f"server: active, valid until {moment(server['active']['not_after'])}")
 
 
 @app.command("revoke")
 def revoke(
     certificate: Annotated[str, typer.Argument(help="Serial number or fingerprint, or at least 8 digits of one.")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
+    how: How,
     reason: ReasonOption = "",
-    plan: PlanOption = False,
     yes: YesOption = False,
-    approval: ApprovalOption = None,
 ) -> None:
     """Refuse one certificate from now on, and end its connections.
 
     Example: appliance certs revoke 5a3b12c9 --reason 'key copied'
     """
-    if not plan:
-        confirm(f"Refuse certificate {certificate} from now on?", yes=yes)
+    confirm(f"Refuse certificate {certificate} from now on?", yes=yes or how.plan)
     body = {"certificate": certificate, "reason": reason}
-    answer = administer(
-        state_dir, config, lambda admin: admin.post("/certificates/revoke", body, plan=plan, approval=approval)
-    )
-    done = "would be revoked" if plan else "revoked"
-    typer.echo(f"{answer['serial']} of {answer['name']}: {done}; {ended(answer)}")
+    answer = appliance.act("/certificates/revoke", body, how)
+    typer.echo(f"{answer['serial']} of {answer['name']}: {revoked(answer, how)}")
 
 
 @app.command("rotate-ca")
 def rotate_ca(
     authority: Annotated[str, typer.Argument(help="client, server or admin.")],
     step: Annotated[str, typer.Argument(help="start, issue, finalize or rollback.")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
+    how: How,
     force: ForceOption = False,
-    plan: PlanOption = False,
     yes: YesOption = False,
-    approval: ApprovalOption = None,
-    generation: GenerationOption = None,
 ) -> None:
     """Replace an authority, step by step, without locking anybody out.
 
     start: both are trusted. issue: the new one signs; renew every client (`certs renew NAME`). finalize: the old one
     counts no more; refused while somebody still uses it. rollback: back to the old one, before finalize.
     """
-    if step in ("finalize", "rollback") and not plan:
-        confirm(f"{step} the rotation of the {authority} CA?", yes=yes)
+    if step in ("finalize", "rollback"):
+        confirm(f"{step} the rotation of the {authority} CA?", yes=yes or how.plan)
     body, path = {"step": step, "force": force}, route("authorities", authority, "rotation")
-    answer = administer(
-        state_dir,
-        config,
-        lambda admin: admin.post(path, body, plan=plan, approval=approval, generation=generation),
-        plan=plan,
-    )
-    if plan:
+    answer = appliance.act(path, body, how)
+    if how.plan:
         typer.echo(f"{authority} CA: {step} would be done")
     else:
         typer.echo(f"{authority} CA: {answer['phase']}; {ended(answer)}")
@@ -201,51 +162,31 @@ def rotate_ca(
 
 
 @app.command("csr")
-def csr(
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The file to write; else the screen.")] = None,
-    approval: ApprovalOption = None,
-) -> None:
+def csr(appliance: Appliance, out: FileOption = None, approval: ApprovalOption = None) -> None:
     """Make a signing request for the server certificate, for a CA elsewhere; the private key stays here."""
     check_file(out)
-    answer = administer(state_dir, config, lambda admin: admin.post("/server/request", approval=approval))
+    answer = appliance.act("/server/request", how=How(approval=approval))
     _write(answer["csr"], out)
     typer.echo(f"for: {', '.join(answer['names'])}", err=True)
 
 
 @app.command("import")
-def import_chain(
-    chain: FileArgument,
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
-    stage_only: StageOption = False,
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
-) -> None:
+def import_chain(chain: FileArgument, appliance: Appliance, how: How, stage_only: StageOption = False) -> None:
     """Take the server certificate that was made for the latest `certs csr`: its own first, then the intermediates."""
     body = {"chain": read_pem(chain), "stage_only": stage_only}
-    server = administer(
-        state_dir, config, lambda admin: admin.post("/server/import", body, plan=plan, approval=approval)
-    )
+    server = appliance.act("/server/import", body, how)
     place = "staged" if stage_only else "active"
-    typer.echo("it fits" if plan else f"server: {place}, valid until {moment(server[place]['not_after'])}")
+    typer.echo("it fits" if how.plan else f"server: {place}, valid until {moment(server[place]['not_after'])}")
 
 
 @app.command("import-crl")
-def take_crl(
-    crl: FileArgument,
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
-) -> None:
+def take_crl(crl: FileArgument, appliance: Appliance, how: How) -> None:
     """Take a revocation list (PEM) of an external CA; an older one than that in force is refused."""
     body = {"crl": read_pem(crl)}
-    answer = administer(state_dir, config, lambda admin: admin.post("/crls", body, plan=plan, approval=approval))
+    answer = appliance.act("/crls", body, how)
     found = answer["crl"]
     typer.echo(
-        f"list {found['number']}{' would be taken' if plan else ''}: {found['entries']} entries, "
+        f"list {found['number']}{' would be taken' if how.plan else ''}: {found['entries']} entries, "
         f"next due {moment(found['next_update'])}; {ended(answer)}"
     )
     if datetime.fromisoformat(found["next_update"]) < datetime.now(UTC):
@@ -253,26 +194,21 @@ def take_crl(
 
 
 @app.command("crl")
-def crl(
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The file to write; else the screen.")] = None,
-) -> None:
+def crl(appliance: Appliance, out: FileOption = None) -> None:
     """Write our own client CA's revocation list, for a proxy that checks certificates in front of the appliance."""
     check_file(out)
-    _write(administer(state_dir, config, lambda admin: admin.get("/crl"))["pem"], out)
+    _write(appliance.ask("/crl")["pem"], out)
 
 
 @app.command("trust")
 def trust(
+    appliance: Appliance,
     authority: Annotated[str, typer.Argument(help="client, server or admin.")] = "server",
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The file to write; else the screen.")] = None,
+    out: FileOption = None,
 ) -> None:
     """Write an authority's certificates: `server` is the ca.crt of every client, both while it is rotated."""
     check_file(out)
-    _write(administer(state_dir, config, lambda admin: admin.get(route("authorities", authority)))["pem"], out)
+    _write(appliance.ask(route("authorities", authority))["pem"], out)
 
 
 def _write(text: str, out: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""What every command shares: options, where the daemon is, how answers are printed."""
+"""What every command shares: the appliance it is for, and how answers are printed."""
 
 from __future__ import annotations
 
@@ -9,47 +9,92 @@ import shutil
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import typer
 
 from appliance.admin_client import AdminClient, is_served
-from appliance.cli.files import bundle_folder, files_of
 from appliance.cli.layout import facts, records, table
+from appliance.cli.options import DEFAULT_STATE, ConfigOption, How, StateOption
 from appliance.config import load_config
-from appliance.errors import ApplianceError, ConfigError
+from appliance.errors import ApplianceError, ConfigError, StateError
 from appliance.safe_text import safe_text
 from appliance.state_dir import StateDir
 
-STATE_ENV: Final = "APPLIANCE_STATE_DIR"
-DEFAULT_STATE: Final = Path("/var/lib/appliance")
 DEFAULT_CONFIG: Final = Path("/etc/appliance/appliance.yaml")
 DEFAULT_SOCKET: Final = Path("/run/appliance/admin.sock")
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="The appliance.yaml; else that in /etc/appliance, else the defaults.")
-]
-StateOption = Annotated[
-    Path, typer.Option("--state-dir", envvar=STATE_ENV, help="Keys, certificates, clients, logs of this appliance.")
-]
-PlanOption = Annotated[bool, typer.Option("--plan", help="Say what would happen, and change nothing.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Do it although it does the harm that was named.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
-ApprovalOption = Annotated[
-    str | None, typer.Option("--approval", help="Of a second administrator, where one is asked for.")
-]
-GenerationOption = Annotated[
-    int | None, typer.Option("--if-generation", help="Only if nothing has changed since that generation (see --plan).")
-]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to write to.")]
+_AS_IT_IS: Final = How()
 
 T = TypeVar("T")
 
-__all__ = ["bundle_folder", "files_of"]
+
+@dataclass(frozen=True, slots=True)
+class Appliance:
+    """The appliance that a command is for, as its options name it: asked and changed through its admin API.
+
+    That is the daemon's, of this state directory or where APPLIANCE_ADMIN_URL says; where no daemon runs, the command
+    serves it to itself.
+    """
+
+    state_dir: StateOption = DEFAULT_STATE
+    config: ConfigOption = None
+
+    def ask(self, path: str, **query: str | int | None) -> Any:
+        """The answer to a question. Raises ApplianceError."""
+        return self._work(lambda admin: admin.get(path, **query))
+
+    def act(self, path: str, body: Mapping[str, object] | None = None, how: How = _AS_IT_IS) -> Any:
+        """Does something, or says what would happen, and at which generation it is said. Raises ApplianceError."""
+
+        async def work(admin: AdminClient) -> tuple[Any, int]:
+            answer = await admin.post(path, body, plan=how.plan, approval=how.approval, generation=how.generation)
+            return answer, admin.generation
+
+        answer, generation = self._work(work)
+        if how.plan:
+            typer.echo(f"planned at generation {generation}: --if-generation {generation} holds it to that", err=True)
+        return answer
+
+    def found_and_ask(self, path: str) -> Any:
+        """The answer to a question; where there is no appliance yet, one is made. Raises ApplianceError."""
+        return self._work(lambda admin: admin.get(path), create=True)
+
+    def _work(self, work: Callable[[AdminClient], Awaitable[T]], *, create: bool = False) -> T:
+        async def run() -> T:
+            async with self._client(create=create) as client:
+                return await work(client)
+
+        try:
+            return asyncio.run(run())
+        except KeyboardInterrupt:
+            typer.echo(
+                "appliance: interrupted; it may have been done all the same, so look before repeating it", err=True
+            )
+            raise typer.Exit(130) from None
+
+    def _client(self, *, create: bool) -> AbstractAsyncContextManager[AdminClient]:
+        remote = os.environ.get("APPLIANCE_ADMIN_URL")
+        if remote:
+            return AdminClient.remote(remote, _admin_context())
+        state = state_of(self.state_dir)
+        # Before appliance.yaml, which not every administrator may read, and which may be what is to be mended.
+        usual = [DEFAULT_SOCKET] if self.state_dir == DEFAULT_STATE and self.config is None else []
+        for local in (*usual, state.run / "admin.sock"):
+            if _served(local):
+                return AdminClient.local(local)
+        settings_path = existing(self.config, DEFAULT_CONFIG)
+        settings = load_config(settings_path)
+        if settings.admin.socket is not None and _served(Path(settings.admin.socket)):
+            return AdminClient.local(Path(settings.admin.socket))
+        # Imported here: most commands talk to a daemon and should not wait for all that one is made of.
+        from appliance.offline import offline_admin
+
+        folder = Path.cwd() if settings_path is None else settings_path.resolve().parent
+        return offline_admin(state, settings, folder, dict(os.environ), create=create)
 
 
 def state_of(path: Path) -> StateDir:
@@ -72,53 +117,6 @@ def existing(given: Path | None, *defaults: Path) -> Path | None:
     return None
 
 
-def administer(
-    state_dir: Path,
-    config: Path | None,
-    work: Callable[[AdminClient], Awaitable[T]],
-    *,
-    create: bool = False,
-    plan: bool = False,
-) -> T:
-    """Runs `work` against the daemon of this state directory, or on the directory itself where no daemon runs.
-
-    create: found a new appliance where there is none. plan: say which generation a plan is of. Raises ApplianceError.
-    """
-
-    async def run() -> tuple[T, int]:
-        remote = os.environ.get("APPLIANCE_ADMIN_URL")
-        if remote:
-            async with AdminClient.remote(remote, _admin_context()) as client:
-                return await work(client), client.generation
-        state = state_of(state_dir)
-        # Before appliance.yaml, which not every administrator may read, and which may be what is to be mended.
-        usual = [DEFAULT_SOCKET] if state_dir == DEFAULT_STATE and config is None else []
-        for local in (*usual, state.run / "admin.sock"):
-            if _served(local):
-                async with AdminClient.local(local) as client:
-                    return await work(client), client.generation
-        settings_path = existing(config, DEFAULT_CONFIG)
-        settings = load_config(settings_path)
-        if settings.admin.socket is not None and _served(Path(settings.admin.socket)):
-            async with AdminClient.local(Path(settings.admin.socket)) as client:
-                return await work(client), client.generation
-        # Imported here: most commands talk to a daemon and should not wait for all that one is made of.
-        from appliance.offline import offline_admin
-
-        folder = Path.cwd() if settings_path is None else settings_path.resolve().parent
-        async with offline_admin(state, settings, folder, dict(os.environ), create=create) as client:
-            return await work(client), client.generation
-
-    try:
-        answer, generation = asyncio.run(run())
-    except KeyboardInterrupt:
-        typer.echo("appliance: interrupted; it may have been done all the same, so look before repeating it", err=True)
-        raise typer.Exit(130) from None
-    if plan:
-        typer.echo(f"planned at generation {generation}: --if-generation {generation} holds it to that", err=True)
-    return answer
-
-
 def _served(path: Path) -> bool:
     """Whether a daemon listens on this socket. Raises ConfigError where this user may not know."""
     try:
@@ -134,17 +132,13 @@ def _served(path: Path) -> bool:
 
 
 def _admin_context() -> ssl.SSLContext:
+    from appliance.security.tls import client_context
+
     bundle = Path(os.environ.get("APPLIANCE_ADMIN_BUNDLE", ""))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
-        context.load_verify_locations(bundle / "ca.crt")
-        context.load_cert_chain(bundle / "admin.crt", bundle / "admin.key")
-    except OSError as error:
-        raise ConfigError(
-            f"APPLIANCE_ADMIN_BUNDLE={bundle}: not a folder with ca.crt, admin.crt and admin.key: {error}"
-        ) from error
-    return context
+        return client_context(bundle, "admin")
+    except StateError as error:
+        raise ConfigError(f"APPLIANCE_ADMIN_BUNDLE: {error}") from error
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -190,6 +184,11 @@ def _width() -> int | None:
 def ended(answer: Mapping[str, object]) -> str:
     """How many connections a change has ended."""
     return f"{answer['cut']} connection{'' if answer['cut'] == 1 else 's'} ended"
+
+
+def revoked(answer: Mapping[str, object], how: How) -> str:
+    """The same for a revocation."""
+    return f"{'would be revoked' if how.plan else 'revoked'}; {ended(answer)}"
 
 
 def minute(text: str | None) -> str:

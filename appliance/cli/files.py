@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import typer
+
 from appliance.errors import ConfigError, StateError
 from appliance.security.bundle_folder import write_bundle
 from appliance.state_dir import StateDir, write_atomic
@@ -64,8 +66,8 @@ def check_folder(folder: Path, *, new: Iterable[str] = ()) -> None:
             raise ConfigError(f"{folder / name} exists and would be lost; name another folder with --out")
 
 
-def hand_over(folder: Path, answer: Mapping[str, Any], *, lost: str) -> list[str]:
-    """Writes the files of an answer, and returns their names. Raises StateError.
+def hand_over(folder: Path, answer: Mapping[str, Any], *, lost: str) -> None:
+    """Writes the files of an answer, and says so. Raises StateError.
 
     lost: what to do where they cannot be written.
     """
@@ -74,7 +76,7 @@ def hand_over(folder: Path, answer: Mapping[str, Any], *, lost: str) -> list[str
         write_bundle(folder, files)
     except StateError as error:
         raise StateError(f"{error}. They are stored nowhere else: {lost}") from error
-    return list(files)
+    typer.echo(f"{folder}: {' '.join(files)}")
 
 
 def files_of(answer: Mapping[str, Any]) -> dict[str, bytes]:

@@ -8,29 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from appliance.admin_client import route
-from appliance.cli.common import (
-    DEFAULT_STATE,
-    ApprovalOption,
-    ConfigOption,
-    ForceOption,
-    GenerationOption,
-    JsonOption,
-    PlanOption,
-    ReasonOption,
-    StateOption,
-    YesOption,
-    administer,
-    confirm,
-    ended,
-    minute,
-    moment,
-    print_json,
-    print_table,
-)
+from appliance.cli.common import Appliance, confirm, minute, moment, print_json, print_table, revoked
 from appliance.cli.files import check_file, write_file
+from appliance.cli.options import CommandGroup, ForceOption, How, JsonOption, ReasonOption, YesOption
 from appliance.errors import StateError
 
-app = typer.Typer(no_args_is_help=True, help="API keys: list, add, rotate, revoke.")
+app = CommandGroup("API keys: list, add, rotate, revoke.")
 
 KidArgument = Annotated[str, typer.Argument(help="The key's id: the 12 characters after apl_sk_.")]
 FileOption = Annotated[Path | None, typer.Option("--out", help="Write the key to this file instead of the screen.")]
@@ -38,13 +21,12 @@ FileOption = Annotated[Path | None, typer.Option("--out", help="Write the key to
 
 @app.command("list")
 def show(
+    appliance: Appliance,
     principal: Annotated[str | None, typer.Argument(help="Only this client's.")] = None,
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """List API keys with their state and when each was last used; the keys themselves are stored nowhere."""
-    found = administer(state_dir, config, lambda admin: admin.get("/keys", principal=principal))
+    found = appliance.ask("/keys", principal=principal)
     if json:
         print_json(found)
         return
@@ -68,14 +50,11 @@ def show(
 @app.command("add")
 def add(
     principal: Annotated[str, typer.Argument(help="The client it is for.")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
+    how: How,
     label: Annotated[str, typer.Option(help="A note for the list.")] = "",
     life_days: Annotated[int | None, typer.Option(min=1, max=366, help="Default: api_keys.life_days.")] = None,
     out: FileOption = None,
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
-    generation: GenerationOption = None,
 ) -> None:
     """Make a further key for a client; it is shown this once.
 
@@ -83,29 +62,21 @@ def add(
     """
     body = {"principal": principal, "label": label, "life_days": life_days}
     check_file(out)
-    answer = administer(
-        state_dir,
-        config,
-        lambda admin: admin.post("/keys", body, plan=plan, approval=approval, generation=generation),
-        plan=plan,
-    )
-    _show_new(answer, out, plan=plan)
+    answer = appliance.act("/keys", body, how)
+    _show_new(answer, out, how)
 
 
 @app.command("rotate")
 def rotate(
     kid: KidArgument,
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
+    how: How,
     grace_hours: Annotated[
         float | None,
         typer.Option(min=0, max=336, help="How long the old key still works; default: api_keys.grace_hours."),
     ] = None,
     force: ForceOption = False,
     out: FileOption = None,
-    plan: PlanOption = False,
-    approval: ApprovalOption = None,
-    generation: GenerationOption = None,
 ) -> None:
     """Make a successor for a key; both work until the old one's grace is over.
 
@@ -113,67 +84,44 @@ def rotate(
     """
     body, path = {"grace_hours": grace_hours, "force": force}, route("keys", kid, "rotate")
     check_file(out)
-    answer = administer(
-        state_dir,
-        config,
-        lambda admin: admin.post(path, body, plan=plan, approval=approval, generation=generation),
-        plan=plan,
-    )
-    _show_new(answer, out, plan=plan)
+    answer = appliance.act(path, body, how)
+    _show_new(answer, out, how)
     until = moment(answer["predecessor_works_until"])
-    typer.echo(f"{kid} {'would work' if plan else 'works'} until {until}", err=out is None and not plan)
+    typer.echo(f"{kid} {'would work' if how.plan else 'works'} until {until}", err=out is None and not how.plan)
 
 
 @app.command("revoke")
-def revoke(
-    kid: KidArgument,
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
-    reason: ReasonOption = "",
-    plan: PlanOption = False,
-    yes: YesOption = False,
-    approval: ApprovalOption = None,
-) -> None:
+def revoke(kid: KidArgument, appliance: Appliance, how: How, reason: ReasonOption = "", yes: YesOption = False) -> None:
     """Refuse a key from now on, and end the requests that came with it.
 
     Example: appliance keys revoke 4fTq0Zk2LmNp --reason 'found in a git repository'
     """
-    if not plan:
-        confirm(f"Refuse API key {kid} from now on?", yes=yes)
-    answer = administer(
-        state_dir,
-        config,
-        lambda admin: admin.post(route("keys", kid, "revoke"), {"reason": reason}, plan=plan, approval=approval),
-    )
-    typer.echo(f"{kid}: {'would be revoked' if plan else 'revoked'}; {ended(answer)}")
+    confirm(f"Refuse API key {kid} from now on?", yes=yes or how.plan)
+    answer = appliance.act(route("keys", kid, "revoke"), {"reason": reason}, how)
+    typer.echo(f"{kid}: {revoked(answer, how)}")
 
 
 @app.command("revoke-token")
 def revoke_token(
     token: Annotated[str, typer.Argument(help="The token's id: its claim `jti`.")],
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
+    appliance: Appliance,
+    how: How,
     reason: ReasonOption = "",
-    plan: PlanOption = False,
     yes: YesOption = False,
-    approval: ApprovalOption = None,
 ) -> None:
     """Refuse one JSON Web Token from now on, and end the requests that came with it.
 
     A token without `jti` cannot be told from others: revoke its client, or take its issuer out of appliance.yaml.
     """
-    if not plan:
-        confirm(f"Refuse the token {token} from now on?", yes=yes)
+    confirm(f"Refuse the token {token} from now on?", yes=yes or how.plan)
     path = route("tokens", token, "revoke")
-    answer = administer(
-        state_dir, config, lambda admin: admin.post(path, {"reason": reason}, plan=plan, approval=approval)
-    )
-    typer.echo(f"{token}: {'would be revoked' if plan else 'revoked'}; {ended(answer)}")
+    answer = appliance.act(path, {"reason": reason}, how)
+    typer.echo(f"{token}: {revoked(answer, how)}")
 
 
-def _show_new(answer: dict[str, Any], out: Path | None, *, plan: bool) -> None:
+def _show_new(answer: dict[str, Any], out: Path | None, how: How) -> None:
     until = moment(answer["works_until"])
-    if plan:
+    if how.plan:
         typer.echo(f"{answer['principal']}: would get a key that works until {until}")
     elif out is not None:
         try:

@@ -15,15 +15,8 @@ import typer
 
 from appliance import __version__
 from appliance.access_config import MAIN_LISTENER
-from appliance.cli.common import (
-    DEFAULT_CONFIG,
-    DEFAULT_STATE,
-    STATE_ENV,
-    ConfigOption,
-    StateOption,
-    existing,
-    state_of,
-)
+from appliance.cli.common import DEFAULT_CONFIG, existing, state_of
+from appliance.cli.options import DEFAULT_STATE, STATE_ENV, ConfigOption, StateOption
 from appliance.config import Config, load_config, load_models
 from appliance.demo import DEMO_MODELS
 from appliance.errors import ApplianceError, ConfigError

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from appliance.cli.common import (
-    DEFAULT_STATE,
-    ApprovalOption,
-    ConfigOption,
-    ForceOption,
-    JsonOption,
-    StateOption,
-    administer,
-    ended,
-    print_facts,
-    print_json,
-)
+from appliance.cli.common import Appliance, ended, print_facts, print_json
+from appliance.cli.options import ApprovalOption, ForceOption, How, JsonOption
 
 
-def status(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, json: JsonOption = False) -> None:
+def status(appliance: Appliance, json: JsonOption = False) -> None:
     """Say how the appliance is doing; exit code 1 when something needs attention."""
-    found = administer(state_dir, config, lambda admin: admin.get("/status"))
+    found = appliance.ask("/status")
     if json:
         print_json(found)
     else:
@@ -29,24 +19,19 @@ def status(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None, 
         raise typer.Exit(1)
 
 
-def reload(
-    state_dir: StateOption = DEFAULT_STATE,
-    config: ConfigOption = None,
-    force: ForceOption = False,
-    approval: ApprovalOption = None,
-) -> None:
+def reload(appliance: Appliance, force: ForceOption = False, approval: ApprovalOption = None) -> None:
     """Read appliance.yaml again: all of it or, when anything is wrong, nothing.
 
     Waits for the result; exit code 1 says that the old configuration still counts. SIGHUP does the same, but only the
     log says what came of it.
     """
-    answer = administer(state_dir, config, lambda admin: admin.post("/reload", {"force": force}, approval=approval))
+    answer = appliance.act("/reload", {"force": force}, how=How(approval=approval))
     typer.echo(f"reloaded; {ended(answer)}")
     for key in answer["restart_needed"]:
         typer.echo(f"{key} has changed and counts after a restart", err=True)
 
 
-def whoami(state_dir: StateOption = DEFAULT_STATE, config: ConfigOption = None) -> None:
+def whoami(appliance: Appliance) -> None:
     """Say who the appliance takes you for, and which roles you have."""
-    found = administer(state_dir, config, lambda admin: admin.get("/whoami"))
+    found = appliance.ask("/whoami")
     typer.echo(f"{found['name']}: {', '.join(found['roles']) or 'no role'}")

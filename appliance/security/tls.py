@@ -107,15 +107,15 @@ def server_context(
     return context
 
 
-def client_context(bundle: Path) -> ssl.SSLContext:
-    """For a client of this appliance, from its bundle folder. Raises StateError."""
+def client_context(bundle: Path, stem: str = "client") -> ssl.SSLContext:
+    """For a client of this appliance, or an administrator (`admin`), from the bundle's folder. Raises StateError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         context.load_verify_locations(bundle / "ca.crt")
-        context.load_cert_chain(bundle / "client.crt", bundle / "client.key")
+        context.load_cert_chain(bundle / f"{stem}.crt", bundle / f"{stem}.key")
     except OSError as error:
-        raise StateError(f"{bundle}: not a usable client bundle: {error}") from error
+        raise StateError(f"{bundle}: not a usable {stem} bundle (ca.crt, {stem}.crt, {stem}.key): {error}") from error
     return context
 
 

@@ -18,7 +18,7 @@ from tests.cli.conftest import Command, Said
 
 FOR_DIFY = ["DIFY.md", "docker-compose.override.yaml", "nginx.conf"]
 CREDENTIALS = ["api.key", "ca.crt", "client.crt", "client.key"]
-MODEL = ModelSpec(id="m", path=Path("m.gguf"))
+MODEL = ModelSpec(id="m", path="m.gguf")
 TWO_PERSONS = ("client.renew", "key.create")
 
 
@@ -75,3 +75,33 @@ async def test_nothing_is_made_for_a_host_that_is_none(cli: Command, state: Stat
         assert (said.code, "the server certificate does not name" in said.err) == (1, True)
         assert desk.office.document.generation == generation
     assert not (tmp_path / "dify").exists()
+
+
+def test_credentials_alone_need_no_dify_and_no_daemon(cli: Command, tmp_path: Path) -> None:
+    said = cli("clients", "bundle", "demo", "--out", tmp_path / "second").ok()
+    assert names(tmp_path / "second") == CREDENTIALS
+    assert said.out == f"{tmp_path / 'second'}: client.crt ca.crt client.key\n{tmp_path / 'second'}: api.key\n"
+    again = cli("clients", "bundle", "demo", "--out", tmp_path / "second").ok()
+    assert again.out == f"{tmp_path / 'second'}: keeps client.crt client.key ca.crt api.key\n"
+
+
+def test_half_a_certificate_is_not_overwritten(cli: Command, tmp_path: Path) -> None:
+    for missing, lost in (("client.key", "client.crt"), ("client.crt", "client.key")):
+        folder = tmp_path / missing
+        cli("clients", "renew", "demo", "--out", folder).ok()
+        (folder / missing).unlink()
+        said = cli("clients", "bundle", "demo", "--out", folder)
+        assert (said.code, f"{folder / lost} exists and would be lost" in said.err) == (1, True)
+
+
+def test_what_goes_with_dify(cli: Command, tmp_path: Path) -> None:
+    for options in (
+        ("--dify",),
+        ("--host", "localhost"),
+        ("--no-sidecar",),
+        ("--port", "443"),
+        ("--listener", "dify"),
+    ):
+        said = cli("clients", "bundle", "demo", "--out", tmp_path / "second", *options)
+        assert (said.code, "--dify" in said.err) == (2, True), options
+        assert not (tmp_path / "second").exists()

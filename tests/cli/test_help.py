@@ -36,6 +36,8 @@ def test_what_harms_asks_first_and_what_is_listed_has_json(parser: Any) -> None:
         options = {name for parameter in command.params for name in parameter.opts}
         if path[-1] in ("revoke", "rekey", "retire-pepper", "rotate-ca"):
             assert {"--yes", "--plan"} <= options, path
+        if "--plan" in options:
+            assert {"--approval", "--if-generation"} <= options, path
         if path[-1] in ("list", "status"):
             assert "--json" in options, path
 

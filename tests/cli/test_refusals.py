@@ -170,7 +170,10 @@ def test_a_remote_port_that_is_not_there_or_none(
     monkeypatch.setenv("APPLIANCE_ADMIN_URL", "llm.example:8444")
     monkeypatch.setenv("APPLIANCE_ADMIN_BUNDLE", str(tmp_path))
     said = command("whoami")
-    assert (said.code, "not a folder with ca.crt, admin.crt and admin.key" in said.err) == (1, True)
+    assert (
+        said.code,
+        f"APPLIANCE_ADMIN_BUNDLE: {tmp_path}: not a usable admin bundle (ca.crt, admin.crt, admin.key)" in said.err,
+    ) == (1, True)
 
 
 # The files themselves.
