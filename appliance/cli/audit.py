@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from appliance.cli.common import Appliance, point_in_time, print_json
+from appliance.cli.files import check_file
 from appliance.cli.options import ApprovalOption, CommandGroup, How, JsonOption
 from appliance.errors import ConfigError
 from appliance.safe_text import safe_text
@@ -71,6 +72,7 @@ def export(
 
     Example: appliance audit export november.jsonl --since 2026-11-01 --until 2026-12-01
     """
+    check_file(out)
     query = {
         "action": action,
         "principal": principal,
@@ -137,6 +139,7 @@ def take_key(
     """
     if out.exists():
         raise ConfigError(f"{out} exists; name another file")
+    check_file(out)
     write_atomic(out, b"")
     try:
         answer = appliance.act("/audit/take-key", how=How(approval=approval))

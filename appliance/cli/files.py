@@ -41,7 +41,7 @@ def check_file(path: Path | None) -> None:
     if kind == "folder":
         raise ConfigError(f"{path} is a folder; name a file in it")
     if kind == "special":
-        raise ConfigError(f"{path} is no ordinary file; without --out it goes to the screen, or into a pipe")
+        raise ConfigError(f"{path} is no ordinary file and would be replaced by one; name a file in a folder")
     parent = path.resolve().parent
     if _looked_at(parent) != "folder":
         raise ConfigError(f"{parent} is no folder; make it first")

@@ -212,3 +212,15 @@ def test_places_that_will_do(tmp_path: Path) -> None:
     check_file(tmp_path / "new")
     check_folder(tmp_path)
     check_folder(tmp_path / "new" / "and" / "deeper", new=("x",))
+
+
+def test_what_is_no_ordinary_file_is_not_replaced_by_one(cli: Command, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for arguments in (("audit", "export", pipe), ("audit", "take-key", pipe), ("keys", "add", "demo", "--out", pipe)):
+        said = cli(*arguments)
+        assert (said.code, said.out) == (1, ""), arguments
+    said = cli("audit", "export", tmp_path / "missing" / "x")
+    assert (said.code, "make it first" in said.err) == (1, True)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert cli("audit", "take-key", tmp_path / "verification.key").ok()
