@@ -19,7 +19,7 @@ import typer
 
 from appliance.admin_client import AdminClient, is_served
 from appliance.cli.layout import facts, records, table
-from appliance.cli.options import DEFAULT_STATE, ConfigOption, How, StateOption
+from appliance.cli.options import DEFAULT_STATE, REMOTE_ENV, ConfigOption, How, StateOption
 from appliance.config import load_config
 from appliance.errors import ApplianceError, ConfigError, StateError
 from appliance.safe_text import safe_text
@@ -77,7 +77,7 @@ class Appliance:
             raise typer.Exit(130) from None
 
     def _client(self, *, create: bool) -> AbstractAsyncContextManager[AdminClient]:
-        remote = os.environ.get("APPLIANCE_ADMIN_URL")
+        remote = os.environ.get(REMOTE_ENV)
         if remote:
             return AdminClient.remote(remote, _admin_context())
         state = state_of(self.state_dir)

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import typer
 
+from appliance.cli.options import REMOTE_ENV
 from appliance.errors import ConfigError, StateError
 from appliance.security.bundle_folder import write_bundle
 from appliance.state_dir import StateDir, write_atomic
@@ -88,12 +89,12 @@ def files_of(answer: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def bundle_folder(state_dir: Path, out: Path | None, name: str) -> Path:
-    """Where a client's files go: `--out`, else the state directory where it is ours, else here."""
+    """Where a client's files go: `--out`, else its appliance's state directory where that is ours, else here."""
     if out is not None:
         return out
     clients = StateDir(state_dir).clients
     try:
-        ours = clients.is_dir() and os.access(clients, os.W_OK)
+        ours = not os.environ.get(REMOTE_ENV) and clients.is_dir() and os.access(clients, os.W_OK)
     except PermissionError:
         ours = False
     return (clients if ours else Path.cwd()) / name

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 STATE_ENV: Final = "APPLIANCE_STATE_DIR"
+REMOTE_ENV: Final = "APPLIANCE_ADMIN_URL"
 DEFAULT_STATE: Final = Path("/var/lib/appliance")
 
 ConfigOption = Annotated[

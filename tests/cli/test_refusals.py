@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli.files import check_file, check_folder, files_of, hand_over, read_pem
+from appliance.cli.files import bundle_folder, check_file, check_folder, files_of, hand_over, read_pem
 from appliance.errors import ConfigError, StateError
 from appliance.state_dir import StateDir
 from tests.cli.conftest import Command
@@ -224,3 +224,14 @@ def test_what_is_no_ordinary_file_is_not_replaced_by_one(cli: Command, tmp_path:
     assert (said.code, "make it first" in said.err) == (1, True)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert cli("audit", "take-key", tmp_path / "verification.key").ok()
+
+
+def test_a_remote_appliances_client_does_not_go_to_the_state_directory_here(
+    state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("APPLIANCE_ADMIN_URL", raising=False)
+    assert bundle_folder(state.path, None, "demo") == state.clients / "demo"
+    monkeypatch.setenv("APPLIANCE_ADMIN_URL", "https://llm.example:8444")
+    monkeypatch.chdir(tmp_path)
+    assert bundle_folder(state.path, None, "demo") == tmp_path / "demo"
+    assert bundle_folder(state.path, Path("there"), "demo") == Path("there")
