@@ -12,6 +12,8 @@ from appliance.admin_client import route
 from appliance.cli.common import Appliance, confirm, minute, print_json, print_table, revoked
 from appliance.cli.files import bundle_folder, check_folder, hand_over, read_pem
 from appliance.cli.options import ApprovalOption, CommandGroup, How, JsonOption, OutOption, ReasonOption, YesOption
+from appliance.errors import ConfigError
+from appliance.security.api_keys import ApiKey
 
 CERTIFICATE_FILES: Final = ("client.crt", "client.key", "ca.crt")
 KEY_FILE: Final = "api.key"
@@ -100,6 +102,8 @@ def bundle(
         # First, because it changes nothing and is what may be refused.
         query = {"host": host, "listener": listener, "port": port, "sidecar": "true" if sidecar else "false"}
         for_dify = appliance.ask(route("clients", name, "dify"), **query)
+    if KEY_FILE in kept:
+        _check_whose(folder / KEY_FILE, name, appliance)
     if kept:
         typer.echo(f"{folder}: keeps {' '.join(kept)}")
     # Each part is in the folder before the next is asked for: a repetition makes what is still missing.
@@ -114,6 +118,13 @@ def bundle(
     if for_dify is not None:
         hand_over(folder, for_dify, lost="repeat the command")
         typer.echo(f"Carry the folder to Dify's host as ./llm and read {folder / 'DIFY.md'}.")
+
+
+def _check_whose(file: Path, name: str, appliance: Appliance) -> None:
+    """Raises ConfigError unless the file has an API key of this client: the folder would be of two."""
+    key = ApiKey.parse(read_pem(file).strip())
+    if key is None or key.kid not in {known["kid"] for known in appliance.ask("/keys", principal=name)}:
+        raise ConfigError(f"{file} has no API key of {name}; name another folder with --out")
 
 
 @app.command("list")

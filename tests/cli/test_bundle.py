@@ -105,3 +105,10 @@ def test_what_goes_with_dify(cli: Command, tmp_path: Path) -> None:
         said = cli("clients", "bundle", "demo", "--out", tmp_path / "second", *options)
         assert (said.code, "--dify" in said.err) == (2, True), options
         assert not (tmp_path / "second").exists()
+
+
+def test_another_clients_folder_is_left_alone(cli: Command, tmp_path: Path) -> None:
+    cli("clients", "add", "one", "--out", tmp_path / "one").ok()
+    said = cli("clients", "bundle", "demo", "--out", tmp_path / "one")
+    assert (said.code, said.out) == (1, "")
+    assert f"{tmp_path / 'one' / 'api.key'} has no API key of demo; name another folder" in said.err
