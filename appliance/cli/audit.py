@@ -107,6 +107,8 @@ def check(
     from appliance.audit.keys import VerificationKey
     from appliance.audit.verify import verify
 
+    if anchor is not None and folder is None:
+        raise typer.BadParameter("goes with --folder; the appliance knows its own", param_hint="--anchor")
     key, after = None if k0 is None else k0.read_text(), point_in_time(since)
     if folder is not None:
         report = verify(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -23,6 +23,8 @@ from appliance.cli.options import (
     ReasonOption,
     YesOption,
 )
+
+STEPS: Final = ("start", "issue", "finalize", "rollback")
 
 app = CommandGroup("Certificates: issue, renew, revoke, and replace an authority.")
 
@@ -138,7 +140,7 @@ def revoke(
 @app.command("rotate-ca")
 def rotate_ca(
     authority: Annotated[str, typer.Argument(help="client, server or admin.")],
-    step: Annotated[str, typer.Argument(help="start, issue, finalize or rollback.")],
+    step: Annotated[str, typer.Argument(help=f"{', '.join(STEPS[:-1])} or {STEPS[-1]}.")],
     appliance: Appliance,
     how: How,
     force: ForceOption = False,
@@ -149,6 +151,8 @@ def rotate_ca(
     start: both are trusted. issue: the new one signs; renew every client (`certs renew NAME`). finalize: the old one
     counts no more; refused while somebody still uses it. rollback: back to the old one, before finalize.
     """
+    if step not in STEPS:
+        raise typer.BadParameter(f"{step!r} is no step; known: {', '.join(STEPS)}", param_hint="step")
     if step in ("finalize", "rollback"):
         confirm(f"{step} the rotation of the {authority} CA?", yes=yes or how.plan)
     body, path = {"step": step, "force": force}, route("authorities", authority, "rotation")

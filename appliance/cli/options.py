@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
@@ -58,10 +59,9 @@ class CommandGroup(typer.Typer):
 
     def command(self, name: str | None = None) -> Callable[[Command], Command]:  # type: ignore[override]
         """As typer does, without its settings."""
-        register = super().command(name)
 
         def add(command: Command) -> Command:
-            register(_spelled_out(command))
+            super(CommandGroup, self).command(name, help=_unfolded(command.__doc__ or ""))(_spelled_out(command))
             return command
 
         return add
@@ -90,6 +90,11 @@ def _spelled_out(command: Command) -> Command:
     ]
     spelled_out.__signature__ = inspect.Signature(own + shared)  # type: ignore[attr-defined]
     return spelled_out
+
+
+def _unfolded(docstring: str) -> str:
+    """As help: its lines are as long as the terminal is wide, and an example has one of its own."""
+    return re.sub(r"(?<!\n)\n(?!\n|Example: )", " ", inspect.cleandoc(docstring))
 
 
 def _is_group(annotation: object) -> bool:

@@ -46,7 +46,7 @@ def rotate_data_key(
     """Make a new data key, seal again what the old one sealed, and drop the old one."""
     answer = appliance.act(route("data-keys", purpose, "rotate"), how=how)
     generations = ", ".join(str(key["generation"]) for key in answer["data_keys"])
-    typer.echo(f"{purpose}: {'has' if how.plan else 'now'} generation {generations}")
+    typer.echo(f"{purpose}: {'a new one would follow' if how.plan else 'now'} generation {generations}")
 
 
 @app.command("rekey")
@@ -57,14 +57,15 @@ def rekey(appliance: Appliance, how: How, yes: YesOption = False) -> None:
         yes=yes or how.plan,
     )
     answer = appliance.act("/kek/rekey", how=how)
-    typer.echo(f"key-encryption key: {answer['source']}")
+    typer.echo(f"key-encryption key: {'would be ' if how.plan else ''}{answer['source']}")
 
 
 @app.command("rotate-pepper")
 def rotate_pepper(appliance: Appliance, how: How) -> None:
     """Make a new pepper; every API key moves to it when it is used next."""
     answer = appliance.act("/peppers/rotate", how=how)
-    typer.echo(f"peppers: {', '.join(map(str, answer['peppers']))}")
+    peppers = ", ".join(map(str, answer["peppers"]))
+    typer.echo(f"peppers: a new one would join {peppers}" if how.plan else f"peppers: {peppers}")
 
 
 @app.command("retire-pepper")
@@ -86,4 +87,4 @@ def retire_pepper(
 def rotate_seal_key(appliance: Appliance, how: How) -> None:
     """Make a new key to sign the audit log's segments; the old one signs it with its last act."""
     answer = appliance.act("/seal-key/rotate", how=how)
-    typer.echo(f"seal key: {answer['seal_key'][:16]}")
+    typer.echo("seal key: a new one would be made" if how.plan else f"seal key: {answer['seal_key'][:16]}")

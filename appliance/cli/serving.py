@@ -76,13 +76,13 @@ def check(config: ConfigOption = None, models: ModelsOption = None) -> None:
     config_path = existing(config, DEFAULT_CONFIG)
     parsed = load_config(config_path)
     _check_access(parsed, config_path)
+    typer.echo(f"{config_path or 'built-in defaults'}: ok")
     models_path = existing(models, Path("models.yaml"), DEFAULT_MODELS)
     if models_path is None:
         raise ConfigError(f"no models.yaml here and no {DEFAULT_MODELS}; name one with --models")
     specs = load_models(models_path)
     for spec in specs:
         check_model_file(spec, models_path)
-    typer.echo(f"{config_path or 'built-in defaults'}: ok")
     typer.echo(f"{models_path}: ok, {len(specs)} model{'' if len(specs) == 1 else 's'}")
 
 

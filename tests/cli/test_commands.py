@@ -99,6 +99,24 @@ def test_without_a_yes_nothing_is_changed(cli: Command, answer: str) -> None:
     assert cli("status", "--json").json["generation"] == 1
 
 
+def test_a_plan_does_not_read_like_an_act(cli: Command) -> None:
+    for arguments in (
+        ("secrets", "rotate-data-key", "credentials"),
+        ("secrets", "rekey"),
+        ("secrets", "rotate-pepper"),
+        ("secrets", "rotate-seal-key"),
+    ):
+        said = cli(*arguments, "--plan").ok()
+        assert "would" in said.out, said
+        assert said.err == "planned at generation 1: --if-generation 1 holds it to that\n"
+
+
+def test_a_broken_models_file_does_not_hide_what_is_right(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text("models: 1\n")
+    said = command("check", "--models", tmp_path / "models.yaml")
+    assert (said.code, said.out) == (1, "built-in defaults: ok\n")
+
+
 def test_plans_change_nothing(cli: Command, tmp_path: Path) -> None:
     kid = first_kid(cli)
     csr = tmp_path / "out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,9 +45,16 @@ def test_what_harms_asks_first_and_what_is_listed_has_json(parser: Any) -> None:
 
 def test_help_reads_well_on_eighty_columns(command: Command, parser: Any) -> None:
     groups = sorted({path[0] for path, _ in commands(parser) if len(path) == 2})
-    for arguments in ((), *((group,) for group in groups), ("keys", "rotate"), ("certs", "rotate-ca")):
+    for arguments in (
+        (),
+        *((group,) for group in groups),
+        ("keys", "rotate"),
+        ("certs", "rotate-ca"),
+        ("backup", "restore"),
+    ):
         said = command(*arguments, "--help", columns=80).ok()
         assert max(map(len, said.out.splitlines())) <= 80
+        assert "Example" not in said.out or re.search(r"^ Example: appliance ", said.out, re.M)
         assert "…" not in said.out, said.out
 
 
