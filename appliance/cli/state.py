@@ -29,6 +29,8 @@ def reload(appliance: Appliance, force: ForceOption = False, approval: ApprovalO
     typer.echo(f"reloaded; {ended(answer)}")
     for key in answer["restart_needed"]:
         typer.echo(f"{key} has changed and counts after a restart", err=True)
+    for note in answer["notes"]:
+        typer.echo(note, err=True)
 
 
 def whoami(appliance: Appliance) -> None:

@@ -9,8 +9,10 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from appliance.errors import ChangeRefused
+from appliance.security.certificate_facts import own_key_id
 from appliance.security.credentials import Credentials, StoredCrl
 from appliance.security.crl import Crl, accept, parse_crl
+from appliance.security.stored_pair import certificate_of
 
 
 def read_crl(data: bytes, authorities: Sequence[x509.Certificate], now: datetime) -> Crl | ChangeRefused:
@@ -40,6 +42,12 @@ def import_crl(
         raise crl
     if crl.issuer_key_id not in trusted:
         raise ChangeRefused("conflict", "the revocation list's authority was trusted a moment ago and is not any more")
+    if crl.issuer_key_id in {own_key_id(certificate_of(pair)) for pair in document.authorities["client"].trusted}:
+        # It would count: a month later as one that has expired, by which every client of ours is refused.
+        raise ChangeRefused(
+            "invalid",
+            "the revocation list is the appliance's own; what is revoked here counts at once, without a list",
+        )
     try:
         accepted = accept(in_force.get(crl.issuer_key_id), crl)
     except ValueError as error:

@@ -51,7 +51,7 @@ class FakePremises:
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         self.reloads.append((actor, force))
-        return {"cut": 0, "restart_needed": []}
+        return {"cut": 0, "restart_needed": [], "notes": []}
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
         return [(spec, None) for spec in self.served]

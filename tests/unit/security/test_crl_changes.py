@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as with_fields
 from datetime import datetime
 
 import pytest
@@ -14,6 +15,7 @@ from appliance.security.certificates import KeyPair
 from appliance.security.credentials import Credentials
 from appliance.security.crl import Crl, make_crl
 from appliance.security.crl_changes import import_crl, read_crl
+from appliance.security.external import Trust
 from appliance.security.stored_pair import load_pair
 from tests.security.authorities import ForeignCa, key_usage, own_ca
 from tests.unit.security.making import DAY, HOUR, NOW, configured, founded
@@ -48,10 +50,16 @@ def test_a_list_takes_the_place_of_its_issuers_one() -> None:
 
 def test_what_is_stored_counts_after_a_restart() -> None:
     """By its own bytes: they are verified again."""
+    trusting = with_fields(configured(), trust=Trust((SITE.certificate,), ()))
+    document = take(founded(), listing(SITE, 1, 10), {})
+    assert [crl.serials for crl in AccessView.build(trusting, document).crls.values()] == [{10}]
+
+
+def test_our_own_list_is_for_others() -> None:
     document = founded()
     ca = load_pair(document.authorities["client"].current)
-    document = take(document, listing(ca, 1, 10), {}, (ca,))
-    assert [crl.serials for crl in AccessView.build(configured(), document).crls.values()] == [{10}]
+    with pytest.raises(ChangeRefused, match="the appliance's own"):
+        take(document, listing(ca, 1, 10), {}, (ca,))
 
 
 @pytest.mark.parametrize(
