@@ -27,14 +27,12 @@ from msgspec import Meta, Struct
 from appliance.access_config import JwtIssuer
 from appliance.errors import ConfigError
 from appliance.safe_text import safe_text
+from appliance.security.key_strength import key_fault
 from appliance.security.trusted_file import read_trusted
 
 FILE_BYTES_MAX: Final = 64 * 1024
 # A token without a key id is tried with each key of its algorithm.
 KEYS_MAX: Final = 16
-RSA_BITS_MIN: Final = 2048
-# Each doubling makes a check four times as slow, and anybody may ask for one.
-RSA_BITS_MAX: Final = 8192
 _KEY_ID_CHARS_MAX: Final = 256
 
 PublicKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
@@ -131,7 +129,7 @@ def _in_pem(data: bytes, name: str) -> IssuerKey:
     if isinstance(key, EllipticCurvePublicKey):
         return IssuerKey(name, "ES256", _checked_curve(key))
     if isinstance(key, RSAPublicKey):
-        return IssuerKey(name, "RS256", _checked_size(key))
+        return IssuerKey(name, "RS256", _checked_rsa(key))
     raise ValueError(f"holds a key of an unsupported kind ({type(key).__name__}); use Ed25519, P-256 or RSA")
 
 
@@ -180,7 +178,7 @@ def _p256(jwk: _Jwk) -> PublicKey:
 
 def _rsa(jwk: _Jwk) -> PublicKey:
     n, e = _bytes_of(jwk.n, "n"), _bytes_of(jwk.e, "e")
-    return _checked_size(RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n)).public_key())
+    return _checked_rsa(RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n)).public_key())
 
 
 _JWK_KINDS: Final[Mapping[str, tuple[str, Callable[[_Jwk], PublicKey]]]] = {
@@ -206,7 +204,7 @@ def _checked_curve(key: EllipticCurvePublicKey) -> EllipticCurvePublicKey:
     return key
 
 
-def _checked_size(key: RSAPublicKey) -> RSAPublicKey:
-    if not RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX:
-        raise ValueError(f"an RSA key of {key.key_size} bits; it must have {RSA_BITS_MIN} to {RSA_BITS_MAX}")
+def _checked_rsa(key: RSAPublicKey) -> RSAPublicKey:
+    if (fault := key_fault(key)) is not None:
+        raise ValueError(fault)
     return key

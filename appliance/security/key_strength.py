@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 RSA_BITS_MIN: Final = 2048
-# A check of a larger one would cost more than a handshake.
+# Each doubling makes a check four times as slow, and anybody may ask for one.
 RSA_BITS_MAX: Final = 8192
 _RSA_EXPONENT_MIN: Final = 65537
 

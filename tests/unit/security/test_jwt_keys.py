@@ -108,6 +108,7 @@ BAD_JWKS: dict[str, tuple[Callable[[], list[Any]], str]] = {
     "short rsa": (lambda: [jwk(RSA, n=b64(b"\xff" * 128))], "an RSA key of 1024 bits"),
     "long rsa": (lambda: [jwk(RSA, n=b64(b"\xff" * 1100))], "an RSA key of 8800 bits"),
     "exponent 1": (lambda: [jwk(RSA, e=b64(b"\x01"))], "keys[0]"),
+    "exponent 3": (lambda: [jwk(RSA, e=b64(b"\x03"))], "keys[0]: has an RSA key with the exponent 3"),
     "long kid": (lambda: [jwk(ED, kid="x" * 1000)], "is no JWKS"),
     "two of one id": (lambda: [jwk(ED, kid="x"), jwk(EC, kid="x"), jwk(RSA)], "two keys with the id 'x'"),
     "too many": (lambda: [jwk(ED)] * KEYS_MAX + [jwk(EC), jwk(RSA)], f"at most {KEYS_MAX} are allowed"),
