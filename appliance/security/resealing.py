@@ -54,9 +54,6 @@ def reseal(keyring: Keyring, store: CredentialStore, audit_folder: Path, capture
                 keyring.drop("audit", key.generation)
             case "capture" if capture_is_done:
                 keyring.drop("capture", key.generation)
-            # What has sealed nothing never will: the newest key does.
-            case "backup" if key.messages == 0:
-                keyring.drop("backup", key.generation)
 
 
 def _older(keyring: Keyring) -> list[KeyStatus]:

@@ -232,8 +232,6 @@ async def test_the_data_key_is_replaced_and_the_old_one_goes(desk: Desk) -> None
         answer = await client.post("/data-keys/capture/rotate")
         assert [key["generation"] for key in answer["data_keys"]] == [2]
         assert len((await client.get("/capture"))["records"]) == 2
-        answer = await client.post("/data-keys/backup/rotate")
-        assert [key["generation"] for key in answer["data_keys"]] == [2]
 
 
 def test_the_command_is_safe_for_a_terminal(state: StateDir) -> None:
