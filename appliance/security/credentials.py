@@ -6,7 +6,7 @@
     ├── authorities    server, client and admin CA with their private keys, and the phase of a rotation
     ├── server         the server certificate: active, staged, previous
     ├── issued         client and admin certificates that were signed here
-    ├── revocations    keys, certificates, tokens and principals that are refused for ever
+    ├── revocations    certificates, tokens and principals that are refused for ever; a key's record says it itself
     ├── crls           revocation lists of external authorities
     ├── allow          the allowlist's entries besides those of appliance.yaml, and a change under way
     └── seal_keys      who signs the audit log's segments, newest last
@@ -27,7 +27,7 @@ from appliance.security.api_keys import KeyRecord
 AuthorityName = Literal["server", "client", "admin"]
 AUTHORITIES: Final[tuple[AuthorityName, ...]] = ("server", "client", "admin")
 CaPhase = Literal["standby", "trust_both", "issue_new"]
-RevocationKind = Literal["key", "certificate", "token", "principal"]
+RevocationKind = Literal["certificate", "token", "principal"]
 
 
 class StoredPair(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,7 +90,7 @@ class Issued(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Revocation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is refused. value: a kid, `<issuer key id>:<serial>`, a token id (`jti`) or a principal's name."""
+    """What is refused. value: `<issuer key id>:<serial>`, a token id (`jti`) or a principal's name."""
 
     kind: RevocationKind
     value: str

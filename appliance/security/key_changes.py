@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from appliance.errors import ChangeRefused
 from appliance.security.api_keys import ApiKey, KeyRecord, Peppers
-from appliance.security.credentials import Credentials, Pepper, Revocation
+from appliance.security.credentials import Credentials, Pepper
 
 KEYS_MAX: Final = 20_000
 GRACE_MAX: Final = timedelta(days=14)
@@ -76,31 +76,21 @@ def rotate_key(
     return _with(document, replace(record, retire_at=now + grace, successor=fresh.kid))
 
 
-def revoke_key(document: Credentials, kid: str, now: datetime, *, by: str, reason: str) -> Credentials:
-    """Refuses the key from now on. Revoking a revoked key changes nothing."""
+def revoke_key(document: Credentials, kid: str, now: datetime) -> Credentials:
+    """Refuses the key from now on. Revoking a revoked key changes nothing. The audit log has who did it, and why."""
     record = find_key(document, kid)
-    if record.revoked is not None:
-        return document
-    document = _with(document, replace(record, revoked=now))
-    return replace(
-        document,
-        revocations=(*document.revocations, Revocation(kind="key", value=kid, time=now, by=by, reason=reason)),
-    )
+    return document if record.revoked is not None else _with(document, replace(record, revoked=now))
 
 
 def forget_keys(document: Credentials, now: datetime) -> Credentials:
-    """Drops the records of keys that have not worked for FORGET_AFTER, and their revocations: nobody knows them then.
+    """Drops the records of keys that have not worked for FORGET_AFTER: nobody knows them then.
 
     The audit log keeps what they did.
     """
     gone = {kid for kid, record in document.keys.items() if _forgettable(record, now)}
     if not gone:
         return document
-    return replace(
-        document,
-        keys={kid: record for kid, record in document.keys.items() if kid not in gone},
-        revocations=tuple(known for known in document.revocations if not (known.kind == "key" and known.value in gone)),
-    )
+    return replace(document, keys={kid: record for kid, record in document.keys.items() if kid not in gone})
 
 
 def add_pepper(document: Credentials, secret: bytes, now: datetime) -> Credentials:
@@ -109,7 +99,7 @@ def add_pepper(document: Credentials, secret: bytes, now: datetime) -> Credentia
     return replace(document, peppers=(*document.peppers, Pepper(id=newest + 1, secret=secret, created=now)))
 
 
-def retire_pepper(document: Credentials, pepper: int, now: datetime, *, by: str, force: bool) -> Credentials:
+def retire_pepper(document: Credentials, pepper: int, now: datetime, *, force: bool) -> Credentials:
     """Drops a pepper, and with it every key that has not moved: those are revoked, which needs `force`."""
     if pepper not in {known.id for known in document.peppers}:
         raise ChangeRefused("not_found", f"there is no pepper {pepper}")
@@ -123,7 +113,7 @@ def retire_pepper(document: Credentials, pepper: int, now: datetime, *, by: str,
             f"{', '.join(left[:5])}{' …' if len(left) > 5 else ''}; repeat with --force to do that",
         )
     for kid in left:
-        document = revoke_key(document, kid, now, by=by, reason=f"pepper {pepper} was retired")
+        document = revoke_key(document, kid, now)
     return replace(document, peppers=tuple(known for known in document.peppers if known.id != pepper))
 
 

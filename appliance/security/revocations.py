@@ -26,7 +26,7 @@ class RevocationSet:
     def __init__(self, revocations: Iterable[Revocation]) -> None:
         by_kind: dict[RevocationKind, set[str]] = {"certificate": set(), "principal": set(), "token": set()}
         for revocation in revocations:
-            by_kind.setdefault(revocation.kind, set()).add(revocation.value)
+            by_kind[revocation.kind].add(revocation.value)
         self.certificates = frozenset(by_kind["certificate"])
         self.principals = frozenset(by_kind["principal"])
         self.tokens = frozenset(by_kind["token"])

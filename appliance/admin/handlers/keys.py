@@ -130,9 +130,9 @@ async def rotate(call: Call) -> Answer:
 
 async def revoke_one(call: Call) -> Answer:
     """Refuses a key from now on, and ends its running requests."""
-    kid, reason, by = call.match["kid"], call.parsed(Because).reason, call.administrator.name
+    kid, reason = call.match["kid"], call.parsed(Because).reason
     change = await call.change(
-        kid, lambda document, now: (revoke_key(document, kid, now, by=by, reason=reason), None), details={"why": reason}
+        kid, lambda document, now: (revoke_key(document, kid, now), None), details={"why": reason}
     )
     return Answer({"kid": kid, "state": "revoked", "cut": change.cut}, change.generation)
 

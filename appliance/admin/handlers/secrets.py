@@ -100,13 +100,13 @@ async def rotate_pepper(call: Call) -> Answer:
 
 async def drop_pepper(call: Call) -> Answer:
     """Forgets an old pepper."""
-    asked, by = call.parsed(RetirePepper), call.administrator.name
+    asked = call.parsed(RetirePepper)
 
     def transition(document: Credentials, now: datetime) -> tuple[Credentials, list[str]]:
         # Those that were just used and whose turn to move has not come.
         document = move_keys(document, call.office.access.to_move)
         left = keys_under(document, asked.pepper, now)
-        return retire_pepper(document, asked.pepper, now, by=by, force=asked.force), left
+        return retire_pepper(document, asked.pepper, now, force=asked.force), left
 
     change = await call.change(str(asked.pepper), transition)
     return Answer({"revoked": change.result, "cut": change.cut}, change.generation)

@@ -73,7 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for name, grace in (("retiring", 9 * DAY), ("retired", 7 * DAY)):
         at = NOW - 8 * DAY
         document = rotate_key(document, keys[name].kid, ApiKey.generate(), at, grace=grace, life=90 * DAY)
-    document = revoke_key(document, keys["revoked"].kid, NOW, by="anna", reason="")
+    document = revoke_key(document, keys["revoked"].kid, NOW)
     lost = KeyRecord.of(keys["no pepper"], "demo", Peppers({7: b"z" * 32}), created=NOW)
     document = replace(document, keys={**document.keys, lost.kid: lost})
     good = peer_identity(demo.certificate, document.appliance_id)
@@ -289,7 +289,7 @@ def test_a_restored_principal_comes_back_with_what_was_not_revoked_itself() -> N
     second = ApiKey.generate()
     document = add_key(document, second, "demo", NOW, 90 * DAY)
     document = revoke(document, "principal", "demo", NOW, by="anna", reason="")
-    document = revoke_key(document, demo.key.kid, NOW, by="anna", reason="")
+    document = revoke_key(document, demo.key.kid, NOW)
     view = AccessView.build(configured(), document)
     identity = peer_identity(demo.certificate, document.appliance_id)
     headers = [demo.bearer, f"Bearer {second.reveal()}"]

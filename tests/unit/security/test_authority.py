@@ -135,7 +135,7 @@ async def test_a_key_moves_to_the_newest_pepper_when_it_is_used(
     assert set(access.to_move) == {client.key.kid}
     moved = move_keys(document, access.to_move)
     assert moved.keys[client.key.kid].pepper == 2
-    retired = retire_pepper(moved, 1, NOW, by="anna", force=False)
+    retired = retire_pepper(moved, 1, NOW, force=False)
     assert matches(client.key, retired.keys[client.key.kid], peppers_of(retired))
     access.replace(AccessView.build(configured(), retired, access.view))
     access.to_move = {}

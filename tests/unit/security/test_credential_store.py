@@ -62,7 +62,8 @@ def revoked(document: Credentials, name: str = "demo") -> Credentials:
 def test_a_document_with_everything_in_it_comes_back_equal(path: Path) -> None:
     document, client = with_client(founded())
     document = rotate_key(document, client.key.kid, ApiKey.generate(), NOW, grace=HOUR, life=90 * DAY)
-    document = revoke_key(document, client.key.kid, NOW + timedelta(microseconds=1), by="ännä", reason="\u2028")
+    document = revoke_key(document, client.key.kid, NOW + timedelta(microseconds=1))
+    document = revoke(document, "token", "t-1", NOW, by="ännä", reason="\u2028")
     document = add_pepper(revoked(document), b"p" * 32, NOW)
     document = stage_allow(document, {}, add=[AllowEntry(network="10.0.0.0/8", comment="office")])
     document = apply_allow(document, NOW, HOUR)

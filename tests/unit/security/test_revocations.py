@@ -13,7 +13,7 @@ from appliance.security.credentials import Credentials, Issued, RevocationKind
 from appliance.security.revocations import RevocationSet, find_issued, restore_principal, revoke
 from tests.unit.security.making import DAY, NOW, founded
 
-KINDS: tuple[RevocationKind, ...] = ("key", "certificate", "token", "principal")
+KINDS: tuple[RevocationKind, ...] = ("certificate", "token", "principal")
 
 
 def issued(serial: str, fingerprint: str) -> Issued:
@@ -65,7 +65,7 @@ def test_a_principal_can_be_restored_and_nothing_else_with_it() -> None:
     for kind in KINDS:
         document = revoked(document, kind, "demo")
     restored = restore_principal(document, "demo")
-    assert [known.kind for known in restored.revocations] == ["key", "certificate", "token"]
+    assert [known.kind for known in restored.revocations] == ["certificate", "token"]
     with pytest.raises(ChangeRefused, match="'demo' is not revoked") as caught:
         restore_principal(restored, "demo")
     assert caught.value.code == "not_found"

@@ -273,9 +273,7 @@ async def test_a_key_that_was_revoked_meanwhile_stays_revoked(tmp_path: Path) ->
     desk, keeper = keeping(tmp_path, add_pepper(document, b"2" * 32, NOW))
     desk.office.access.authenticate(client.peer(), [client.bearer])
     kid = client.key.kid
-    await desk.office.change(
-        ANNA, "key.revoke", kid, lambda document, now: (revoke_key(document, kid, now, by="anna", reason=""), None)
-    )
+    await desk.office.change(ANNA, "key.revoke", kid, lambda document, now: (revoke_key(document, kid, now), None))
     await keeper.round()
     assert desk.document.keys[kid].state(NOW) == "revoked"
 
@@ -341,7 +339,7 @@ def test_a_key_is_an_alarm_for_its_last_two_weeks(left: int, days: int | None) -
     if left > 0:
         rotated = rotate_key(document, key.kid, ApiKey.generate(), NOW, grace=HOUR, life=90 * DAY)
         assert list(alarms(rotated, NOW)) == [], "it has a successor"
-    assert list(alarms(revoke_key(document, key.kid, NOW, by="anna", reason=""), NOW)) == []
+    assert list(alarms(revoke_key(document, key.kid, NOW), NOW)) == []
 
 
 def test_of_a_client_the_newest_counts_and_a_revoked_one_not_at_all() -> None:
