@@ -15,8 +15,8 @@ from typing import Literal
 from appliance.access_config import PrincipalSettings
 from appliance.security.access_view import ADMIN_LISTENER, AccessView
 from appliance.security.api_keys import ApiKey, KeyRecord, matches
-from appliance.security.crl import crl_verdict
-from appliance.security.identity import Peer, PeerIdentity
+from appliance.security.crl import expired
+from appliance.security.identity import Peer, PeerIdentity, certificate_refused
 from appliance.security.jwt_tokens import looks_like_jwt
 from appliance.security.refusal import Refusal
 
@@ -61,60 +61,49 @@ def decide(
             f"The {what} belongs to another client than the certificate.",
             reason=f"sent the {what} {principal.kid} of client {principal.id}",
         )
-    _check_principal(view, peer, principal)
+    _check_principal(view, peer, principal.id)
     return principal
+
+
+def check_open(view: AccessView, peer: Peer, identity: PeerIdentity | None, shown: Principal | None) -> None:
+    """Whether a connection that is open when something changes may stay. shown: who its last request was from.
+
+    Raises the Refusal that its next request would meet; but what is due to a date is that request's matter.
+    """
+    allowed = view.allowlists.get(peer.listener)
+    if allowed is None or not allowed.allows(peer.address):
+        raise Refusal("address_not_allowed", "This address may not come in.", reason="is not in the allowlist")
+    if identity is not None:
+        administers = peer.listener == ADMIN_LISTENER
+        _check_trusted(view, identity, view.admin_issuers if administers else view.issuers)
+        # An administrator may have the name of a client.
+        if not administers:
+            _check_principal(view, peer, identity.name)
+    if shown is not None:
+        if shown.credential == "key":
+            _check_key(shown.kid, view.document.keys.get(shown.kid))
+        elif shown.credential == "token":
+            _check_token(view, shown.kid, shown.id)
+        _check_principal(view, peer, shown.id)
 
 
 def check_certificate(view: AccessView, identity: PeerIdentity, issuers: frozenset[str], now: datetime) -> None:
     """What the handshake could not know, or not yet. issuers: the authorities that count here. Raises Refusal."""
     identity.check_valid(now)
+    _check_trusted(view, identity, issuers)
+    crl = view.crls.get(identity.issuer_key_id)
+    if crl is not None and expired(crl, now) and view.configured.config.certificates.crl_expired == "fail_closed":
+        raise certificate_refused("cannot be checked: its authority's revocation list has expired")
+
+
+def _check_trusted(view: AccessView, identity: PeerIdentity, issuers: frozenset[str]) -> None:
     if identity.issuer_key_id not in issuers:
-        raise _certificate_refused("is of an authority that is no longer trusted")
+        raise certificate_refused("is of an authority that is no longer trusted")
     if identity.reference in view.revocations.certificates:
-        raise _certificate_refused("is revoked")
-    match crl_verdict(
-        identity.issuer_key_id, identity.serial, view.crls, view.configured.config.certificates.crl_expired, now
-    ):
-        case "revoked":
-            raise _certificate_refused("is in its authority's revocation list")
-        case "expired":
-            raise _certificate_refused("cannot be checked: its authority's revocation list has expired")
-
-
-def still_allowed(view: AccessView, peer: Peer, identity: PeerIdentity | None, shown: Principal | None) -> str | None:
-    """Why a connection must end now, None where it may stay. shown: who its last request was from.
-
-    For connections that are open when something changes; dates are the next request's matter.
-    """
-    administers = peer.listener == ADMIN_LISTENER
-    allowed = view.allowlists.get(peer.listener)
-    if allowed is None or not allowed.allows(peer.address):
-        return "its address was taken off the allowlist"
-    if identity is not None:
-        if identity.issuer_key_id not in (view.admin_issuers if administers else view.issuers):
-            return "its certificate's authority is no longer trusted"
-        if identity.reference in view.revocations.certificates:
-            return "its certificate was revoked"
-        # An administrator may have the name of a client.
-        if identity.name in view.revocations.principals and not administers:
-            return "its client was revoked"
-        crl = view.crls.get(identity.issuer_key_id)
-        if crl is not None and identity.serial in crl.serials:
-            return "its certificate is in its authority's revocation list"
-    if shown is not None:
-        record = view.document.keys.get(shown.kid) if shown.credential == "key" else None
-        if shown.id in view.revocations.principals:
-            return "its client was revoked"
-        if shown.credential == "key" and (record is None or record.revoked is not None):
-            return "its API key was revoked"
-        if shown.credential == "token" and shown.kid in view.revocations.tokens:
-            return "its token was revoked"
-        if shown.credential == "token" and shown.id not in view.configured.config.principals:
-            return "its client is not in `principals` of appliance.yaml any more"
-        networks = view.configured.networks.get(shown.id)
-        if networks is not None and not networks.allows(peer.address):
-            return "its client may no longer come from there"
-    return None
+        raise certificate_refused("is revoked")
+    crl = view.crls.get(identity.issuer_key_id)
+    if crl is not None and identity.serial in crl.serials:
+        raise certificate_refused("is in its authority's revocation list")
 
 
 def _by_key(view: AccessView, text: str, now: datetime) -> Principal:
@@ -128,10 +117,12 @@ def _by_key(view: AccessView, text: str, now: datetime) -> Principal:
     if key is None:
         raise _invalid("sent an API key that is mistyped or cut short")
     record = view.document.keys.get(key.kid) if key.kind == "sk" else None
-    genuine = matches(key, record, view.peppers)
-    state = record.state(now) if record is not None else "revoked"
-    if not genuine or record is None or state not in ("active", "retiring"):
-        raise _invalid(_why(view, key, record, now, genuine=genuine))
+    if not matches(key, record, view.peppers):
+        raise _invalid(_forgery(view, key, record))
+    record = _check_key(key.kid, record)
+    state = record.state(now)
+    if state not in ("active", "retiring"):
+        raise _invalid(f"sent the {state} API key {key.kid}")
     return Principal(
         record.principal,
         "key",
@@ -141,26 +132,37 @@ def _by_key(view: AccessView, text: str, now: datetime) -> Principal:
     )
 
 
+def _check_key(kid: str, record: KeyRecord | None) -> KeyRecord:
+    if record is None:
+        raise _invalid(f"sent the unknown API key {kid}")
+    if record.revoked is not None:
+        raise _invalid(f"sent the revoked API key {kid}")
+    return record
+
+
 def _by_token(view: AccessView, text: str, now: datetime) -> Principal:
     token = view.configured.jwt.verify(text, now)
-    if token.token_id is not None and token.token_id in view.revocations.tokens:
-        raise _invalid(f"sent the revoked token {token.token_id}")
-    if token.principal not in view.configured.config.principals:
-        raise _invalid(f"sent a token for {token.principal}, who is not in `principals` of appliance.yaml")
-    return Principal(token.principal, "token", token.token_id or "", view.settings(token.principal))
+    token_id = token.token_id or ""
+    _check_token(view, token_id, token.principal)
+    return Principal(token.principal, "token", token_id, view.settings(token.principal))
 
 
-def _check_principal(view: AccessView, peer: Peer, principal: Principal) -> None:
-    if principal.id in view.revocations.principals:
-        raise Refusal(
-            "access_revoked", "This client's access was revoked.", reason=f"is the revoked client {principal.id}"
-        )
-    networks = view.configured.networks.get(principal.id)
+def _check_token(view: AccessView, token_id: str, principal: str) -> None:
+    if token_id in view.revocations.tokens:
+        raise _invalid(f"sent the revoked token {token_id}")
+    if principal not in view.configured.config.principals:
+        raise _invalid(f"sent a token for {principal}, who is not in `principals` of appliance.yaml")
+
+
+def _check_principal(view: AccessView, peer: Peer, name: str) -> None:
+    if name in view.revocations.principals:
+        raise Refusal("access_revoked", "This client's access was revoked.", reason=f"is the revoked client {name}")
+    networks = view.configured.networks.get(name)
     if networks is not None and not networks.allows(peer.address):
         raise Refusal(
             "address_not_allowed",
             "This client may not come from this address.",
-            reason=f"is not in principals.{principal.id}.allow",
+            reason=f"is not in principals.{name}.allow",
         )
 
 
@@ -176,23 +178,15 @@ def bearer_token(authorization: Sequence[str]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _why(view: AccessView, key: ApiKey, record: KeyRecord | None, now: datetime, *, genuine: bool) -> str:
+def _forgery(view: AccessView, key: ApiKey, record: KeyRecord | None) -> str:
     if key.kind == "adm":
         return f"sent the admin key {key.kid}, which is never valid here"
     if record is None:
         return f"sent the unknown API key {key.kid}"
     if view.peppers.get(record.pepper) is None:
         return f"sent the API key {key.kid}, whose pepper {record.pepper} was retired"
-    if not genuine:
-        return f"sent the API key {key.kid} with a wrong secret"
-    return f"sent the {record.state(now)} API key {key.kid}"
+    return f"sent the API key {key.kid} with a wrong secret"
 
 
 def _invalid(reason: str) -> Refusal:
     return Refusal("invalid_api_key", "Incorrect API key provided.", reason=reason)
-
-
-def _certificate_refused(fault: str) -> Refusal:
-    return Refusal(
-        "certificate_rejected", f"The client certificate {fault}.", reason=f"was refused: its certificate {fault}"
-    )

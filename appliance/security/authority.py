@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from appliance.clock import Clock
-from appliance.security.access import Principal, bearer_token, check_certificate, decide, still_allowed
+from appliance.security.access import Principal, bearer_token, check_certificate, check_open, decide
 from appliance.security.access_view import ADMIN_LISTENER, AccessView
 from appliance.security.allowlist import Allowlist
 from appliance.security.api_keys import ApiKey
@@ -93,9 +93,10 @@ class AccessControl:
                 identity: PeerIdentity | None = self._administrator_in(peer)
             else:
                 identity = self._identity_of(peer)
+            check_open(self._view, peer, identity, shown)
         except Refusal as refusal:
             return refusal.reason
-        return still_allowed(self._view, peer, identity, shown)
+        return None
 
     def close(self) -> None:
         """Writes the refusals that are counted and not yet logged."""

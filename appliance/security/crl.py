@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,9 +25,6 @@ from appliance.security.key_strength import signature_fault
 CRL_BYTES_MAX: Final = 16 * 2**20
 ENTRIES_MAX: Final = 1_000_000
 CLOCK_SKEW: Final = timedelta(days=1)
-
-CrlPolicy = Literal["fail_closed", "warn"]
-CrlVerdict = Literal["good", "revoked", "no_crl", "expired"]
 
 _PEM_BEGIN: Final = b"-----BEGIN X509 CRL-----"
 # DER of what an entry may carry that changes its meaning: a critical extension, the reason removeFromCRL, a foreign
@@ -91,22 +88,6 @@ def accept(current: Crl | None, new: Crl) -> Crl:
 def expired(crl: Crl, now: datetime) -> bool:
     """Is the next list overdue?"""
     return now > crl.next_update
-
-
-def crl_verdict(
-    issuer_key_id: str, serial: int, crls: Mapping[str, Crl], policy: CrlPolicy, now: datetime
-) -> CrlVerdict:
-    """What the lists, by issuer key, say of a certificate; under a microsecond.
-
-    An expired list still revokes. Of the certificates it does not name the policy decides: `expired`, or `good` where
-    a warning is enough. `no_crl`: nothing is known of this issuer; the caller decides.
-    """
-    crl = crls.get(issuer_key_id)
-    if crl is None:
-        return "no_crl"
-    if serial in crl.serials:
-        return "revoked"
-    return "expired" if policy == "fail_closed" and expired(crl, now) else "good"
 
 
 def make_crl(ca: KeyPair, revoked: Mapping[int, datetime], number: int, now: datetime, next_update: datetime) -> bytes:

@@ -151,7 +151,7 @@ class Gate:
         for protocol, peer in list(self._peers.items()):
             reason = why(peer, self._principals.get(protocol))
             if reason is not None and protocol.transport is not None:
-                self._refusals.record(str(peer.address), "cut", f"was cut off: {reason}")
+                self._refusals.record(str(peer.address), "cut", f"{reason}; the connection was cut")
                 protocol.transport.abort()
                 ended += 1
         return ended
@@ -284,7 +284,7 @@ class Gate:
             made(protocol, transport)
             # The list may have changed since it was accepted.
             if not self._allowlist().allows(address):
-                self._refusals.record(str(address), "cut", "was cut off: its address was taken off the allowlist")
+                self._refusals.record(str(address), "cut", "is not in the allowlist; the connection was cut")
                 transport.abort()
             elif self._admitted is not None:
                 self._admitted(address)

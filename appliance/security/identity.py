@@ -69,9 +69,9 @@ class PeerIdentity:
     def check_valid(self, now: datetime) -> None:
         """Raises Refusal outside the certificate's dates: a connection may live longer than its certificate."""
         if now > self.not_after:
-            raise _refusal(f"expired on {self.not_after:%Y-%m-%d %H:%M} UTC")
+            raise certificate_refused(f"expired on {self.not_after:%Y-%m-%d %H:%M} UTC")
         if now < self.not_before:
-            raise _refusal(f"is not valid before {self.not_before:%Y-%m-%d %H:%M} UTC")
+            raise certificate_refused(f"is not valid before {self.not_before:%Y-%m-%d %H:%M} UTC")
 
 
 def certificate_reference(issuer_key_id: str, serial: int) -> str:
@@ -92,14 +92,14 @@ def admin_uri(appliance_id: str, name: str) -> str:
 def peer_identity(certificate: bytes | None, appliance_id: str, kind: IdentityKind = "client") -> PeerIdentity:
     """The identity in a DER certificate that the handshake verified. Raises Refusal; about 20 µs."""
     if certificate is None:
-        raise _refusal("is missing")
+        raise certificate_refused("is missing")
     if len(certificate) > CERTIFICATE_BYTES_MAX:
-        raise _refusal(f"is larger than {CERTIFICATE_BYTES_MAX} bytes")
+        raise certificate_refused(f"is larger than {CERTIFICATE_BYTES_MAX} bytes")
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         extensions = parsed.extensions
     except (*UNREADABLE, x509.InvalidVersion) as error:
-        raise _refusal("cannot be read") from error
+        raise certificate_refused("cannot be read") from error
     # One pass by exact type: the classes are abstract ones, for which a search or isinstance takes as long as parsing.
     usage, alternatives, issuer_key = None, None, None
     for extension in extensions:
@@ -111,7 +111,7 @@ def peer_identity(certificate: bytes | None, appliance_id: str, kind: IdentityKi
         elif type(value) is x509.AuthorityKeyIdentifier:
             issuer_key = value.key_identifier
     if usage is None or ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
-        raise _refusal("is not for clients (no extended key usage clientAuth)")
+        raise certificate_refused("is not for clients (no extended key usage clientAuth)")
     return PeerIdentity(
         name=_name_in(_single_uri(alternatives), appliance_id, kind),
         not_before=parsed.not_valid_before_utc,
@@ -128,10 +128,10 @@ def _uri(appliance_id: str, kind: IdentityKind, name: str) -> str:
 
 def _single_uri(alternatives: x509.SubjectAlternativeName | None) -> str:
     if alternatives is None:
-        raise _refusal("names nobody (no subject alternative name)")
+        raise certificate_refused("names nobody (no subject alternative name)")
     uris = alternatives.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
-        raise _refusal(f"has {len(uris)} URI names where exactly one is the identity")
+        raise certificate_refused(f"has {len(uris)} URI names where exactly one is the identity")
     return uris[0]
 
 
@@ -139,11 +139,14 @@ def _name_in(uri: str, appliance_id: str, kind: IdentityKind) -> str:
     prefix = _uri(appliance_id, kind, "")
     name = uri.removeprefix(prefix)
     if name == uri or not CLIENT_NAME.fullmatch(name):
-        raise _refusal(f"names {safe_text(uri)}, which is no {_KIND_WORDS[kind]} of this appliance ({prefix}…)")
+        raise certificate_refused(
+            f"names {safe_text(uri)}, which is no {_KIND_WORDS[kind]} of this appliance ({prefix}…)"
+        )
     return name
 
 
-def _refusal(fault: str) -> Refusal:
+def certificate_refused(fault: str) -> Refusal:
+    """fault: what is wrong with the certificate, completing "The client certificate …"."""
     return Refusal(
         "certificate_rejected",
         f"The client certificate {fault}.",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
@@ -23,10 +23,11 @@ from appliance.access_config import (
     RemoteAdmin,
 )
 from appliance.config import Config
-from appliance.security.access import Principal, check_certificate, decide, still_allowed
+from appliance.security.access import Principal, check_certificate, check_open, decide
 from appliance.security.access_view import ADMIN_LISTENER, AccessView, ConfiguredAccess
 from appliance.security.allowlist import Address, Allowlist
 from appliance.security.api_keys import ApiKey, KeyRecord, Peppers
+from appliance.security.credentials import Credentials, RevocationKind
 from appliance.security.crl import Crl
 from appliance.security.identity import Peer, PeerIdentity, peer_identity
 from appliance.security.key_changes import add_key, revoke_key, rotate_key
@@ -310,7 +311,11 @@ def shown_key(world: World, name: str = "active") -> Principal:
 
 
 def end(view: AccessView, peer: Peer, identity: PeerIdentity | None, shown: Principal | None) -> str | None:
-    return still_allowed(view, peer, identity, shown)
+    try:
+        check_open(view, peer, identity, shown)
+    except Refusal as refusal:
+        return refusal.reason
+    return None
 
 
 @pytest.mark.parametrize(
@@ -319,11 +324,11 @@ def end(view: AccessView, peer: Peer, identity: PeerIdentity | None, shown: Prin
         ("good", None),
         ("expired", None),
         ("crl expired", None),
-        ("revoked", "its certificate was revoked"),
-        ("untrusted", "its certificate's authority is no longer trusted"),
-        ("nameless issuer", "its certificate's authority is no longer trusted"),
-        ("in crl", "its certificate is in its authority's revocation list"),
-        ("in expired crl", "its certificate is in its authority's revocation list"),
+        ("revoked", "was refused: its certificate is revoked"),
+        ("untrusted", "was refused: its certificate is of an authority that is no longer trusted"),
+        ("nameless issuer", "was refused: its certificate is of an authority that is no longer trusted"),
+        ("in crl", "was refused: its certificate is in its authority's revocation list"),
+        ("in expired crl", "was refused: its certificate is in its authority's revocation list"),
     ],
 )
 def test_a_connection_ends_with_its_certificate(world: World, certificate: str, why: str | None) -> None:
@@ -338,12 +343,65 @@ def test_a_connection_ends_with_its_certificate(world: World, certificate: str, 
         ("retiring", None),
         ("retired", None),
         ("expired", None),
-        ("revoked", "its API key was revoked"),
-        ("unknown", "its API key was revoked"),
+        ("revoked", "sent the revoked API key"),
+        ("unknown", "sent the unknown API key"),
     ],
 )
 def test_a_connection_ends_with_its_key(world: World, name: str, why: str | None) -> None:
-    assert end(world.view, peer_at("key"), None, shown_key(world, name)) == why
+    shown = shown_key(world, name)
+    assert end(world.view, peer_at("key"), None, shown) == (None if why is None else f"{why} {shown.kid}")
+
+
+def changed_document(world: World, document: Credentials) -> AccessView:
+    view = AccessView.build(world.view.configured, document, world.view)
+    return dataclasses.replace(view, crls=world.view.crls, issuers=world.view.issuers)
+
+
+def changed_configuration(world: World, **changes: Any) -> AccessView:
+    return dataclasses.replace(world.view, configured=dataclasses.replace(world.view.configured, **changes))
+
+
+def changes(world: World) -> dict[str, AccessView]:
+    """The view after each thing that can be taken from `demo`, its certificate, key and token."""
+    document, good, kid = world.view.document, world.certificates["good"], shown_key(world).kid
+
+    def after(kind: RevocationKind, value: str) -> AccessView:
+        return changed_document(world, revoke(document, kind, value, NOW, by="anna", reason=""))
+
+    config, keys = world.view.configured.config, {**document.keys}
+    keys.pop(kid)
+    listed = Crl(good.issuer_key_id, 1, NOW - DAY, NOW + DAY, frozenset({good.serial}))
+    return {
+        "nothing": world.view,
+        "certificate": after("certificate", good.reference),
+        "token": after("token", "token-1"),
+        "client": after("principal", "demo"),
+        "another client": after("principal", "bob"),
+        "key": changed_document(world, revoke_key(document, kid, NOW)),
+        "forgotten key": changed_document(world, replace(document, keys=keys)),
+        "authority": dataclasses.replace(world.view, issuers=frozenset()),
+        "list": dataclasses.replace(world.view, crls={good.issuer_key_id: listed}),
+        "networks": changed_configuration(world, networks={"demo": Allowlist.parse(["192.0.2.0/24"])}),
+        "principals": changed_configuration(world, config=replace(config, principals={})),
+    }
+
+
+def test_a_connection_ends_exactly_when_its_next_request_would_be_refused(world: World) -> None:
+    wrong, seen = [], set()
+    for (what, view), mode, header in itertools.product(changes(world).items(), MODES, ("active", "token")):
+        peer = peer_at(mode)
+        identity = None if mode == "key" else world.certificates["good"]
+        shown = decide(world.view, peer, identity, [world.shown[header]], NOW)
+        refused = outcome(view, peer, identity, world.shown[header]) != "demo"
+        seen.add((what, refused))
+        if (end(view, peer, identity, shown) is not None) != refused:
+            wrong.append(f"{mode}, {header}, {what}")
+        # Without a request yet, what the certificate says is all there is.
+        if mode == "cert" and (end(view, peer, identity, None) is not None) != refused:
+            wrong.append(f"{mode}, no request yet, {what}")
+    assert not wrong
+    assert {what for what, refused in seen if not refused} >= {"nothing", "another client"}
+    assert {what for what, refused in seen if refused} == changes(world).keys() - {"nothing", "another client"}
 
 
 @pytest.mark.parametrize("credential", ["key", "token", "certificate"])
@@ -351,28 +409,28 @@ def test_a_connection_ends_with_its_principal(world: World, credential: Literal[
     document = revoke(world.view.document, "principal", "demo", NOW, by="anna", reason="")
     view = AccessView.build(world.view.configured, document, world.view)
     shown = dataclasses.replace(shown_key(world), credential=credential)
-    assert end(view, peer_at("key"), None, shown) == "its client was revoked"
-    assert end(view, peer_at("cert"), world.certificates["good"], None) == "its client was revoked"
+    assert end(view, peer_at("key"), None, shown) == "is the revoked client demo"
+    assert end(view, peer_at("cert"), world.certificates["good"], None) == "is the revoked client demo"
     assert end(view, peer_at("key"), None, dataclasses.replace(shown, id="bob")) is None
 
 
 def test_a_connection_ends_with_its_token(world: World) -> None:
     shown = Principal("demo", "token", "token-1", PrincipalSettings())
     assert end(world.view, peer_at("key"), None, shown) is None
-    assert end(world.view, peer_at("key"), None, dataclasses.replace(shown, kid="token-9")) == "its token was revoked"
+    assert (
+        end(world.view, peer_at("key"), None, dataclasses.replace(shown, kid="token-9"))
+        == "sent the revoked token token-9"
+    )
     stranger = dataclasses.replace(shown, id="nobody")
     assert "not in `principals`" in str(end(world.view, peer_at("key"), None, stranger))
 
 
 def test_a_connection_ends_where_its_address_may_no_longer_be(world: World) -> None:
-    assert (
-        end(world.view, peer_at("key", IPv4Address("192.0.2.1")), None, None)
-        == "its address was taken off the allowlist"
-    )
-    assert end(world.view, peer_at("no listener"), None, None) == "its address was taken off the allowlist"
+    assert end(world.view, peer_at("key", IPv4Address("192.0.2.1")), None, None) == "is not in the allowlist"
+    assert end(world.view, peer_at("no listener"), None, None) == "is not in the allowlist"
     networks = {"demo": Allowlist.parse(["10.9.0.0/16"])}
     view = dataclasses.replace(world.view, configured=dataclasses.replace(world.view.configured, networks=networks))
-    assert end(view, peer_at("key"), None, shown_key(world)) == "its client may no longer come from there"
+    assert end(view, peer_at("key"), None, shown_key(world)) == "is not in principals.demo.allow"
     assert end(view, peer_at("key", ELSEWHERE), None, shown_key(world)) is None
 
 
@@ -385,9 +443,9 @@ def test_an_administrators_connection_is_judged_by_the_admin_authority(tmp_path:
     peer = peer_at(ADMIN_LISTENER)
     assert end(view, peer, identity, None) is None, "the revoked client of that name is somebody else"
     foreign = dataclasses.replace(identity, issuer_key_id=client_issuer)
-    assert end(view, peer, foreign, None) == "its certificate's authority is no longer trusted"
+    assert end(view, peer, foreign, None) == "was refused: its certificate is of an authority that is no longer trusted"
     document = revoke(document, "certificate", identity.reference, NOW, by="anna", reason="")
     view = AccessView.build(view.configured, document, view)
-    assert end(view, peer, identity, None) == "its certificate was revoked"
+    assert end(view, peer, identity, None) == "was refused: its certificate is revoked"
     closed = AccessView.build(configured(), document)
-    assert end(closed, peer, identity, None) == "its address was taken off the allowlist"
+    assert end(closed, peer, identity, None) == "is not in the allowlist"

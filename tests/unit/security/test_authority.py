@@ -230,7 +230,7 @@ async def test_an_administrators_own_connection_survives_the_change_it_asked_for
     assert access.must_end(peer, None) is None
     document = revoke(document, "certificate", document.issued[-1].reference, NOW, by="bob", reason="")
     access.replace(AccessView.build(configured(REMOTE), document, access.view))
-    assert access.must_end(peer, None) == "its certificate was revoked"
+    assert access.must_end(peer, None) == "was refused: its certificate is revoked"
 
 
 # Open connections.
@@ -244,7 +244,7 @@ async def test_open_connections_are_judged_by_the_view_of_now(tmp_path: Path, de
     assert access.must_end(local, shown) is None
     document = revoke(document, "principal", "demo", NOW, by="anna", reason="")
     access.replace(AccessView.build(configured(), document, access.view))
-    assert access.must_end(local, None) == access.must_end(local, shown) == "its client was revoked"
+    assert access.must_end(local, None) == access.must_end(local, shown) == "is the revoked client demo"
 
 
 async def test_a_connection_without_a_certificate_ends_where_one_is_asked_for_now(

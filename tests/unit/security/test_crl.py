@@ -14,16 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.security.certificate_facts import issuer_key_id, own_key_id
+from appliance.security.certificate_facts import own_key_id
 from appliance.security.certificates import KeyPair, certificate_pem, issue_client
 from appliance.security.crl import (
     CRL_BYTES_MAX,
     ENTRIES_MAX,
     Crl,
-    CrlPolicy,
-    CrlVerdict,
     accept,
-    crl_verdict,
     expired,
     make_crl,
     parse_crl,
@@ -259,33 +256,6 @@ class TestAccept:
             if before is not None:
                 assert current.this_update >= before.this_update
                 assert current == before or current.number > before.number
-
-
-class TestVerdict:
-    @pytest.mark.parametrize(
-        ("issuer", "serial", "policy", "when", "verdict"),
-        [
-            ("aa", 1, "fail_closed", NOW, "revoked"),
-            ("aa", 3, "fail_closed", NOW, "good"),
-            ("aa", 3, "fail_closed", NOW + DAY, "good"),
-            ("aa", 3, "fail_closed", NOW + DAY + SECOND, "expired"),
-            ("aa", 3, "warn", NOW + DAY + SECOND, "good"),
-            ("aa", 1, "fail_closed", NOW + DAY + SECOND, "revoked"),
-            ("aa", 1, "warn", NOW + DAY + SECOND, "revoked"),
-            ("bb", 1, "fail_closed", NOW, "no_crl"),
-            ("bb", 1, "warn", NOW, "no_crl"),
-            ("", 1, "warn", NOW, "no_crl"),
-        ],
-    )
-    def test_table(self, issuer: str, serial: int, policy: CrlPolicy, when: datetime, verdict: CrlVerdict) -> None:
-        assert crl_verdict(issuer, serial, {"aa": A}, policy, when) == verdict
-
-    def test_a_certificate_is_found_by_what_it_says_of_itself(self) -> None:
-        good, bad = (issue_client(CA, "demo", "x://demo", PROFILES.client, NOW).certificate for _ in range(2))
-        crl = parse_crl(own([bad.serial_number]), ISSUERS, NOW)
-        crls = {crl.issuer_key_id: crl}
-        verdicts = [crl_verdict(issuer_key_id(c), c.serial_number, crls, "fail_closed", NOW) for c in (good, bad)]
-        assert verdicts == ["good", "revoked"]
 
 
 class TestMake:
