@@ -68,8 +68,8 @@ class AccessControl:
             identity = self._identity_of(peer)
             principal = decide(self._view, peer, identity, authorization, now)
         except Refusal as refusal:
-            who = str(peer.address) if identity is None else f"{peer.address} (client {identity.name})"
-            self._refusals.record(who, refusal.code, refusal.reason)
+            name = None if identity is None else identity.name
+            self._refusals.record(str(peer.address), refusal.code, refusal.reason, name)
             raise
         self._note(principal, identity, authorization, now)
         return principal

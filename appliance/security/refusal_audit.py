@@ -10,13 +10,12 @@ from appliance.security.refusal_log import Refused
 def audited_refusals(audit: AuditLog) -> Refused:
     """What tells the audit log of every line of a RefusalLog: those of a flood come folded, with their number."""
 
-    def refused(who: str, code: str, sentence: str, times: int) -> None:
-        address, _, client = who.partition(" (client ")
+    def refused(address: str, code: str, sentence: str, times: int, principal: str | None) -> None:
         audit.append(
             AuditEvent(
                 action="connection.refuse",
                 outcome="deny",
-                actor=Actor(address=address, principal=client.removesuffix(")") or None),
+                actor=Actor(address=address, principal=principal),
                 reason=code,
                 details={"what": sentence, "times": times},
             )

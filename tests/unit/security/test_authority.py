@@ -41,10 +41,10 @@ class Told:
     """What the audit log would be told."""
 
     def __init__(self) -> None:
-        self.refusals: list[tuple[str, str, int]] = []
+        self.refusals: list[tuple[str, str | None, str, int]] = []
 
-    def __call__(self, who: str, code: str, sentence: str, times: int) -> None:
-        self.refusals.append((who, code, times))
+    def __call__(self, address: str, code: str, sentence: str, times: int, principal: str | None) -> None:
+        self.refusals.append((address, principal, code, times))
 
 
 def control(
@@ -82,8 +82,8 @@ async def test_a_refusal_is_told_with_its_exact_reason_and_folded(
             access.authenticate(client.peer(), [f"Bearer {ApiKey.generate().reveal()}"])
     access.close()
     assert told.refusals == [
-        ("10.0.0.1 (client demo)", "invalid_api_key", 1),
-        ("10.0.0.1 (client demo)", "invalid_api_key", 4),
+        ("10.0.0.1", "demo", "invalid_api_key", 1),
+        ("10.0.0.1", "demo", "invalid_api_key", 4),
     ]
     assert "sent the unknown API key" in caplog.messages[0]
     assert access._seen.key(client.key.kid) is None
@@ -96,7 +96,7 @@ async def test_a_certificate_that_names_nobody_is_told_of_its_address(tmp_path: 
         access.authenticate(Peer(HERE, b"junk", "api", NOW), [])
     with pytest.raises(Refusal, match="is missing"):
         access.authenticate(Peer(HERE, None, "api", NOW), [])
-    assert told.refusals == [("10.0.0.1", "certificate_rejected", 1)]
+    assert told.refusals == [("10.0.0.1", None, "certificate_rejected", 1)]
     access.close()
 
 
@@ -208,7 +208,7 @@ async def test_an_administrator_is_known_by_the_certificate(tmp_path: Path) -> N
     access.replace(AccessView.build(configured(REMOTE), document, access.view))
     with pytest.raises(Refusal, match="is revoked"):
         access.administrator(peer)
-    assert told.refusals == [("10.0.0.1", "certificate_rejected", 1)]
+    assert told.refusals == [("10.0.0.1", None, "certificate_rejected", 1)]
     access.close()
 
 

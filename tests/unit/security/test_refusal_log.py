@@ -42,6 +42,15 @@ async def test_records_carry_address_and_reason(refusals: RefusalLog, caplog: py
     assert vars(caplog.records[0])["reason"] == "plain_http"
 
 
+async def test_clients_of_one_address_are_told_apart(refusals: RefusalLog, caplog: pytest.LogCaptureFixture) -> None:
+    for principal in ("app", "bob", "bob", None):
+        refusals.record("10.0.0.1", "invalid_api_key", "sent no API key", principal)
+    lines = [f"10.0.0.1 {who}sent no API key" for who in ("(client app) ", "(client bob) ", "")]
+    assert caplog.messages == lines
+    assert vars(caplog.records[0])["address"] == "10.0.0.1"
+    refusals.close()
+
+
 async def test_the_table_and_so_the_log_is_bounded(refusals: RefusalLog, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(10 * ENTRIES_MAX):
         refusals.record(f"2001:db8::{number:x}", "denied", "is not in the allowlist")
@@ -74,24 +83,24 @@ class Told:
     """What the audit log is told."""
 
     def __init__(self) -> None:
-        self.lines: list[tuple[str, str, str, int]] = []
+        self.lines: list[tuple[str, str, str, int, str | None]] = []
 
-    def __call__(self, address: str, reason: str, sentence: str, times: int) -> None:
-        self.lines.append((address, reason, sentence, times))
+    def __call__(self, address: str, reason: str, sentence: str, times: int, principal: str | None) -> None:
+        self.lines.append((address, reason, sentence, times, principal))
 
     @property
     def times(self) -> int:
-        return sum(times for *_, times in self.lines)
+        return sum(times for *_, times, _ in self.lines)
 
 
 async def test_the_audit_log_is_told_of_every_line_and_of_how_many_it_stands_for() -> None:
     told = Told()
     refusals = RefusalLog(logging.getLogger("test.refusals"), told)
     for _ in range(3):
-        refusals.record("10.0.0.1", "denied", "is not\nallowed")
-    assert told.lines == [("10.0.0.1", "denied", "is not\nallowed", 1)], "the record escapes what it is given"
+        refusals.record("10.0.0.1", "denied", "is not\nallowed", "demo")
+    assert told.lines == [("10.0.0.1", "denied", "is not\nallowed", 1, "demo")], "the record escapes what it is given"
     refusals.close()
-    assert told.lines[1:] == [("10.0.0.1", "denied", "is not\nallowed (2 more in 10 s)", 2)]
+    assert told.lines[1:] == [("10.0.0.1", "denied", "is not\nallowed (2 more in 10 s)", 2, "demo")]
 
 
 @settings(max_examples=40)
@@ -120,5 +129,5 @@ async def test_those_who_found_no_place_are_one_line_of_the_audit_log() -> None:
     for number in range(ENTRIES_MAX + 5):
         refusals.record(f"2001:db8::{number:x}", "denied", "is not allowed")
     refusals.close()
-    assert told.lines[-1] == ("other addresses", "folded", "were refused 5 times in 10 s", 5)
+    assert told.lines[-1] == ("other addresses", "folded", "were refused 5 times in 10 s", 5, None)
     assert told.times == ENTRIES_MAX + 5
