@@ -23,6 +23,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from appliance.security.api_keys import KeyRecord
+from appliance.security.identity import certificate_reference
 
 AuthorityName = Literal["server", "client", "admin"]
 AUTHORITIES: Final[tuple[AuthorityName, ...]] = ("server", "client", "admin")
@@ -86,7 +87,7 @@ class Issued(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def reference(self) -> str:
         """As a revocation names it."""
-        return f"{self.issuer_key_id}:{self.serial}"
+        return certificate_reference(self.issuer_key_id, int(self.serial, 16))
 
 
 class Revocation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ import yaml
 from appliance.access_config import ApiKeys, ListenerMode
 from appliance.errors import ConfigError
 from appliance.security.identity import CLIENT_NAME
+from appliance.security.server_names import is_dns_name
 from appliance.types import ModelInfo, ModelSpec
 
 SIDECAR: Final = "llm-sidecar"
@@ -32,8 +33,6 @@ MODELS_MAX: Final = 1000
 _SPLIT_CELLS_MIN: Final = 8192
 _DEFAULT_GRACE_HOURS: Final = ApiKeys().grace_hours
 
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
 _LISTEN = re.compile(r"(?:[0-9.]{7,15}:)?[0-9]{1,5}")
@@ -130,11 +129,11 @@ def _check(client: str, endpoint: Endpoint, models: Sequence[DifyModel], place: 
     """Everything that ends up in a file whose syntax it could break."""
     if not CLIENT_NAME.fullmatch(client):
         raise ConfigError(f"{client!r} is no client name")
-    if _address(endpoint.host) is None and not _is_dns_name(endpoint.host):
+    if _address(endpoint.host) is None and not _is_host_name(endpoint.host):
         raise ConfigError(
             f"{endpoint.host!r} is neither a host name nor an address; write it without scheme, port and scope"
         )
-    if endpoint.tls_name is not None and not _is_dns_name(endpoint.tls_name):
+    if endpoint.tls_name is not None and not _is_host_name(endpoint.tls_name):
         raise ConfigError(f"{endpoint.tls_name!r} is no DNS name; nginx can verify nothing else")
     if not 1 <= endpoint.port <= 65535:
         raise ConfigError(f"port {endpoint.port} is not between 1 and 65535")
@@ -164,9 +163,8 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _is_dns_name(text: str) -> bool:
-    # All digits and dots would be an address, and this is none.
-    return _DNS_NAME.fullmatch(text) is not None and not text.replace(".", "").isdigit()
+def _is_host_name(text: str) -> bool:
+    return is_dns_name(text) and not text.startswith("*")
 
 
 def _values(

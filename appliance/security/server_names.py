@@ -35,6 +35,12 @@ def server_names(listeners: Iterable[Listener]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(canonical))
 
 
+def is_dns_name(text: str) -> bool:
+    """Whether this is a host's name, or a wildcard for hosts' names. All digits and dots would be an address."""
+    fits = len(text) <= _DNS_NAME_CHARS_MAX and _DNS_NAME.fullmatch(text) is not None
+    return fits and not text.replace(".", "").isdigit()
+
+
 def _checked(name: str) -> str:
     if _canonical(name) is None:
         raise ValueError(
@@ -49,9 +55,7 @@ def _canonical(name: str) -> str | None:
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
-        fits = len(name) <= _DNS_NAME_CHARS_MAX and _DNS_NAME.fullmatch(name) is not None
-        # All digits and dots would be an address, and this is none.
-        return name.lower() if fits and not name.replace(".", "").isdigit() else None
+        return name.lower() if is_dns_name(name) else None
     return None if address.is_unspecified else str(address)
 
 

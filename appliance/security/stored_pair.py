@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from appliance.errors import ChangeRefused
 from appliance.security.certificates import KeyPair
 from appliance.security.credentials import StoredPair
-from appliance.security.private_keys import key_der, key_from_der
+from appliance.security.private_keys import key_der, key_from_der, key_pem
 
 
 def store_pair(pair: KeyPair) -> StoredPair:
@@ -36,7 +36,6 @@ def certificate_pem(stored: StoredPair) -> bytes:
 
 
 def private_pem(stored: StoredPair) -> bytes:
-    """The private key NOT encrypted: for OpenSSL, through memory. An imported one may be of another kind than ours."""
+    """The private key NOT encrypted: for OpenSSL, through memory."""
     assert stored.key is not None
-    key = load_der_private_key(stored.key, None)
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return key_pem(key_from_der(stored.key))

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from appliance.admin.route import Answer, Call
 from appliance.errors import ChangeRefused
 from appliance.security.api_keys import ApiKey, KeyRecord, KeyState
-from appliance.security.client_bundle import BundleFiles, add_client, renew_client
+from appliance.security.client_bundle import BundleFiles, add_client, is_client, renew_client
 from appliance.security.credentials import Credentials
 from appliance.security.jwt_tokens import TOKEN_ID_CHARS_MAX
 from appliance.security.key_changes import add_key, revoke_key, rotate_key
@@ -218,14 +218,8 @@ class RenewClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     csr: Annotated[str, Meta(max_length=16384)] | None = None
 
 
-def principals(document: Credentials) -> set[str]:
-    """Everyone with a key or a client certificate."""
-    names = {record.principal for record in document.keys.values()}
-    return names | {issued.name for issued in document.issued if issued.kind == "client"}
-
-
 def _known(call: Call, document: Credentials, name: str) -> None:
-    if name not in principals(document) and name not in call.office.config.principals:
+    if not is_client(document, name) and name not in call.office.config.principals:
         raise ChangeRefused(
             "not_found", f"there is no client {name!r}; `appliance clients list` shows them, `clients add` makes one"
         )
