@@ -6,8 +6,8 @@
                 store     request log, quotas, what was last seen, captured prompts
                 models run
 
-Everything belongs to the user the daemon runs as; folders are 0700 and files 0600. Files change by `write_atomic`
-alone, so a reader or a power cut sees the old content or the new, never a mixture.
+Everything belongs to the user the daemon runs as; folders are 0700 and files 0600. Files change by `replacing` alone,
+but for logs that grow, so a reader or a power cut sees the old content or the new, never a mixture.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ import pwd
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import BinaryIO, Final
 
 from appliance.errors import StateError
 
-WRITER_WAIT_SECONDS: Final = 10.0
-_WRITER_POLL_SECONDS: Final = 0.02
 _PID_CHARS_MAX: Final = 32
 
 
@@ -84,29 +81,11 @@ class StateDir:
         """
         held = DaemonLock(self.run / "daemon.lock")
         try:
-            with self.writing():
-                self._sweep()
+            self._sweep()
         except BaseException:
             held.release()
             raise
         return held
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Keeps other processes (daemon, CLI) from changing files here until the block ends.
-
-        For short work only; blocks up to WRITER_WAIT_SECONDS, then StateError. Not reentrant.
-        """
-        fd = _open_lock_file(self.run / "writer.lock")
-        try:
-            deadline = time.monotonic() + WRITER_WAIT_SECONDS
-            while not _try_lock(fd):
-                if time.monotonic() > deadline:
-                    raise StateError(f"another process keeps writing in {self.path}; wait for it or end it, then retry")
-                time.sleep(_WRITER_POLL_SECONDS)
-            yield
-        finally:
-            os.close(fd)
 
     def _sweep(self) -> None:
         for folder in self.folders:
@@ -121,8 +100,8 @@ class DaemonLock:
     """Held from construction until `release` or the end of the process, however it ends."""
 
     def __init__(self, path: Path) -> None:
-        fd = _open_lock_file(path)
-        if not _try_lock(fd):
+        fd = open_lock_file(path)
+        if not try_lock(fd):
             pid = os.read(fd, _PID_CHARS_MAX).decode("ascii", "replace").strip() or "unknown"
             os.close(fd)
             raise StateError(
@@ -155,19 +134,29 @@ def temporary_sibling(path: Path) -> Path:
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replaces `path` by `data` as a whole and durably. On StateError the old file is as it was."""
+    try:
+        with replacing(path, mode) as file:
+            file.write(data)
+    except OSError as error:
+        raise StateError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path`, whole and durable, at the end of the block.
+
+    Where the block raises, the old file is as it was. Raises OSError.
+    """
     temporary = temporary_sibling(path)
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        try:
+        with os.fdopen(fd, "wb") as file:
             os.fchmod(fd, mode)
-            _write_all(fd, data)
+            yield file
+            file.flush()
             os.fsync(fd)
-        finally:
-            os.close(fd)
         temporary.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
-        raise StateError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -244,23 +233,18 @@ def _user(uid: int) -> str:
         return f"user id {uid}"
 
 
-def _open_lock_file(path: Path) -> int:
+def open_lock_file(path: Path) -> int:
+    """The descriptor of a file that is there to be locked. Raises StateError."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StateError(f"{path}: cannot be opened: {error.strerror}") from error
 
 
-def _try_lock(fd: int) -> bool:
+def try_lock(fd: int) -> bool:
+    """Takes the lock of a file until its descriptor is closed; False where somebody has it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    """A nearly full disk takes a part without an error; only the next write says that it is full."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]

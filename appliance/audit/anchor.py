@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from appliance.audit.log_file import append_whole
 from appliance.audit.record import canonical
 
 CHECKPOINTS_MAX: Final = 1_000_000
@@ -30,16 +31,7 @@ class Checkpoint(Struct, frozen=True, gc=False):
 
 def append_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Adds a line, durably. Raises OSError. A removable disk may make this wait."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        before = os.fstat(fd).st_size
-        line = canonical(checkpoint) + b"\n"
-        if os.write(fd, line) != len(line):
-            os.ftruncate(fd, before)
-            raise OSError("the disk of the anchor is full")
-        os.fdatasync(fd)
-    finally:
-        os.close(fd)
+    append_whole(path, canonical(checkpoint) + b"\n")
 
 
 def read_checkpoints(path: Path) -> tuple[list[Checkpoint], int]:

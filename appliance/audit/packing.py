@@ -7,7 +7,6 @@ names segment, place and whether it is the last, so that pieces cannot be moved,
 from __future__ import annotations
 
 import hashlib
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from appliance.audit.record import LINE_BYTES_MAX
 from appliance.audit.segments import SegmentFiles
 from appliance.errors import StateError
 from appliance.keyring.cipher import Cipher, RotatingCipher
-from appliance.state_dir import sync_folder, temporary_sibling
+from appliance.state_dir import replacing, sync_folder
 
 MAGIC: Final = b"AUDSEG1\n"
 PIECE_BYTES: Final = 4 * 2**20
@@ -66,26 +65,17 @@ def unpack_backwards(files: SegmentFiles, cipher: Cipher) -> Iterator[bytes]:
 
 
 def _write_packed(files: SegmentFiles, cipher: Cipher) -> None:
-    temporary = temporary_sibling(files.packed)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with files.plain.open("rb") as plain, os.fdopen(fd, "wb") as packed:
-            packed.write(MAGIC)
-            index = 0
-            piece = _whole_lines(plain)
-            while True:
-                following = _whole_lines(plain)
-                sealed = cipher.seal(_record_id(files.number, index, last=not following), zlib.compress(piece))
-                packed.write(len(sealed).to_bytes(4, "big") + sealed)
-                if not following:
-                    break
-                piece, index = following, index + 1
-            packed.flush()
-            os.fsync(packed.fileno())
-        temporary.replace(files.packed)
-        sync_folder(files.folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.plain.open("rb") as plain, replacing(files.packed) as packed:
+        packed.write(MAGIC)
+        index = 0
+        piece = _whole_lines(plain)
+        while True:
+            following = _whole_lines(plain)
+            sealed = cipher.seal(_record_id(files.number, index, last=not following), zlib.compress(piece))
+            packed.write(len(sealed).to_bytes(4, "big") + sealed)
+            if not following:
+                break
+            piece, index = following, index + 1
 
 
 def repack(files: SegmentFiles, cipher: RotatingCipher) -> None:
@@ -93,21 +83,12 @@ def repack(files: SegmentFiles, cipher: RotatingCipher) -> None:
     with files.packed.open("rb") as file:
         if all(cipher.is_current(sealed) for sealed, _ in _pieces(file, files.packed)):
             return
-    temporary = temporary_sibling(files.packed)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with files.packed.open("rb") as file, os.fdopen(fd, "wb") as packed:
-            packed.write(MAGIC)
-            for index, (sealed, last) in enumerate(_pieces(file, files.packed)):
-                name = _record_id(files.number, index, last=last)
-                again = cipher.seal(name, cipher.unseal(name, sealed))
-                packed.write(len(again).to_bytes(4, "big") + again)
-            packed.flush()
-            os.fsync(packed.fileno())
-        temporary.replace(files.packed)
-        sync_folder(files.folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.packed.open("rb") as file, replacing(files.packed) as packed:
+        packed.write(MAGIC)
+        for index, (sealed, last) in enumerate(_pieces(file, files.packed)):
+            name = _record_id(files.number, index, last=last)
+            again = cipher.seal(name, cipher.unseal(name, sealed))
+            packed.write(len(again).to_bytes(4, "big") + again)
 
 
 def _whole_lines(plain: BinaryIO) -> bytes:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import random
 import socket
 import ssl
@@ -28,6 +27,7 @@ from appliance.access_config import Siem
 from appliance.audit.backlog import Backlog, Copied
 from appliance.audit.journal import internal
 from appliance.audit.log import AuditLog
+from appliance.audit.log_file import append_whole
 from appliance.audit.record import canonical
 from appliance.audit.syslog import syslog_frame
 from appliance.errors import ConfigError, StateError
@@ -206,21 +206,11 @@ class _FileSink:
     async def send(self, records: list[Copied]) -> None:
         """Raises OSError; then none of the records is in the file. Opened each time, so that it may be rotated."""
         if records:
-            await asyncio.to_thread(self._append, b"".join(copied.body + b"\n" for copied in records))
+            lines = b"".join(copied.body + b"\n" for copied in records)
+            await asyncio.to_thread(append_whole, self._path, lines)
 
     async def close(self) -> None:
         """Nothing is held open."""
-
-    def _append(self, lines: bytes) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            before = os.fstat(fd).st_size
-            if os.write(fd, lines) != len(lines):
-                os.ftruncate(fd, before)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
 
 
 def parse_target(target: str) -> tuple[str, int]:

@@ -18,7 +18,6 @@ Who has the public key can make such a stream: it says for whom it is, not from 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
@@ -31,7 +30,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from appliance.errors import StateError
 from appliance.keyring.recovery import RecoveryPublicKey, RecoverySecretKey
-from appliance.state_dir import sync_folder, temporary_sibling
+from appliance.state_dir import replacing
 
 CHUNK_BYTES: Final = 64 * 2**10
 TAG_BYTES: Final = 16
@@ -168,19 +167,11 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """
     if path.exists() or path.is_symlink():
         raise StateError(f"{path} exists already; choose another name, or move it away")
-    temporary = temporary_sibling(path)
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
+        with replacing(path) as file:
             yield file
-            file.flush()
-            os.fsync(fd)
-        temporary.rename(path)
-        sync_folder(path.parent)
     except OSError as error:
         raise StateError(f"{path}: cannot be made: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _stream_key(shared: bytes, ephemeral: bytes, recipient: bytes) -> bytes:

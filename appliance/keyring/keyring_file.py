@@ -8,7 +8,6 @@ who can write the file can as well put back an older one. A key itself is bound 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from appliance.errors import StateError
-from appliance.state_dir import read_private, write_atomic
+from appliance.state_dir import open_lock_file, read_private, try_lock, write_atomic
 
 FILE_BYTES_MAX: Final = 4 * 2**20
 KEYS_MAX: Final = 4096
@@ -111,13 +110,10 @@ class KeyringFile:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        try:
-            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StateError(f"{self._lock_path}: cannot be opened: {error.strerror}") from error
+        fd = open_lock_file(self._lock_path)
         try:
             deadline = time.monotonic() + LOCK_WAIT_SECONDS
-            while not _try_lock(fd):
+            while not try_lock(fd):
                 if time.monotonic() > deadline:
                     raise StateError(f"another process keeps writing {self.path}; wait for it or end it, then retry")
                 time.sleep(_LOCK_POLL_SECONDS)
@@ -135,11 +131,3 @@ def _are_distinct(keys: Keys) -> bool:
     ids = {key.id for key in keys}
     generations = {(key.purpose, key.generation) for key in keys}
     return len(ids) == len(generations) == len(keys)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

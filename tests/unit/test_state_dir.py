@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import StateError
-from appliance.state_dir import StateDir, read_private, temporary_sibling, write_atomic
+from appliance.state_dir import StateDir, read_private, replacing, temporary_sibling, write_atomic
 
 
 @pytest.fixture
@@ -100,14 +100,6 @@ def test_lock_sweeps_what_a_crash_left(state: StateDir) -> None:
     assert kept.exists()
 
 
-def test_writing_waits_for_the_other_writer(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.state_dir.WRITER_WAIT_SECONDS", 0.05)
-    with state.writing(), pytest.raises(StateError, match="keeps writing"), state.writing():
-        pass
-    with state.writing():
-        pass
-
-
 def test_write_atomic_replaces_content_and_mode(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
@@ -138,6 +130,16 @@ def test_a_write_cut_short_leaves_the_old_file(tmp_path: Path) -> None:
             write_atomic(path, bytes(10_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_replacement_that_is_given_up_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+    with pytest.raises(ValueError, match="no"), replacing(path) as file:
+        file.write(b"new")
+        raise ValueError("no")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
