@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from appliance.api.caller import Doorkeeper
-from appliance.api.captured import Capture
+from appliance.api.captured import CaptureSink
 from appliance.api.chat import chat_completions
 from appliance.api.completions import completions
 from appliance.api.envelope import error_response
@@ -50,7 +50,7 @@ def build_app(
     principal_limits: PrincipalLimits,
     doorkeeper: Doorkeeper,
     keep: Callable[[RequestRecord], None],
-    capture: Capture | None = None,
+    capture: CaptureSink | None = None,
 ) -> web.Application:
     """Routes and middlewares. The API's routes exist with and without `/v1`."""
     app = web.Application(

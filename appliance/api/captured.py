@@ -10,7 +10,7 @@ from appliance.telemetry.request_record import RequestRecord
 from appliance.types import FinishReason
 
 
-class Capture(Protocol):
+class CaptureSink(Protocol):
     """Where captured requests go. Neither call blocks or raises."""
 
     def bytes_max(self, principal: str) -> int | None:
@@ -30,7 +30,7 @@ class CapturedRequest:
 
     __slots__ = ("_body", "_bytes_max", "_capture", "_choices", "_left")
 
-    def __init__(self, capture: Capture, body: bytes, n: int, bytes_max: int) -> None:
+    def __init__(self, capture: CaptureSink, body: bytes, n: int, bytes_max: int) -> None:
         self._capture = capture
         self._body = body
         self._bytes_max = bytes_max

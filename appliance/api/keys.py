@@ -9,7 +9,7 @@ from aiohttp import web
 
 from appliance.access_config import PrincipalSettings
 from appliance.api.caller import Caller
-from appliance.api.captured import Capture
+from appliance.api.captured import CaptureSink
 from appliance.api.evidence import Evidence
 from appliance.config import RequestLimits
 from appliance.models.router import Router
@@ -21,7 +21,7 @@ ROUTER: Final = web.AppKey("router", Router)
 LIMITS: Final = web.AppKey[Callable[[], RequestLimits]]("limits")
 PRINCIPAL_LIMITS: Final = web.AppKey("principal_limits", PrincipalLimits)
 # Where prompts and answers are captured; None is nowhere.
-CAPTURE: Final = web.AppKey[Capture | None]("capture")
+CAPTURE: Final = web.AppKey[CaptureSink | None]("capture")
 # Which roles may call a handler.
 ROLES: Final = web.AppKey[Mapping[Any, frozenset[str]]]("roles")
 EVIDENCE: Final = web.RequestKey("evidence", Evidence)

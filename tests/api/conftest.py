@@ -15,7 +15,7 @@ from aiohttp import web
 
 from appliance.access_config import PrincipalSettings
 from appliance.api.app import ApiRunner, build_app
-from appliance.api.captured import Capture
+from appliance.api.captured import CaptureSink
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.launcher import SpawnLauncher
@@ -98,7 +98,7 @@ async def running_api(
     principals: dict[str, PrincipalSettings] | None = None,
     load: str = "ok",
     preload: bool = True,
-    capture: Capture | None = None,
+    capture: CaptureSink | None = None,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
