@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -166,7 +166,13 @@ class _Daemon:
         await switch_capture(self._office.audit, self._capture, self._settings.config.capture, APPLIANCE)
         await asyncio.to_thread(self._capture.prune)
         app = build_app(
-            self._router, lambda: self._office.config.requests, self._limits, self._door, self._keep, self._capture
+            self._router,
+            lambda: self._office.config.requests,
+            self._limits,
+            self._office.now,
+            self._door,
+            self._keep,
+            self._capture,
         )
         runner = ApiRunner(
             app, keepalive_seconds=self._settings.config.connections.keepalive_seconds, refused=self._door.refused
@@ -228,7 +234,7 @@ class _Daemon:
         self._quotas.save(self._limits.sums())
 
     def _restore_quotas(self) -> None:
-        loaded = self._quotas.load(datetime.now(UTC))
+        loaded = self._quotas.load(self._office.now())
         self._limits.restore(loaded.sums)
         if loaded.damage is not None:
             _log.error("%s", loaded.damage)

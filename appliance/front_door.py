@@ -58,6 +58,7 @@ class FrontDoor:
             context=lambda: access.server_context(name),
             allowlist=lambda: access.allowlist(name),
             limits=self._office.config.connections,
+            now=self._office.now,
             listener=name,
             admitted=lambda address: self._admitted(name, address),
             refused=self.refused,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
 
-from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, PRINCIPAL_LIMITS
+from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, NOW, PRINCIPAL_LIMITS
 from appliance.security.principal_usage import LimitRefusal
 from appliance.types import ChatPrompt, Request
 
@@ -28,7 +27,7 @@ def admitted(http: web.Request, request: Request, n: int) -> Iterator[None]:
     caller, draft = http[CALLER], http[EVIDENCE]
     limits = http.app[PRINCIPAL_LIMITS]
     estimate = estimated_tokens(request, n)
-    admission = limits.admit(caller.id, caller.settings, estimate, time.monotonic(), datetime.now(UTC))
+    admission = limits.admit(caller.id, caller.settings, estimate, time.monotonic(), http.app[NOW]())
     http[ANSWER_HEADERS].update(admission.headers())
     if isinstance(admission, LimitRefusal):
         raise admission.error()

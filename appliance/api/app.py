@@ -18,9 +18,10 @@ from appliance.api.chat import chat_completions
 from appliance.api.completions import completions
 from appliance.api.envelope import error_response
 from appliance.api.health import livez, readyz
-from appliance.api.keys import CAPTURE, LIMITS, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
+from appliance.api.keys import CAPTURE, LIMITS, NOW, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
 from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
 from appliance.api.models import get_model, list_models
+from appliance.clock import Clock
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.router import Router
@@ -48,6 +49,7 @@ def build_app(
     router: Router,
     limits: Callable[[], RequestLimits],
     principal_limits: PrincipalLimits,
+    now: Clock,
     doorkeeper: Doorkeeper,
     keep: Callable[[RequestRecord], None],
     capture: CaptureSink | None = None,
@@ -61,6 +63,7 @@ def build_app(
     app[ROUTER] = router
     app[LIMITS] = limits
     app[PRINCIPAL_LIMITS] = principal_limits
+    app[NOW] = now
     app[CAPTURE] = capture
     app[STARTED] = int(time.time())
     app[ROLES] = {route.handler: route.roles for route in api_routes() if route.roles is not None}

@@ -11,6 +11,7 @@ from appliance.access_config import PrincipalSettings
 from appliance.api.caller import Caller
 from appliance.api.captured import CaptureSink
 from appliance.api.evidence import Evidence
+from appliance.clock import Clock
 from appliance.config import RequestLimits
 from appliance.models.router import Router
 from appliance.security.limits import PrincipalLimits
@@ -20,6 +21,8 @@ ROUTER: Final = web.AppKey("router", Router)
 # Asked anew by every request, because a reload may change them.
 LIMITS: Final = web.AppKey[Callable[[], RequestLimits]]("limits")
 PRINCIPAL_LIMITS: Final = web.AppKey("principal_limits", PrincipalLimits)
+# The wall clock, for the limits.
+NOW: Final = web.AppKey[Clock]("now")
 # Where prompts and answers are captured; None is nowhere.
 CAPTURE: Final = web.AppKey[CaptureSink | None]("capture")
 # Which roles may call a handler.

@@ -19,13 +19,13 @@ import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final
 
 from aiohttp import web
 
 from appliance.access_config import MAIN_LISTENER
+from appliance.clock import Clock
 from appliance.config import ConnectionLimits
 from appliance.security.access import Principal
 from appliance.security.address_rates import AddressRates
@@ -87,6 +87,7 @@ class Gate:
         context: Callable[[], ssl.SSLContext],
         allowlist: Callable[[], Allowlist],
         limits: ConnectionLimits,
+        now: Clock,
         listener: str = MAIN_LISTENER,
         admitted: Callable[[Address], None] | None = None,
         refused: Refused | None = None,
@@ -98,6 +99,7 @@ class Gate:
         self._context = context
         self._allowlist = allowlist
         self._limits = limits
+        self._now = now
         self._turns = asyncio.Semaphore(limits.handshakes_max)
         self._addresses: dict[Address, _AddressUse] = {}
         self._handshaking: dict[web.RequestHandler, Address] = {}
@@ -280,7 +282,7 @@ class Gate:
         def connection_made(protocol: web.RequestHandler, transport: asyncio.Transport) -> None:
             address = self._handshaking.pop(protocol)
             certificate = transport.get_extra_info("ssl_object").getpeercert(True)
-            self._peers[protocol] = Peer(address, certificate, self._listener, datetime.now(UTC))
+            self._peers[protocol] = Peer(address, certificate, self._listener, self._now())
             made(protocol, transport)
             # The list may have changed since it was accepted.
             if not self._allowlist().allows(address):

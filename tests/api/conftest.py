@@ -16,6 +16,7 @@ from aiohttp import web
 from appliance.access_config import PrincipalSettings
 from appliance.api.app import ApiRunner, build_app
 from appliance.api.captured import CaptureSink
+from appliance.clock import utc_now
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.launcher import SpawnLauncher
@@ -107,7 +108,7 @@ async def running_api(
     router = Router([spec], SpawnLauncher((*WORKER, "--load", load)), limits, worker or WorkerLimits())
     records: list[RequestRecord] = []
     door = OneKey(principals or {})
-    app = build_app(router, lambda: limits, PrincipalLimits(), door, records.append, capture)
+    app = build_app(router, lambda: limits, PrincipalLimits(), utc_now, door, records.append, capture)
     runner = ApiRunner(app, keepalive_seconds=30)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -132,7 +132,7 @@ async def gated_api(
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     door = FrontDoor(security.office, {"api": listening})
     api = GatedApi(state, router, listening.getsockname()[1])
-    app = build_app(router, lambda: limits, PrincipalLimits(), door, api.records.append)
+    app = build_app(router, lambda: limits, PrincipalLimits(), security.office.now, door, api.records.append)
     runner = ApiRunner(app, keepalive_seconds=connections.keepalive_seconds)
     await runner.setup()
     await door.open(runner)

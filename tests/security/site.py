@@ -75,6 +75,7 @@ class Site:
             context=lambda: site.context,
             allowlist=lambda: site.allowlist,
             limits=site._limits,
+            now=site.clock,
         )
         site.gate.start()
         try:

@@ -15,9 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from appliance.security.allowlist import Allowlist
 from appliance.security.certificates import certificate_pem, issue_server
+from appliance.security.identity import Peer
 from appliance.security.stored_pair import store_pair
 from appliance.security.tls import server_context
 from appliance.state_dir import StateDir
@@ -362,6 +364,21 @@ async def test_connections_are_without_nagles_delay(site: Site, monkeypatch: pyt
     monkeypatch.setattr(site.gate, "peer", look)
     await site.ask()
     assert delays == [1]
+
+
+async def test_a_connection_is_dated_by_the_clock_it_is_given(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An allowlist is confirmed from a connection that came after it, by one clock."""
+    site.clock.now = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    seen: list[datetime] = []
+    peer = site.gate.peer
+
+    def look(protocol: web.RequestHandler) -> Peer:
+        seen.append(peer(protocol).since)
+        return peer(protocol)
+
+    monkeypatch.setattr(site.gate, "peer", look)
+    await site.ask()
+    assert seen == [site.clock.now]
 
 
 async def test_a_protocol_that_has_gone_has_no_peer(site: Site) -> None:
