@@ -26,9 +26,10 @@ from appliance.keyring.kek import Kek
 from appliance.keyring.keyring import Keyring
 from appliance.keyring.open_kek import token_key
 from appliance.keyring.passphrase_kek import PassphraseKek
-from appliance.keyring.pkcs11_kek import Pkcs11Kek, create_key
+from appliance.keyring.pkcs11_kek import Pkcs11Kek
 from appliance.keyring.recovery import RecoveryPublicKey, RecoverySecretKey, generate_recovery_key
 from tests.unit.keyring.archives import decrypt_archive, encrypt_archive
+from tests.unit.keyring.token_keys import create_key
 
 GENERATIONS: Final = 4
 ARCHIVE_BYTES: Final = 256 * 2**20

@@ -37,7 +37,7 @@ def open_kek(settings: KeyEncryption, secrets: Path, environment: Mapping[str, s
 
 
 def token_key(settings: KeyEncryption, environment: Mapping[str, str]) -> TokenKey:
-    """Where the KEK is in a token; also for `pkcs11_kek.create_key`. Raises ConfigError."""
+    """Where the KEK is in a token. Raises ConfigError."""
     pin_file = _given(settings.pkcs11_pin_file, "pkcs11", "pkcs11_pin_file")
     return TokenKey(
         module=_given(settings.pkcs11_module, "pkcs11", "pkcs11_module"),

@@ -105,30 +105,6 @@ class Pkcs11Kek:
         return f"Pkcs11Kek({self.id})"
 
 
-def create_key(where: TokenKey) -> None:
-    """Makes the key in the token: AES-256, sensitive, not extractable. Raises ConfigError where it is there already."""
-    library = _import()
-    attribute = library.Attribute
-    with _session(where, write=True) as session:
-        if list(session.get_objects({attribute.LABEL: where.label})):
-            raise ConfigError(f"the token {where.token!r} already has an object {where.label!r}")
-        session.generate_key(
-            library.KeyType.AES,
-            8 * KEY_BYTES,
-            label=where.label,
-            id=secrets.token_bytes(8),
-            store=True,
-            template={
-                attribute.SENSITIVE: True,
-                attribute.EXTRACTABLE: False,
-                attribute.ENCRYPT: True,
-                attribute.DECRYPT: True,
-                attribute.WRAP: False,
-                attribute.UNWRAP: False,
-            },
-        )
-
-
 def _import() -> ModuleType:
     """Only who has a token needs the library, so nothing else waits for it or fails without it."""
     try:
@@ -141,7 +117,7 @@ def _import() -> ModuleType:
 
 
 @contextlib.contextmanager
-def _session(where: TokenKey, *, write: bool = False) -> Iterator[pkcs11.Session]:
+def _session(where: TokenKey) -> Iterator[pkcs11.Session]:
     library = _import()
     try:
         module = library.lib(where.module)
@@ -151,7 +127,7 @@ def _session(where: TokenKey, *, write: bool = False) -> Iterator[pkcs11.Session
         token = module.get_token(token_label=where.token)
         if library.Mechanism.AES_GCM not in token.slot.get_mechanisms():
             raise ConfigError(f"the token {where.token!r} offers no AES-GCM; use another token or source")
-        with token.open(rw=write, user_pin=where.pin()) as session:
+        with token.open(user_pin=where.pin()) as session:
             yield session
     except (library.NoSuchToken, library.MultipleTokensReturned) as error:
         raise ConfigError(

@@ -34,8 +34,6 @@ _SPLIT_CELLS_MIN: Final = 8192
 _DEFAULT_GRACE_HOURS: Final = ApiKeys().grace_hours
 
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
-_PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
-_LISTEN = re.compile(r"(?:[0-9.]{7,15}:)?[0-9]{1,5}")
 _BLANK = re.compile(r"%\{([a-z_]+)\}")
 
 
@@ -72,22 +70,6 @@ class DifyModel:
         return cls(spec.id, n_ctx, n_ctx // 2)
 
 
-@dataclass(frozen=True, slots=True)
-class SidecarPlace:
-    """Where the sidecar's nginx runs: the defaults are those of its container; tests run it elsewhere.
-
-    folder: of nginx.conf and the bundle's files. listen: nginx's `port` or `address:port`. scratch: a folder for the
-    pid file and temporary files.
-    """
-
-    folder: str = CONTAINER_FOLDER
-    listen: str = str(SIDECAR_PORT)
-    scratch: str = "/tmp"
-
-
-_IN_CONTAINER: Final = SidecarPlace()
-
-
 def dify_files(
     client: str,
     endpoint: Endpoint,
@@ -95,20 +77,19 @@ def dify_files(
     *,
     sidecar: bool,
     key_grace_hours: float = _DEFAULT_GRACE_HOURS,
-    place: SidecarPlace = _IN_CONTAINER,
 ) -> Mapping[str, bytes]:
     """File names and contents, to be put beside the bundle of `client`. Pure.
 
     sidecar: with nginx in between, for any mode; without one the listener must be in mode `key`. Raises ConfigError for
     what cannot be written safely into these files, and for a listener that Dify could not reach this way.
     """
-    _check(client, endpoint, models, place)
+    _check(client, endpoint, models)
     if not sidecar and endpoint.mode != "key":
         raise ConfigError(
             f"a listener in mode {endpoint.mode!r} asks for a client certificate, which Dify cannot present; "
             "use the sidecar, or a listener in mode 'key'"
         )
-    values = _values(client, endpoint, models, sidecar, key_grace_hours, place)
+    values = _values(client, endpoint, models, sidecar, key_grace_hours)
     steps = "with-sidecar.md" if sidecar else "without-sidecar.md"
     files = {
         "DIFY.md": _fill(steps, values) + _fill("form.md", values),
@@ -125,7 +106,7 @@ def _configured_context(spec: ModelSpec) -> int:
     return slot if split else spec.n_ctx
 
 
-def _check(client: str, endpoint: Endpoint, models: Sequence[DifyModel], place: SidecarPlace) -> None:
+def _check(client: str, endpoint: Endpoint, models: Sequence[DifyModel]) -> None:
     """Everything that ends up in a file whose syntax it could break."""
     if not CLIENT_NAME.fullmatch(client):
         raise ConfigError(f"{client!r} is no client name")
@@ -141,11 +122,6 @@ def _check(client: str, endpoint: Endpoint, models: Sequence[DifyModel], place: 
         raise ConfigError(f"{len(models)} models; name 1 to {MODELS_MAX}")
     for model in models:
         _check_model(model)
-    for folder in (place.folder, place.scratch):
-        if not _PATH.fullmatch(folder):
-            raise ConfigError(f"{folder!r} is no absolute path of letters, digits and . _ -")
-    if not _LISTEN.fullmatch(place.listen):
-        raise ConfigError(f"{place.listen!r} is neither a port nor an IPv4 address and a port")
 
 
 def _check_model(model: DifyModel) -> None:
@@ -173,7 +149,6 @@ def _values(
     models: Sequence[DifyModel],
     sidecar: bool,
     key_grace_hours: float,
-    place: SidecarPlace,
 ) -> dict[str, str]:
     """What the texts leave open."""
     address = _address(endpoint.host)
@@ -190,10 +165,8 @@ def _values(
         "base_url": f"{origin}/v1",
         "port": str(SIDECAR_PORT),
         "image": SIDECAR_IMAGE,
-        "folder": place.folder,
-        "listen": place.listen,
-        "scratch": place.scratch,
-        "client_certificate": _client_certificate(place.folder) if certified else "",
+        "folder": CONTAINER_FOLDER,
+        "client_certificate": _CLIENT_CERTIFICATE if certified else "",
         "certificate_files": " BUNDLE/client.crt BUNDLE/client.key" if certified else "",
         "api_key": "the text in `api.key` of this bundle" if endpoint.mode != "cert" else "empty",
         "models": "\n".join(f"| `{model.id}` | {model.n_ctx} | {model.max_tokens} |" for model in models),
@@ -201,8 +174,10 @@ def _values(
     }
 
 
-def _client_certificate(folder: str) -> str:
-    return f"      proxy_ssl_certificate {folder}/client.crt;\n      proxy_ssl_certificate_key {folder}/client.key;\n"
+_CLIENT_CERTIFICATE: Final = (
+    f"      proxy_ssl_certificate {CONTAINER_FOLDER}/client.crt;\n"
+    f"      proxy_ssl_certificate_key {CONTAINER_FOLDER}/client.key;\n"
+)
 
 
 def _compose_file(endpoint: Endpoint, *, sidecar: bool) -> str:

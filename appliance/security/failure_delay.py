@@ -24,13 +24,9 @@ _DEBT_MAX: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class FailureDelay:
-    """How to answer one failure: after `seconds`, inside the `with` block of this object.
-
-    close: too many answers wait already; this one does not, and the caller may close the connection after it.
-    """
+    """How to answer one failure: after `seconds`, inside the `with` block of this object."""
 
     seconds: float
-    close: bool
     _owner: FailureDelays
 
     def __enter__(self) -> FailureDelay:
@@ -56,9 +52,11 @@ class FailureDelays:
     def failed(self, address: Address, now: float) -> FailureDelay:
         """An authentication from `address` failed at `now`, in seconds of a monotonic clock.
 
+        Where too many answers wait already, this one does not.
+
         with delays.failed(address, loop.time()) as delay:
             await asyncio.sleep(delay.seconds)
         """
         seconds = min(self._failures.take(address, now), DELAY_SECONDS_MAX)
         crowded = seconds > 0 and self.delayed >= self._delayed_max
-        return FailureDelay(0.0 if crowded else seconds, crowded, self)
+        return FailureDelay(0.0 if crowded else seconds, self)

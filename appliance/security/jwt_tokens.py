@@ -38,12 +38,10 @@ _PRINCIPAL = re.compile(PRINCIPAL_NAME)
 
 @dataclass(frozen=True, slots=True)
 class JwtIdentity:
-    """Who a valid token stands for. token_id: its `jti`. not_after: its `exp` and the issuer's leeway."""
+    """Who a valid token stands for. token_id: its `jti`."""
 
     principal: str
-    issuer: str
     token_id: str | None
-    not_after: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +173,7 @@ def _judge(claims: Mapping[str, Any], issuer: JwtIssuer, now: datetime) -> _Veri
     token_id = claims.get("jti")
     if token_id is not None and not (isinstance(token_id, str) and len(token_id) <= TOKEN_ID_CHARS_MAX):
         raise _refusal("whose jti is no short text", name)
-    identity = JwtIdentity(principal, name, token_id, expires + leeway)
-    return _Verified(identity, max(begins or _EVER, issued or _EVER), expires)
+    return _Verified(JwtIdentity(principal, token_id), max(begins or _EVER, issued or _EVER), expires)
 
 
 _EVER: Final = datetime.min.replace(tzinfo=UTC)

@@ -18,7 +18,7 @@ from typing import Final
 
 from appliance.access_config import PrincipalSettings
 from appliance.security.period_sums import TokenSums
-from appliance.security.principal_usage import LimitRefusal, PrincipalUsage, day_of, month_of
+from appliance.security.principal_usage import LimitRefusal, PrincipalUsage
 from appliance.security.rate_headers import rate_headers
 
 # Twice what a configuration can name. Who was quiet for longest is forgotten beyond it.
@@ -53,7 +53,7 @@ class Admission:
         self._estimate = estimate_tokens
         self._released = released
         self._ended = False
-        # Those of this moment: the day may change, and an administrator may reset the sums.
+        # Those of this moment: the day may change.
         self._sums, self._day, self._month = usage.sums, usage.day, usage.month
         self._charged = 0.0
         if usage.requests is not None:
@@ -121,11 +121,6 @@ class PrincipalLimits:
         self._sums: dict[str, TokenSums] = {}
         self._sweep_at = _SWEEP_MIN
 
-    @property
-    def remembered(self) -> int:
-        """How many principals are remembered with more than their sums."""
-        return len(self._usages)
-
     def admit(
         self, principal: str, settings: PrincipalSettings, estimate_tokens: int, mono: float, wall: datetime
     ) -> Admission | LimitRefusal:
@@ -139,24 +134,6 @@ class PrincipalLimits:
         """What `admit` would refuse with, without admitting."""
         return self._usage(principal, settings, mono, wall).refusal(estimate_tokens)
 
-    def wait_seconds(
-        self, principal: str, settings: PrincipalSettings, estimate_tokens: int, mono: float, wall: datetime
-    ) -> float:
-        """How long until `admit` would admit this, if nobody else uses anything; 0 where it would now."""
-        refusal = self.check(principal, settings, estimate_tokens, mono, wall)
-        return 0.0 if refusal is None else refusal.wait_seconds
-
-    def used(self, principal: str, wall: datetime) -> tuple[int, int]:
-        """Tokens of the current day and month, reservations included."""
-        sums, today = self._sums.get(principal) or TokenSums.none(), day_of(wall)
-        day, month = sums.days.counted_in(today), sums.months.counted_in(month_of(today))
-        return sums.days.total(day), sums.months.total(month)
-
-    def running(self, principal: str) -> int:
-        """How many of its requests run."""
-        usage = self._usages.get(principal)
-        return 0 if usage is None else usage.running
-
     def sums(self) -> dict[str, TokenSums]:
         """A snapshot of what was used by day and month, reservations included: for the file."""
         return {principal: sums.copy() for principal, sums in self._sums.items()}
@@ -165,12 +142,6 @@ class PrincipalLimits:
         """Goes on from what an earlier process had counted. To be called before the first `admit`."""
         assert not self._usages, "sums come before requests"
         self._sums = {principal: each.copy() for principal, each in sums.items()}
-
-    def reset(self, principal: str) -> None:
-        """Forgets what a principal used by day and month: for an administrator, after a clock was wrong for days."""
-        self._sums[principal] = TokenSums.none()
-        if (usage := self._usages.get(principal)) is not None:
-            usage.sums = self._sums[principal]
 
     def _usage(self, principal: str, settings: PrincipalSettings, mono: float, wall: datetime) -> PrincipalUsage:
         """The principal's state as of now."""

@@ -41,11 +41,10 @@ _OLD_KEYS: Final = "api_keys.json"
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """All of it, open. founded: this was the first start, and the bundle of client `demo` is new."""
+    """All of it, open."""
 
     keyring: Keyring
     office: Office
-    founded: bool
 
     def close(self) -> None:
         """Makes the audit log whole, and remembers what was last used."""
@@ -85,7 +84,7 @@ def open_security(
         audit.append(AuditEvent(action="seal_key.rotate", outcome="failed", actor=APPLIANCE, reason="cut_short"))
     seen = LastSeen(state.store / "last_seen.json")
     access = AccessControl(view, seen, now, audited_refusals(audit))
-    return Security(keyring, Office(store, access, audit, seen, profiles, now), founded=new)
+    return Security(keyring, Office(store, access, audit, seen, profiles, now))
 
 
 def _check_new(state: StateDir, path: Path, *, create: bool) -> None:

@@ -51,7 +51,7 @@ def request_server(document: Credentials, names: Sequence[str]) -> tuple[Credent
     """A new private key, kept until its certificate is imported, and the signing request (PEM) for a CA elsewhere."""
     key = new_key()
     document = replace(document, server=replace(document.server, requested=key_der(key)))
-    return document, make_csr(key, names[0], names=names)
+    return document, make_csr(key, names)
 
 
 def import_server(

@@ -41,23 +41,13 @@ def requested_key(csr_pem: bytes) -> CertificatePublicKeyTypes:
     return key
 
 
-def make_csr(key: PrivateKey, common_name: str, *, names: Sequence[str] = (), uri: str | None = None) -> bytes:
-    """A request (PEM) for a certificate that a CA elsewhere signs.
-
-    For a server with host names and addresses in `names`, or for a client with its identity in `uri`.
-    """
-    assert bool(names) != bool(uri), "a request is for a server or for a client"
-    if uri is not None:
-        alternatives: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)]
-        purpose = ExtendedKeyUsageOID.CLIENT_AUTH
-    else:
-        alternatives = [general_name(name) for name in names]
-        purpose = ExtendedKeyUsageOID.SERVER_AUTH
+def make_csr(key: PrivateKey, names: Sequence[str]) -> bytes:
+    """A request (PEM) for a server certificate that a CA elsewhere signs. names: host names and addresses."""
     request = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(common_name_of(common_name))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .subject_name(common_name_of(names[0]))
+        .add_extension(x509.SubjectAlternativeName([general_name(name) for name in names]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
     return request.public_bytes(Encoding.PEM)

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.admin_client import AdminClient, route
 from appliance.security.api_keys import ApiKey
-from appliance.security.signing_request import make_csr
 from tests.admin.desk import Desk, refused
+from tests.security.authorities import client_csr
 
 
 async def test_a_client_gets_its_files_once(desk: Desk, admin: AdminClient) -> None:
@@ -37,7 +37,7 @@ async def test_a_bad_name_says_what_a_name_is(admin: AdminClient) -> None:
 
 
 async def test_a_client_that_keeps_its_private_key(admin: AdminClient) -> None:
-    csr = make_csr(ec.generate_private_key(ec.SECP256R1()), "dify", uri="appliance://any/client/dify").decode()
+    csr = client_csr(ec.generate_private_key(ec.SECP256R1()), "dify", "appliance://any/client/dify").decode()
     made = await admin.post("/clients", {"name": "dify", "csr": csr})
     assert set(made["files"]) == {"client.crt", "ca.crt", "api.key"}
     renewed = await admin.post(route("clients", "dify", "renew"), {"csr": csr})

@@ -11,10 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.security.api_keys import ApiKey
 from appliance.security.certificates import certificate_pem
-from appliance.security.signing_request import make_csr
 from appliance.state_dir import StateDir
 from tests.cli.conftest import Command
-from tests.security.authorities import ForeignCa
+from tests.security.authorities import ForeignCa, client_csr
 
 
 def first_kid(cli: Command) -> str:
@@ -56,7 +55,7 @@ def test_without_out_the_files_go_to_the_state_directory(cli: Command, state: St
 
 def test_a_signing_request_keeps_the_private_key_away(cli: Command, tmp_path: Path) -> None:
     csr = tmp_path / "dify.csr"
-    csr.write_bytes(make_csr(ec.generate_private_key(ec.SECP256R1()), "dify", uri="appliance://any/client/dify"))
+    csr.write_bytes(client_csr(ec.generate_private_key(ec.SECP256R1()), "dify", "appliance://any/client/dify"))
     cli("clients", "add", "dify", "--csr", csr, "--out", tmp_path / "dify").ok()
     assert not (tmp_path / "dify" / "client.key").exists()
 

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.security.certificate_names import general_name
@@ -95,6 +96,18 @@ class ForeignCa:
         if names:
             extensions.append(x509.SubjectAlternativeName([general_name(name) for name in names]))
         return self.sign(subject("llm.example"), key, extensions, valid)
+
+
+def client_csr(key: CertificateIssuerPrivateKeyTypes, name: str, uri: str) -> bytes:
+    """A client's signing request (PEM) with its identity in `uri`."""
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    request = (
+        x509.CertificateSigningRequestBuilder(subject(name))
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(key, digest)
+    )
+    return request.public_bytes(Encoding.PEM)
 
 
 def key_usage(**usages: bool) -> x509.KeyUsage:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from appliance.security.bundle_folder import write_bundle
-from appliance.security.dify_bundle import DifyModel, Endpoint, SidecarPlace, dify_files
+from appliance.security.dify_bundle import CONTAINER_FOLDER, SIDECAR_PORT, DifyModel, Endpoint, dify_files
 
 NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else None)
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine; `apt-get install nginx-light`")
@@ -43,12 +43,25 @@ class Sidecar:
 
 
 def prepare(folder: Path, bundle: Path, endpoint: Endpoint, listen: str = "8080") -> Path:
-    """Copies `bundle` to `folder` as an operator would, adds the generated files, and returns nginx.conf."""
+    """Copies `bundle` to `folder` as an operator would, adds the generated files, and returns nginx.conf.
+
+    Its paths and port are those of its container; here there is none.
+    """
     (folder / "scratch").mkdir(parents=True)
     for name in ("client.crt", "client.key", "ca.crt"):
         shutil.copy(bundle / name, folder / name)
-    place = SidecarPlace(folder=str(folder), listen=listen, scratch=str(folder / "scratch"))
-    write_bundle(folder, dify_files("demo", endpoint, MODELS, sidecar=True, place=place))
+    files = dict(dify_files("demo", endpoint, MODELS, sidecar=True))
+    # /tmp first: the test's folder may be in it.
+    moved = {
+        " /tmp/": f" {folder}/scratch/",
+        f" {CONTAINER_FOLDER}/": f" {folder}/",
+        f"listen {SIDECAR_PORT};": f"listen {listen};",
+    }
+    conf = files["nginx.conf"].decode()
+    for there, here in moved.items():
+        assert there in conf
+        conf = conf.replace(there, here)
+    write_bundle(folder, {**files, "nginx.conf": conf.encode()})
     return folder / "nginx.conf"
 
 

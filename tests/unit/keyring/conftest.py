@@ -13,8 +13,9 @@ import pytest
 
 from appliance.keyring.file_kek import FileKek
 from appliance.keyring.keyring import Keyring
-from appliance.keyring.pkcs11_kek import TokenKey, create_key
+from appliance.keyring.pkcs11_kek import TokenKey
 from appliance.state_dir import write_atomic
+from tests.unit.keyring.token_keys import create_key
 
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 PIN = "1234-5678"

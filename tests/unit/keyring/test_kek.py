@@ -11,8 +11,9 @@ from appliance.errors import StateError
 from appliance.keyring.credential_kek import CredentialKek
 from appliance.keyring.kek import Kek, fingerprint
 from appliance.keyring.passphrase_kek import PassphraseKek, ScryptCost
-from appliance.keyring.pkcs11_kek import Pkcs11Kek, create_key
+from appliance.keyring.pkcs11_kek import Pkcs11Kek
 from tests.unit.keyring.conftest import new_kek
+from tests.unit.keyring.token_keys import create_key
 
 CHEAP = ScryptCost(salt=b"s" * 32, n=2**14)
 SOURCES = ("file", "credential", "passphrase", "pkcs11")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from appliance.errors import ConfigError, StateError
-from appliance.keyring.pkcs11_kek import Pkcs11Kek, TokenKey, create_key
+from appliance.keyring.pkcs11_kek import Pkcs11Kek, TokenKey
 from tests.unit.keyring.conftest import PIN
 
 
@@ -23,11 +23,6 @@ def test_the_key_stays_in_the_token(token_key: TokenKey) -> None:
         assert not key[pkcs11.Attribute.EXTRACTABLE]
         with pytest.raises(pkcs11.PKCS11Error):
             key[pkcs11.Attribute.VALUE]
-
-
-def test_a_key_is_made_once(token_key: TokenKey) -> None:
-    with pytest.raises(ConfigError, match="already has an object"):
-        create_key(token_key)
 
 
 def test_another_login_opens_what_it_wrapped(token_key: TokenKey) -> None:

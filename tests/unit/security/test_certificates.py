@@ -24,8 +24,7 @@ from appliance.security.certificates import (
 )
 from appliance.security.identity import admin_uri, client_uri, peer_identity
 from appliance.security.private_keys import new_key
-from appliance.security.signing_request import make_csr
-from tests.security.authorities import PROFILES, openssl, own_ca, rsa_key, subject
+from tests.security.authorities import PROFILES, client_csr, openssl, own_ca, rsa_key, subject
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ID = "0123456789abcdef"
@@ -153,7 +152,7 @@ def test_nothing_that_a_request_asks_for_is_honoured() -> None:
         .sign(key, hashes.SHA256())
         .public_bytes(Encoding.PEM)
     )
-    modest = make_csr(key, "demo", uri=URI)
+    modest = client_csr(key, "demo", URI)
     issued = [issue_from_csr(CA, csr, URI, PROFILES.client, NOW) for csr in (greedy, modest)]
     own = issue_client(CA, "demo", URI, PROFILES.client, NOW).certificate
     assert issued[0].subject == issued[1].subject == own.subject == subject("demo")

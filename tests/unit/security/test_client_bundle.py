@@ -14,10 +14,10 @@ from appliance.security.identity import peer_identity
 from appliance.security.issuing import server_trust_pem
 from appliance.security.key_changes import add_key, peppers_of
 from appliance.security.private_keys import new_key
-from appliance.security.signing_request import make_csr
+from tests.security.authorities import client_csr
 from tests.unit.security.making import DAY, NOW, PROFILES, client_of, der_of, founded
 
-CSR = make_csr(new_key(), "whoever", uri="appliance://x/client/whoever")
+CSR = client_csr(new_key(), "whoever", "appliance://x/client/whoever")
 
 
 def added(

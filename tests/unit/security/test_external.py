@@ -26,7 +26,7 @@ from appliance.security.external import (
 )
 from appliance.security.private_keys import key_pem, new_key
 from appliance.security.signing_request import make_csr
-from tests.security.authorities import DAY, ForeignCa, key_usage, openssl, rsa_key, subject
+from tests.security.authorities import DAY, ForeignCa, client_csr, key_usage, openssl, rsa_key, subject
 
 NOW = datetime.now(UTC)
 ROOT = ForeignCa("Site Root")
@@ -131,7 +131,7 @@ class TestTrust:
             (pem(ROOT, MIDDLE)[:-40], "cut short or damaged"),
             (pem(ROOT) + b"-----BEGIN CERTIFICATE-----\n" + pem(MIDDLE), "cut short or damaged"),
             (pem(ROOT) + key_pem(KEY), "holds a private key; remove it"),
-            (pem(ROOT) + make_csr(KEY, "x", uri="x://y"), "holds CERTIFICATE REQUEST"),
+            (pem(ROOT) + client_csr(KEY, "x", "x://y"), "holds CERTIFICATE REQUEST"),
             (pem(ROOT).replace(b"M", b"N"), "certificate 1 cannot be read"),
             (b"#" * (FILE_BYTES_MAX + 1), "larger than"),
             (ROOT.certificate.public_bytes(Encoding.DER), "no certificate in PEM form"),
@@ -277,7 +277,7 @@ class TestImportedServerCertificate:
 
     def test_the_certificate_of_our_own_request(self) -> None:
         """The whole way: request, signature elsewhere, import."""
-        request = x509.load_pem_x509_csr(make_csr(KEY, "llm.example", names=NAMES))
+        request = x509.load_pem_x509_csr(make_csr(KEY, NAMES))
         assert faults(ROOT.sign(request.subject, request.public_key(), [e.value for e in request.extensions])) == ()
 
     def test_time_is_an_argument(self) -> None:

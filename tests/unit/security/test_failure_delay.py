@@ -38,11 +38,12 @@ def test_so_many_wait_and_then_nobody_more() -> None:
     for _ in range(10):
         delays.failed(A, 0)
     with delays.failed(A, 0) as first, delays.failed(A, 0) as second:
-        assert (first.close, second.close, delays.delayed) == (False, False, 2)
+        assert min(first.seconds, second.seconds) > 0
+        assert delays.delayed == 2
         with delays.failed(A, 0) as third:
-            assert (third.seconds, third.close, delays.delayed) == (0, True, 2)
+            assert (third.seconds, delays.delayed) == (0, 2)
         with delays.failed(B, 0) as other:
-            assert (other.seconds, other.close) == (0, False)
+            assert other.seconds == 0
     assert delays.delayed == 0
     assert delays.failed(A, 0).seconds > 0
 

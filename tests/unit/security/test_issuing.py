@@ -28,8 +28,8 @@ from appliance.security.issuing import (
 from appliance.security.key_changes import FORGET_AFTER
 from appliance.security.private_keys import new_key
 from appliance.security.revocations import revoke
-from appliance.security.signing_request import make_csr
 from appliance.security.stored_pair import certificate_of, certificate_pem, load_pair
+from tests.security.authorities import client_csr
 from tests.unit.security.making import DAY, NAMES, NOW, PROFILES, der_of, founded
 
 KINDS: tuple[LeafKind, ...] = ("client", "admin")
@@ -66,7 +66,7 @@ def test_a_leaf_is_listed_as_it_will_be_seen(kind: LeafKind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_request_keeps_its_key_with_its_owner(kind: LeafKind) -> None:
     key = new_key()
-    csr = make_csr(key, "whoever", uri="appliance://elsewhere/client/root")
+    csr = client_csr(key, "whoever", "appliance://elsewhere/client/root")
     document, leaf = sign_leaf(founded(), PROFILES, kind, "anna", NOW, csr=csr)
     certificate = x509.load_pem_x509_certificate(leaf.certificate)
     assert leaf.key is None

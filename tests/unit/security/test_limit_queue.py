@@ -144,7 +144,7 @@ async def test_who_is_cancelled_leaves_and_the_next_is_first(desk: Desk) -> None
     running.release()
     assert isinstance(await third, Admission)
     assert (first.cancelled(), second.cancelled()) == (True, True)
-    assert desk.limits.running("app") == 1
+    assert desk.limits._usages["app"].running == 1
 
 
 async def test_a_cancellation_together_with_the_turn_loses_no_place(desk: Desk) -> None:
@@ -156,7 +156,7 @@ async def test_a_cancellation_together_with_the_turn_loses_no_place(desk: Desk) 
     running.release()
     first.cancel()
     assert isinstance(await second, Admission)
-    assert desk.limits.running("app") == 1
+    assert desk.limits._usages["app"].running == 1
 
 
 async def test_so_many_wait_and_no_more(desk: Desk) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from appliance.access_config import PrincipalSettings
 from appliance.security import limits as limits_module
 from appliance.security.limits import Admission, PrincipalLimits
-from appliance.security.principal_usage import LimitRefusal
+from appliance.security.period_sums import TokenSums
+from appliance.security.principal_usage import LimitRefusal, day_of, month_of
 
 NOON = datetime(2026, 3, 30, 12, tzinfo=UTC)
 DAY_SECONDS = 86_400
@@ -49,9 +50,26 @@ class Driver:
         """A request whose estimate is right."""
         self.admit(tokens).settle(tokens, self.mono)
 
+    def wait_seconds(self, estimate: int) -> float:
+        """0 where it would be admitted."""
+        refusal = self.limits.check(self.principal, self.settings, estimate, self.mono, self.wall)
+        return 0.0 if refusal is None else refusal.wait_seconds
+
     @property
     def used(self) -> tuple[int, int]:
-        return self.limits.used(self.principal, self.wall)
+        return used(self.limits, self.principal, self.wall)
+
+
+def used(limits: PrincipalLimits, principal: str, wall: datetime) -> tuple[int, int]:
+    """Tokens of the current day and month, reservations included."""
+    sums, today = limits.sums().get(principal) or TokenSums.none(), day_of(wall)
+    day, month = sums.days.counted_in(today), sums.months.counted_in(month_of(today))
+    return sums.days.total(day), sums.months.total(month)
+
+
+def running_of(limits: PrincipalLimits, principal: str) -> int:
+    usage = limits._usages.get(principal)
+    return 0 if usage is None else usage.running
 
 
 def test_without_limits_everything_is_admitted_and_counted() -> None:
@@ -137,7 +155,7 @@ def test_leaving_without_settling_gives_the_reservation_back_but_not_the_request
         assert app.used == (600, 600)
         raise KeyboardInterrupt
     assert app.used == (0, 0)
-    assert app.limits.running("app") == 0
+    assert running_of(app.limits, "app") == 0
     assert app.refuse(600).kind == "requests_per_minute"
 
 
@@ -147,7 +165,7 @@ def test_a_request_ends_once() -> None:
     with admission:
         admission.settle(10, app.mono)
     admission.release()
-    assert app.limits.running("app") == 0
+    assert running_of(app.limits, "app") == 0
     assert app.used == (10, 10)
     with pytest.raises(AssertionError):
         admission.settle(10, app.mono)
@@ -162,7 +180,7 @@ def test_requests_at_once() -> None:
     first.release()
     app.admit().release()
     second.settle(0, app.mono)
-    assert app.limits.running("app") == 0
+    assert running_of(app.limits, "app") == 0
 
 
 def test_what_is_refused_costs_nothing() -> None:
@@ -276,7 +294,7 @@ def test_a_reload_keeps_debt_and_sums() -> None:
     ]
     for settings in reloads:
         app.settings = PrincipalSettings(**settings)
-        app.limits.wait_seconds("app", app.settings, 0, app.mono, app.wall)
+        app.wait_seconds(0)
     assert app.refuse(0).wait_seconds == pytest.approx(60)
     app.settings = PrincipalSettings(tokens_per_day=1200)
     assert app.refuse(1).kind == "tokens_per_day"
@@ -291,12 +309,12 @@ def test_a_limit_that_comes_while_a_request_runs_is_charged_for_it() -> None:
     assert app.refuse(0).wait_seconds == pytest.approx(10)
 
 
-def test_wait_seconds_says_what_admit_would_and_takes_nothing() -> None:
+def test_a_check_says_what_admit_would_and_takes_nothing() -> None:
     app = Driver(tokens_per_minute=600)
     for _ in range(5):
-        assert app.limits.wait_seconds("app", app.settings, 600, app.mono, app.wall) == 0
+        assert app.wait_seconds(600) == 0
     app.use(600)
-    assert app.limits.wait_seconds("app", app.settings, 60, app.mono, app.wall) == 6
+    assert app.wait_seconds(60) == 6
     assert app.refuse(60).wait_seconds == 6
 
 
@@ -326,12 +344,12 @@ def test_idle_principals_are_forgotten_but_for_their_sums() -> None:
         other = Driver(limits, f"p{number}", requests_per_minute=60, tokens_per_day=10)
         other.mono += number
         other.use(5)
-    assert limits.remembered <= 130
+    assert len(limits._usages) <= 130
     busy.later(2000)
     assert busy.refuse(1).kind == "tokens_per_minute"
-    assert limits.running("running") == 1
+    assert running_of(limits, "running") == 1
     running.release()
-    assert limits.used("p0", NOON) == (5, 5)
+    assert used(limits, "p0", NOON) == (5, 5)
     assert Driver(limits, "p0", tokens_per_day=10).refuse(6).kind == "tokens_per_day"
 
 
@@ -345,9 +363,9 @@ def test_sums_are_of_so_many_principals(monkeypatch: pytest.MonkeyPatch) -> None
     sums = limits.sums()
     assert len(sums) <= 100 + 64 * 3
     assert "p0" not in sums
-    assert limits.used("steady", NOON) == (1000, 1000)
+    assert used(limits, "steady", NOON) == (1000, 1000)
     running.settle(9, 1000)
-    assert limits.used("running", NOON) == (9, 9)
+    assert used(limits, "running", NOON) == (9, 9)
 
 
 def test_sums_go_on_in_the_next_process() -> None:
@@ -362,18 +380,6 @@ def test_sums_go_on_in_the_next_process() -> None:
     again.use(40)
     again.refuse(1)
     assert snapshot["app"].days.total(NOON.date()) == 60
-
-
-def test_an_administrator_resets_the_sums() -> None:
-    app = Driver(tokens_per_day=100)
-    running = app.admit(50)
-    app.use(50)
-    app.refuse(1)
-    app.limits.reset("app")
-    app.use(100)
-    running.settle(20, app.mono)
-    assert app.used == (100, 100)
-    app.limits.reset("never seen")
 
 
 STEPS = st.lists(
@@ -396,7 +402,7 @@ def test_what_is_admitted_is_what_the_limits_allow(steps: list[tuple[str, int, f
         if action == "wait":
             app.later(seconds)
         elif action == "admit":
-            wait = app.limits.wait_seconds("app", app.settings, tokens, app.mono, app.wall)
+            wait = app.wait_seconds(tokens)
             outcome = app.ask(tokens)
             assert (wait == 0) == isinstance(outcome, Admission)
             if isinstance(outcome, Admission):
@@ -409,7 +415,7 @@ def test_what_is_admitted_is_what_the_limits_allow(steps: list[tuple[str, int, f
                 spent += tokens
             else:
                 admission.release()
-        assert app.limits.running("app") == len(running) <= 3
+        assert running_of(app.limits, "app") == len(running) <= 3
         assert app.used[0] == spent + sum(tokens for _, tokens in running) <= 2000
         assert spent <= 600 + 10 * (app.mono - began) + 0.1
         assert admitted <= 30 + (app.mono - began) / 2 + 0.1

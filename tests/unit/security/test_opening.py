@@ -50,7 +50,6 @@ def actions(security: Security, state: StateDir) -> list[str]:
 
 async def test_a_first_start_serves_the_demo_client(state: StateDir) -> None:
     security = opened(state)
-    assert security.founded
     demo = client_of("demo", files(state.clients / "demo"))
     principal = security.office.access.authenticate(demo.peer(), [demo.bearer])
     assert (principal.id, security.office.document.generation) == ("demo", 1)
@@ -73,7 +72,6 @@ async def test_the_next_start_finds_what_was(state: StateDir) -> None:
     document = security.office.document
     security.close()
     again = opened(state, create=False)
-    assert not again.founded
     assert again.office.document == document
     assert again.office.access.view.revocations.principals == {"bob"}
     assert again.office.seen.key(demo.key.kid) == NOW

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from appliance.security.private_keys import key_pem, new_key
 from appliance.security.signing_request import CSR_BYTES_MAX, make_csr, requested_key
-from tests.security.authorities import openssl, rsa_key, subject
+from tests.security.authorities import client_csr, openssl, rsa_key, subject
 
 URI = "appliance://0123456789abcdef/client/demo"
-REQUEST = make_csr(new_key(), "demo", uri=URI)
+REQUEST = client_csr(new_key(), "demo", URI)
 
 
 def request(key: CertificateIssuerPrivateKeyTypes) -> bytes:
@@ -100,19 +100,13 @@ def test_a_request_that_was_changed_is_never_signed(data: st.DataObject) -> None
 
 
 def test_a_request_for_a_server_elsewhere() -> None:
-    text = make_csr(new_key(), "llm.example", names=["llm.example", "10.1.2.3", "::1"])
+    text = make_csr(new_key(), ["llm.example", "10.1.2.3", "::1"])
     status, output = openssl("req", "-verify", "-noout", "-text", stdin=text)
     assert status == 0
     assert "verify OK" in output
     assert "DNS:llm.example, IP Address:10.1.2.3, IP Address:0:0:0:0:0:0:0:1" in output
     assert "TLS Web Server Authentication" in output
     assert "CN = llm.example" in output
-
-
-def test_a_request_for_a_client_elsewhere() -> None:
-    _, output = openssl("req", "-verify", "-noout", "-text", stdin=REQUEST)
-    assert f"URI:{URI}" in output
-    assert "TLS Web Client Authentication" in output
 
 
 def pem(der: bytes) -> bytes:
