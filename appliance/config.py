@@ -127,16 +127,20 @@ class _ModelsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     models: tuple[ModelSpec, ...]
 
 
+S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
 
 
 def load_config(path: Path | None) -> Config:
-    """Reads appliance.yaml; None gives the defaults. Raises ConfigError."""
+    """Reads appliance.yaml; None gives the defaults. Raises ConfigError.
+
+    The paths of the audit log and of the admin socket are absolute. Files of trust are read by ConfiguredAccess.
+    """
     if path is None:
         return Config()
     source = YamlSource.read(path, verbatim=("principals",))
     _check_principals(source)
-    return _convert(source, source.data, Config)
+    return _located(_convert(source, source.data, Config), path.resolve().parent)
 
 
 def load_models(path: Path) -> tuple[ModelSpec, ...]:
@@ -156,6 +160,21 @@ def load_models(path: Path) -> tuple[ModelSpec, ...]:
             seen[name] = spec.id
         _check_model(source, index, spec)
     return tuple(msgspec.structs.replace(spec, path=str(path.resolve().parent / spec.path)) for spec in specs)
+
+
+def _located(config: Config, folder: Path) -> Config:
+    """Paths are relative to the file that has them, wherever a command is run."""
+    admin, audit, siem = config.admin, config.audit, config.audit.siem
+    if siem is not None:
+        files = ("ca", "certificate", "key", *(("target",) if siem.format == "file" else ()))
+        siem = _absolute(siem, folder, *files)
+    audit = _absolute(msgspec.structs.replace(audit, siem=siem), folder, "anchor")
+    return msgspec.structs.replace(config, audit=audit, admin=_absolute(admin, folder, "socket"))
+
+
+def _absolute(section: S, folder: Path, *names: str) -> S:
+    given = {name: path for name in names if (path := getattr(section, name)) is not None}
+    return msgspec.structs.replace(section, **{name: str(folder / path) for name, path in given.items()})
 
 
 def _check_principals(source: YamlSource) -> None:

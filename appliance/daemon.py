@@ -14,7 +14,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import uvloop
 
 from appliance.access_config import MAIN_LISTENER
@@ -282,10 +281,7 @@ def _siem(settings: Settings, security: Security) -> SiemForwarder | None:
     siem = settings.config.audit.siem
     if siem is None:
         return None
-    files = {name: getattr(siem, name) for name in ("ca", "certificate", "key")}
-    found = {name: str(settings.folder / path) for name, path in files.items() if path is not None}
-    cipher = security.keyring.cipher("audit")
-    return SiemForwarder(settings.state.audit, msgspec.structs.replace(siem, **found), cipher, security.office.audit)
+    return SiemForwarder(settings.state.audit, siem, security.keyring.cipher("audit"), security.office.audit)
 
 
 def _main(sockets: Mapping[str, socket.socket]) -> socket.socket:

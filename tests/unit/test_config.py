@@ -100,6 +100,28 @@ def test_every_field_has_a_default(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, "")) == load_config(None) == Config()
 
 
+def test_files_are_relative_to_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path.resolve() / "etc"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    text = "admin: {socket: s}\naudit: {anchor: stick/anchor, siem: {format: file, target: copies, ca: ca.pem}}\n"
+    write(folder, text)
+    config = load_config(Path("etc/file.yaml"))
+    assert config.admin.socket == str(folder / "s")
+    assert config.audit.anchor == str(folder / "stick/anchor")
+    siem = config.audit.siem
+    assert siem is not None
+    assert (siem.target, siem.ca, siem.key) == (str(folder / "copies"), str(folder / "ca.pem"), None)
+
+
+def test_a_collector_and_absolute_paths_stay_as_they_are(tmp_path: Path) -> None:
+    text = "audit: {anchor: /mnt/anchor, siem: {format: syslog, target: 'siem:6514'}}\n"
+    audit = load_config(write(tmp_path, text)).audit
+    assert audit.anchor == "/mnt/anchor"
+    assert audit.siem is not None
+    assert audit.siem.target == "siem:6514"
+
+
 def test_a_nested_mistake_in_the_daemon_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r":3: unknown key 'prot'; did you mean 'port'"):
         load_config(write(tmp_path, "# comment\nlisteners: {api: {\n  prot: 1}}\n"))
