@@ -3,10 +3,14 @@
     ApplianceError
     ├── ConfigError     a configuration file or command-line value is refused; names file, line and key
     ├── StateError      something in the state directory is missing, damaged or held by another process
+    │   ├── AuditUnavailable         nothing can be recorded now (audit.errors)
+    │   └── GenerationMismatchError  the credentials changed meanwhile (security.credential_store)
     ├── WireError       a peer on the worker socket broke the protocol
     ├── LoadError       a model could not be loaded; the message is the reason an operator reads
     ├── ChangeRefused   an administrator's change cannot be made as it was asked for
+    ├── AdminError      what the admin API answered to a command (admin_client)
     └── RequestError    one request is refused or failed; becomes an OpenAI error envelope in api.envelope
+        └── Refusal                  by access control, with the exact reason for the operator (security.refusal)
 
 A RequestError carries an ErrorCode. The code decides the HTTP status and the OpenAI error type (`CODES`), so that
 daemon, worker, log and client all speak of the same thing.
