@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from appliance.errors import ChangeRefused
 from appliance.security.certificates import KeyPair
 from appliance.security.credentials import StoredPair
-from appliance.security.private_keys import key_der, key_from_der, key_pem
+from appliance.security.private_keys import key_der, key_from_der
 
 
 def store_pair(pair: KeyPair) -> StoredPair:
@@ -36,6 +36,7 @@ def certificate_pem(stored: StoredPair) -> bytes:
 
 
 def private_pem(stored: StoredPair) -> bytes:
-    """The private key NOT encrypted: for OpenSSL, through memory."""
+    """The private key NOT encrypted: for OpenSSL, through memory. TLS takes keys of any kind, ours are of one."""
     assert stored.key is not None
-    return key_pem(key_from_der(stored.key))
+    key = load_der_private_key(stored.key, None)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
