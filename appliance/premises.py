@@ -25,6 +25,7 @@ from appliance.keyring.keyring import Keyring
 from appliance.models.router import Router
 from appliance.security.access_view import ConfiguredAccess, all_allowlists
 from appliance.security.allow_changes import locked_out, refuse_lock_out
+from appliance.security.ca_changes import under_way
 from appliance.security.capture_switch import switch_capture
 from appliance.security.crl import expired
 from appliance.security.disk_guard import DiskGuard
@@ -182,6 +183,9 @@ class RunningPremises:
             notes.append("the key-encryption key lies beside what it protects; see key_encryption in docs/SECURITY.md")
         if self._office.audit.verification_key_is_here:
             notes.append("the audit log's verification key is still here; `appliance audit take-key` takes it away")
+        if (trouble := self._office.audit.anchor_trouble) is not None:
+            notes.append(trouble)
+        notes += under_way(self._office.document)
         notes += self._capture.notes()
         if self._disk.room == "low":
             notes.append(f"only {self._disk.free_bytes // 2**20} MiB are left on the disk")

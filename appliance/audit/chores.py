@@ -28,16 +28,16 @@ _log = logging.getLogger(__name__)
 class Chores:
     """anchor: the file that gets the head, or None.
 
-    `trouble` may be read from any thread: why a closed segment is not encrypted, or None.
+    For any thread: `trouble`, why a closed segment is not encrypted, and `anchor_trouble`, why the head is not noted.
     """
 
     def __init__(self, folder: Path, cipher: Cipher, anchor: Path | None) -> None:
         self._folder = folder
         self._cipher = cipher
         self.anchor: Final = anchor
-        self._anchor_failed = False
         self._closing = False
         self.trouble: str | None = None
+        self.anchor_trouble: str | None = None
         self._wanted: queue.SimpleQueue[Checkpoint | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="audit-chores", daemon=True)
         self._thread.start()
@@ -75,11 +75,12 @@ class Chores:
         try:
             append_checkpoint(self.anchor, checkpoint)
         except OSError as error:
-            if not self._anchor_failed:
-                _log.warning("the anchor of the audit log, %s, cannot be written: %s", self.anchor, error)
-            self._anchor_failed = True
+            trouble = f"the anchor of the audit log, {self.anchor}, cannot be written: {error.strerror or error}"
+            if trouble != self.anchor_trouble:
+                _log.warning("%s", trouble)
+            self.anchor_trouble = trouble
         else:
-            self._anchor_failed = False
+            self.anchor_trouble = None
 
     def _pack_all(self) -> None:
         trouble = None

@@ -168,6 +168,11 @@ class AuditLog:
         return self._chores.anchor
 
     @property
+    def anchor_trouble(self) -> str | None:
+        """Why the head is not noted there. Its medium may have been taken away on purpose: that degrades nothing."""
+        return self._chores.anchor_trouble
+
+    @property
     def counters(self) -> Counters:
         """For metrics."""
         status = self._committer.status

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import BinaryIO
 
 from appliance.capture.day_file import DayFile, claim, files_of, frames_of, join_frame, record_id, sealed_parts
 from appliance.errors import StateError
 from appliance.keyring.keyring import PurposeCipher
-from appliance.state_dir import sync_folder, temporary_sibling
+from appliance.state_dir import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -54,21 +53,13 @@ def _reseal(folder: Path, file: DayFile, cipher: PurposeCipher) -> bool:
     stream = claim(path)
     if stream is None:
         return not path.exists()
-    temporary = temporary_sibling(path)
     with stream:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(fd, "wb") as target:
+            with replacing(path) as target:
                 _copy(stream, target, file, cipher)
-                target.flush()
-                os.fsync(fd)
-            temporary.replace(path)
-            sync_folder(folder)
         except StateError as error:
             _log.warning("%s is not encrypted anew: %s", path, error)
             return False
-        finally:
-            temporary.unlink(missing_ok=True)
     return True
 
 

@@ -9,12 +9,27 @@ certificate gets a new one. finalize: the old one counts no more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 from msgspec.structs import replace
 
 from appliance.errors import ChangeRefused
-from appliance.security.credentials import Authority, AuthorityName, Credentials, StoredPair
+from appliance.security.credentials import Authority, AuthorityName, CaPhase, Credentials, StoredPair
+
+
+_NEXT_STEP: Final[Mapping[CaPhase, str]] = {"standby": "start", "trust_both": "issue", "issue_new": "finalize"}
+
+
+def under_way(document: Credentials) -> list[str]:
+    """A sentence for each rotation that is not at its end."""
+    return [
+        f"the {name} CA is being replaced since {authority.since:%Y-%m-%d} ({authority.phase}); "
+        f"next: `appliance certs rotate-ca {name} {_NEXT_STEP[authority.phase]}`"
+        for name, authority in document.authorities.items()
+        if authority.phase != "standby"
+    ]
 
 
 def start_rotation(document: Credentials, name: AuthorityName, successor: StoredPair, now: datetime) -> Credentials:
@@ -59,7 +74,7 @@ def roll_back(document: Credentials, name: AuthorityName, now: datetime) -> Cred
 def _in_phase(document: Credentials, name: AuthorityName, phase: str) -> Authority:
     authority = document.authorities[name]
     if authority.phase != phase:
-        following = {"standby": "start", "trust_both": "issue", "issue_new": "finalize"}[authority.phase]
+        following = _NEXT_STEP[authority.phase]
         raise ChangeRefused(
             "conflict", f"the {name} CA's rotation is in phase {authority.phase}; the next step is `{following}`"
         )

@@ -64,6 +64,7 @@ async def test_peppers_come_and_go(desk: Desk, admin: AdminClient) -> None:
     planned = await admin.post("/peppers/retire", {"pepper": 1, "force": True}, plan=True)
     assert planned["revoked"] == [kid]
     assert (await admin.post("/peppers/retire", {"pepper": 1, "force": True}))["revoked"] == [kid]
+    assert [one.resource for one in await desk.records() if one.action == "key.revoke"] == [kid]
     assert [key["state"] for key in await admin.get("/keys")] == ["revoked"]
     for pepper, code in ((2, "conflict"), (1, "not_found"), (99, "not_found")):
         assert (await refused(admin.post("/peppers/retire", {"pepper": pepper}))).code == code

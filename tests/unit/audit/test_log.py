@@ -343,6 +343,7 @@ async def test_the_anchor_gets_the_head(site: Site, tmp_path: Path, caplog: pyte
     with opened(site) as log:
         await until(lambda: "cannot be written" in caplog.text)
         assert log.available and log.degraded == ()
+        await until(lambda: log.anchor_trouble is not None and "Is a directory" in log.anchor_trouble)
 
 
 async def test_after_close_nothing_is_accepted(site: Site) -> None:

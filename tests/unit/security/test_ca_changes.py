@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from appliance.errors import ChangeRefused
-from appliance.security.ca_changes import finalize_rotation, issue_from_successor, roll_back, start_rotation
+from appliance.security.ca_changes import (
+    finalize_rotation,
+    issue_from_successor,
+    roll_back,
+    start_rotation,
+    under_way,
+)
 from appliance.security.credentials import AUTHORITIES, AuthorityName, Credentials, StoredPair
 from appliance.security.issuing import make_authority, sign_leaf, trust_pem
 from appliance.security.stored_pair import certificate_of, certificate_pem
@@ -42,6 +48,13 @@ def test_the_whole_way(name: AuthorityName) -> None:
     assert [authority.since for authority in authorities] == [NOW + number * HOUR for number in range(4)]
     others = [other for other in AUTHORITIES if other != name]
     assert all(step.authorities[other] == founded().authorities[other] for step in steps for other in others)
+
+
+def test_what_is_under_way_is_said_with_the_next_step() -> None:
+    assert under_way(founded()) == []
+    (begun,), (following,) = under_way(started("server")), under_way(issuing())
+    assert begun.endswith("(trust_both); next: `appliance certs rotate-ca server issue`")
+    assert following.endswith("(issue_new); next: `appliance certs rotate-ca client finalize`")
 
 
 @pytest.mark.parametrize("begun", [started(), issuing()], ids=["trust_both", "issue_new"])
