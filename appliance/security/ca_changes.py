@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from appliance.errors import ChangeRefused
 from appliance.security.credentials import Authority, AuthorityName, CaPhase, Credentials, StoredPair
 
-
 _NEXT_STEP: Final[Mapping[CaPhase, str]] = {"standby": "start", "trust_both": "issue", "issue_new": "finalize"}
 
 
