@@ -23,7 +23,7 @@ class Create(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 async def create(call: Call) -> Answer:
-    """Writes a backup of everything but the models."""
+    """Writes what another host can be made from: keys, credentials, records and clients, without models and prompts."""
     asked = call.parsed(Create)
     target, public = Path(asked.target), RecoveryPublicKey.parse(asked.recovery_public)
     if not target.is_absolute():
