@@ -133,7 +133,7 @@ async def test_silent_and_half_open_handshakes_are_reaped(state: StateDir, caplo
             assert site.gate.counters().in_handshake == 40
             counters = await site.settled()
         assert (counters.handshake_failed, counters.denied_cap) == (40, 0)
-        assert open_fds() == fds
+        assert open_fds() <= fds
         assert sorted(caplog.messages) == [f"127.0.0.{n} did not finish the handshake in time" for n in (2, 3)]
 
 
@@ -258,7 +258,7 @@ async def test_a_flood_leaves_nothing_behind(state: StateDir, caplog: pytest.Log
                 await flood.enter_async_context(sockets(site, 300, source, data))
             await assert_served_quickly(site, "127.0.0.1")
             await site.settled(10)
-        assert open_fds() == fds
+        assert open_fds() <= fds
         assert len(caplog.records) < 20
         assert (await site.ask()).status == 200
 
