@@ -82,14 +82,27 @@ class Appliance:
             return AdminClient.remote(remote, _admin_context())
         state = state_of(self.state_dir)
         # Before appliance.yaml, which not every administrator may read, and which may be what is to be mended.
-        usual = [DEFAULT_SOCKET] if self.state_dir == DEFAULT_STATE and self.config is None else []
-        for local in (*usual, state.run / "admin.sock"):
-            if _served(local):
-                return AdminClient.local(local)
+        if self.state_dir == DEFAULT_STATE and self.config is None and _served(DEFAULT_SOCKET):
+            return AdminClient.local(DEFAULT_SOCKET)
+        own = state.run / "admin.sock"
+        closed: ConfigError | None = None
+        try:
+            if _served(own):
+                return AdminClient.local(own)
+        except ConfigError as error:
+            # The state directory is its user's alone; the socket for others is one that appliance.yaml names.
+            closed = error
         settings_path = existing(self.config, DEFAULT_CONFIG)
         settings = load_config(settings_path)
         if settings.admin.socket is not None and _served(Path(settings.admin.socket)):
             return AdminClient.local(Path(settings.admin.socket))
+        if closed is not None:
+            if settings.admin.socket is None:
+                raise closed
+            raise ConfigError(
+                f"no daemon answers at {settings.admin.socket}, and {state.path} is closed to this user; start the "
+                "appliance, or run the command as the user that it runs as"
+            ) from closed
         # Imported here: most commands talk to a daemon and should not wait for all that one is made of.
         from appliance.offline import offline_admin
 
@@ -123,8 +136,8 @@ def _served(path: Path) -> bool:
         return is_served(path)
     except PermissionError as error:
         raise ConfigError(
-            f"{path} is closed to this user; run the command as the user that the appliance runs as, or add this user "
-            "to the socket's group and to one of admin.groups in appliance.yaml"
+            f"{path} is closed to this user; ask for a Unix group of admin.groups and for one that may open the admin "
+            "socket (admin.socket in appliance.yaml), or run the command as the user that the appliance runs as"
         ) from error
     except OSError:
         # No socket can have this path.

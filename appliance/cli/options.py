@@ -16,11 +16,18 @@ STATE_ENV: Final = "APPLIANCE_STATE_DIR"
 REMOTE_ENV: Final = "APPLIANCE_ADMIN_URL"
 DEFAULT_STATE: Final = Path("/var/lib/appliance")
 
+# Neither is looked at here: who may not read them may still reach the daemon.
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="The appliance.yaml; else that in /etc/appliance, else the defaults.")
+    Path | None,
+    typer.Option(
+        "--config", readable=False, help="The appliance.yaml; else that in /etc/appliance, else the defaults."
+    ),
 ]
 StateOption = Annotated[
-    Path, typer.Option("--state-dir", envvar=STATE_ENV, help="Keys, certificates, clients, logs of this appliance.")
+    Path,
+    typer.Option(
+        "--state-dir", envvar=STATE_ENV, readable=False, help="Keys, certificates, clients, logs of this appliance."
+    ),
 ]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Say what would happen, and change nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]

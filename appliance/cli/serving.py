@@ -147,6 +147,10 @@ def _check_access(config: Config, path: Path | None) -> None:
 def _daemon_url(state: StateDir) -> str:
     try:
         return state.api_url.read_text()
+    except PermissionError:
+        raise ConfigError(
+            f"{state.path} is closed to this user; run the command as the user that the appliance runs as"
+        ) from None
     except OSError:
         raise ConfigError(
             f"no running appliance found under {state.path}; name its folder with --state-dir or {STATE_ENV}"

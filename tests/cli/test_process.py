@@ -6,9 +6,11 @@ import importlib
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -164,6 +166,41 @@ def test_a_user_who_may_not_look(command: Command, state: StateDir, tmp_path: Pa
 
 
 @as_root
+def test_an_administrator_needs_the_socket_and_not_the_state_directory(command: Command) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        hall = Path(name)
+        hall.chmod(0o755)
+        closed, config, path = StateDir(hall / "state"), hall / "appliance.yaml", hall / "admin.sock"
+        closed.prepare()
+        config.write_text("admin: {socket: admin.sock}\n")
+        config.chmod(0o644)
+        where = ("whoami", "--state-dir", closed.path, "--config", config)
+        code, said = as_user(STRANGER, *where)
+        assert (code, f"no daemon answers at {path}, and {closed.path}" in said) == (1, True), said
+        assert "start the appliance" in said
+        code, said = as_user(STRANGER, "run", "demo", "hello", "--state-dir", closed.path)
+        assert (code, f"{closed.path} is closed to this user" in said) == (1, True), said
+        with socketserver.UnixStreamServer(str(path), _Anna) as server:
+            path.chmod(0o666)
+            serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+            serving.start()
+            code, said = as_user(STRANGER, *where)
+            server.shutdown()
+            serving.join()
+        assert (code, said) == (0, "anna: viewer\n")
+
+
+class _Anna(socketserver.StreamRequestHandler):
+    """An admin API that takes everybody for her."""
+
+    def handle(self) -> None:
+        if not self.rfile.readline().startswith(b"GET /admin/v1/whoami "):
+            return
+        body = b'{"name": "anna", "roles": ["viewer"]}'
+        self.wfile.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: %d\r\n\r\n%b' % (len(body), body))
+
+
+@as_root
 def test_a_user_who_may_not_write_or_read(command: Command, state: StateDir) -> None:
     with tempfile.TemporaryDirectory() as name:
         hall = Path(name)
@@ -178,4 +215,4 @@ def test_a_user_who_may_not_write_or_read(command: Command, state: StateDir) -> 
         code, said = as_user(STRANGER, "keys", "add", "x", "--out", hall / "key", "--state-dir", state.path)
         assert (code, "may not write there" in said) == (1, True)
         code, said = as_user(STRANGER, "keys", "list", "--config", secret, "--state-dir", state.path)
-        assert (code, "readable" in said) == (2, True)
+        assert (code, f"{secret}: cannot be read" in said) == (1, True), said
