@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import typer
-
 from appliance.cli import allow, approvals, audit, backup, capture, certs, clients, keys, secrets, serving, state
+from appliance.cli.common import complain
 from appliance.cli.options import CommandGroup
 from appliance.errors import ApplianceError
-from appliance.safe_text import safe_lines
 
 app = CommandGroup("Serves local GGUF models over mutual TLS.")
 for command in (serving.serve, serving.check, serving.run, state.status, state.reload, state.whoami, serving.version):
@@ -33,5 +31,5 @@ def main() -> None:
     try:
         app()
     except ApplianceError as error:
-        typer.echo(f"appliance: {safe_lines(str(error))}", err=True)
+        complain(error)
         sys.exit(1)

@@ -22,7 +22,7 @@ from appliance.cli.layout import facts, records, table
 from appliance.cli.options import DEFAULT_STATE, REMOTE_ENV, ConfigOption, How, StateOption
 from appliance.config import load_config
 from appliance.errors import ApplianceError, ConfigError, StateError
-from appliance.safe_text import safe_text
+from appliance.safe_text import safe_lines, safe_text
 from appliance.state_dir import StateDir
 
 DEFAULT_CONFIG: Final = Path("/etc/appliance/appliance.yaml")
@@ -167,6 +167,11 @@ def confirm(question: str, *, yes: bool) -> None:
         typer.echo(err=True)
     if answer.strip().lower() not in ("y", "yes"):
         raise ApplianceError("nothing was changed; answer y, or give --yes")
+
+
+def complain(error: Exception) -> None:
+    """Says what went wrong, and what to do next."""
+    typer.echo(f"appliance: {safe_lines(str(error))}", err=True)
 
 
 def print_json(answer: object) -> None:

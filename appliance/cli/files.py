@@ -14,18 +14,24 @@ from appliance.errors import ConfigError, StateError
 from appliance.security.bundle_folder import write_bundle
 from appliance.state_dir import StateDir, write_atomic
 
-PEM_BYTES_MAX: Final = 16 * 2**20
+FILE_BYTES_MAX: Final = 16 * 2**20
+
+
+def read_file(path: Path) -> bytes:
+    """A small file. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > FILE_BYTES_MAX:
+        raise ConfigError(f"{path} is larger than {FILE_BYTES_MAX // 2**20} MiB; name another file")
+    return data
 
 
 def read_pem(path: Path) -> str:
     """A PEM file's text. Raises ConfigError."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(PEM_BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > PEM_BYTES_MAX:
-        raise ConfigError(f"{path} is larger than {PEM_BYTES_MAX // 2**20} MiB; it is no PEM file")
+    data = read_file(path)
     try:
         return data.decode("ascii")
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 STATE_ENV: Final = "APPLIANCE_STATE_DIR"
 REMOTE_ENV: Final = "APPLIANCE_ADMIN_URL"
@@ -64,11 +65,14 @@ class CommandGroup(typer.Typer):
     def __init__(self, help: str) -> None:
         super().__init__(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=help)
 
-    def command(self, name: str | None = None) -> Callable[[Command], Command]:  # type: ignore[override]
-        """As typer does, without its settings."""
+    def command(  # type: ignore[override]
+        self, name: str | None = None, *, cls: type[TyperCommand] = TyperCommand
+    ) -> Callable[[Command], Command]:
+        """As typer does, without its other settings."""
 
         def add(command: Command) -> Command:
-            super(CommandGroup, self).command(name, help=_unfolded(command.__doc__ or ""))(_spelled_out(command))
+            add_to = super(CommandGroup, self).command(name, cls=cls, help=_unfolded(command.__doc__ or ""))
+            add_to(_spelled_out(command))
             return command
 
         return add

@@ -61,15 +61,9 @@ def test_every_refusal_says_what_to_do(cli: Command) -> None:
     assert cli("status", "--json").json["generation"] == 1
 
 
-def test_what_is_no_choice_is_usage(cli: Command, tmp_path: Path) -> None:
-    anchor = tmp_path / "anchor"
-    anchor.write_text("x")
-    for arguments, says in (
-        (("certs", "rotate-ca", "client", "next"), "known: start, issue, finalize"),
-        (("audit", "verify", "--anchor", anchor), "--folder"),
-    ):
-        said = cli(*arguments)
-        assert (said.code, says in said.err) == (2, True), said
+def test_what_is_no_choice_is_usage(cli: Command) -> None:
+    said = cli("certs", "rotate-ca", "client", "next")
+    assert (said.code, "known: start, issue, finalize" in said.err) == (2, True), said
 
 
 def test_a_state_directory_that_is_missing_or_none(command: Command, tmp_path: Path) -> None:
