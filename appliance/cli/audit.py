@@ -76,7 +76,7 @@ def tail(
 
 @app.command("export")
 def export(
-    out: Annotated[Path, typer.Argument(help="The file to write: JSON lines, oldest first.")],
+    out: Annotated[Path, typer.Argument(help="The new file to write: JSON lines, oldest first.")],
     appliance: Appliance,
     action: ActionOption = None,
     principal: PrincipalOption = None,
@@ -88,7 +88,7 @@ def export(
 
     Example: appliance audit export november.jsonl --since 2026-11-01 --until 2026-12-01
     """
-    check_file(out)
+    check_file(out, new=True)
     query = {
         "action": action,
         "principal": principal,
@@ -143,9 +143,7 @@ def take_key(
 
     Example: appliance audit take-key /mnt/stick/verification.key
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists; name another file")
-    check_file(out)
+    check_file(out, new=True)
     write_atomic(out, b"")
     try:
         answer = appliance.act("/audit/take-key", how=How(approval=approval))

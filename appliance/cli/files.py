@@ -40,8 +40,8 @@ def read_pem(path: Path) -> str:
         ) from error
 
 
-def check_file(path: Path | None) -> None:
-    """Raises ConfigError where `write_file` could not write to it."""
+def check_file(path: Path | None, *, new: bool = False) -> None:
+    """Raises ConfigError where `write_file` could not write to it, or where it exists and is to be new."""
     if path is None:
         return
     kind = _looked_at(path)
@@ -49,6 +49,8 @@ def check_file(path: Path | None) -> None:
         raise ConfigError(f"{path} is a folder; name a file in it")
     if kind == "special":
         raise ConfigError(f"{path} is no ordinary file and would be replaced by one; name a file in a folder")
+    if new and kind == "file":
+        raise ConfigError(f"{path} exists and would be lost; name another file")
     parent = path.resolve().parent
     if _looked_at(parent) != "folder":
         raise ConfigError(f"{parent} is no folder; make it first")

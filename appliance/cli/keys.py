@@ -16,7 +16,10 @@ from appliance.errors import StateError
 app = CommandGroup("API keys: list, add, rotate, revoke.")
 
 KidArgument = Annotated[str, typer.Argument(help="The key's id: the 12 characters after apl_sk_.")]
-FileOption = Annotated[Path | None, typer.Option("--out", help="Write the key to this file instead of the screen.")]
+NewFileOption = Annotated[Path | None, typer.Option("--out", help="Write the key to this new file, not to the screen.")]
+FileOption = Annotated[
+    Path | None, typer.Option("--out", help="Write the key to this file, also over the old one, not to the screen.")
+]
 
 
 @app.command("list")
@@ -54,14 +57,14 @@ def add(
     how: How,
     label: Annotated[str, typer.Option(help="A note for the list.")] = "",
     life_days: Annotated[int | None, typer.Option(min=1, max=366, help="Default: api_keys.life_days.")] = None,
-    out: FileOption = None,
+    out: NewFileOption = None,
 ) -> None:
     """Make a further key for a client; it is shown this once.
 
     Example: appliance keys add dify --label 'staging' --life-days 30
     """
     body = {"principal": principal, "label": label, "life_days": life_days}
-    check_file(out)
+    check_file(out, new=True)
     answer = appliance.act("/keys", body, how)
     _show_new(answer, out, how)
 

@@ -159,6 +159,23 @@ def test_nothing_is_made_that_could_not_be_written(cli: Command, tmp_path: Path)
     assert cli("status", "--json").json["generation"] == 1
 
 
+def test_what_exists_nowhere_else_is_not_written_over(cli: Command, tmp_path: Path) -> None:
+    file = tmp_path / "api.key"
+    cli("keys", "add", "demo", "--out", file).ok()
+    key = file.read_text()
+    for arguments in (
+        ("keys", "add", "demo", "--out", file),
+        ("audit", "export", file),
+        ("audit", "take-key", file),
+    ):
+        said = cli(*arguments)
+        assert (said.code, f"{file} exists and would be lost; name another file" in said.err) == (1, True), said
+    assert file.read_text() == key
+    assert len(cli("keys", "list", "--json").json) == 2
+    cli("keys", "rotate", key[7:19], "--out", file).ok()
+    assert file.read_text() != key
+
+
 def test_another_clients_files_are_not_overwritten(cli: Command, tmp_path: Path) -> None:
     cli("clients", "add", "one", "--out", tmp_path / "bundle").ok()
     key = (tmp_path / "bundle" / "api.key").read_text()
