@@ -121,4 +121,4 @@ def _looked_at(path: Path) -> Literal["folder", "file", "special", "nothing"]:
 
 def _check_may_write(folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"{folder}: this user may not write there; name another place with --out")
+        raise ConfigError(f"{folder}: this user may not write there; name another place")
