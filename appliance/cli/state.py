@@ -9,13 +9,13 @@ from appliance.cli.options import ApprovalOption, ForceOption, How, JsonOption
 
 
 def status(appliance: Appliance, json: JsonOption = False) -> None:
-    """Say how the appliance is doing; exit code 1 when something needs attention."""
+    """Say how the appliance is doing; exit code 1 when something needs attention, or no daemon runs."""
     found = appliance.ask("/status")
     if json:
         print_json(found)
     else:
         print_facts(found)
-    if found.get("degraded"):
+    if found.get("degraded") or not found["running"]:
         raise typer.Exit(1)
 
 
