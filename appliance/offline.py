@@ -46,6 +46,7 @@ async def offline_admin(
             premises=_Closed(security),
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
             environment=environment,
+            one_command=True,
         )
         try:
             async with unix_listener(AdminApi(site, ROUTES), site, socket), AdminClient.local(socket) as client:

@@ -113,6 +113,12 @@ class AdminApi:
             if route.plans:
                 # What cannot be done is refused before a second person is troubled, or an approval spent.
                 await route.handler(dataclasses.replace(call, plan=True))
+            if self._site.one_command:
+                raise ChangeRefused(
+                    "conflict",
+                    f"{route.action} needs a second administrator, who can agree only while the appliance runs; start "
+                    "it, then repeat the command",
+                )
             given, now = http.headers.get("Approval", ""), self._site.office.now()
             if not given:
                 what = "" if route.body is None else _in_short(raw)

@@ -36,7 +36,10 @@ class Premises(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AdminSite:
-    """Belongs to the event loop. environment: of the process, for the key-encryption key's sources."""
+    """Belongs to the event loop. environment: of the process, for the key-encryption key's sources.
+
+    one_command: it ends with the command that it serves, before a second person could come.
+    """
 
     office: Office
     keyring: Keyring
@@ -44,3 +47,4 @@ class AdminSite:
     premises: Premises
     approvals: Approvals
     environment: Mapping[str, str]
+    one_command: bool = False

@@ -66,6 +66,19 @@ def test_what_is_no_choice_is_usage(cli: Command) -> None:
     assert (said.code, "known: start, issue, finalize" in said.err) == (2, True), said
 
 
+def test_a_second_person_without_a_daemon(command: Command, state: StateDir, tmp_path: Path) -> None:
+    """No advice that cannot work: what this command notes ends with it."""
+    config = tmp_path / "appliance.yaml"
+    config.write_text("admin: {two_persons: [pepper.rotate]}\n")
+    for options in ((), ("--approval", "0a1b2c3d")):
+        said = command("secrets", "rotate-pepper", *options, "--state-dir", state.path, "--config", config)
+        assert said.code == 1
+        assert said.err == (
+            "appliance: pepper.rotate needs a second administrator, who can agree only while the appliance runs; "
+            "start it, then repeat the command\n"
+        )
+
+
 def test_a_state_directory_that_is_missing_or_none(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir(mode=0o700)
