@@ -27,9 +27,11 @@ for name, group in (
 
 
 def main() -> None:
-    """Entry point: errors that have a next step are one line and exit code 1."""
+    """Runs the command: errors that have a next step are one line and exit code 1; 130 where it was interrupted."""
     try:
         app()
     except ApplianceError as error:
         complain(error)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -57,6 +57,24 @@ def test_a_command_is_a_program_with_an_exit_code(state: StateDir, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("module", ["typer", "appliance.cli.clients"])
+def test_interrupting_before_it_has_begun(module: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "appliance", "version"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stderr is not None
+        while not command.stderr.readline().endswith(f" {module}\n"):
+            pass
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=20)
+    assert (command.returncode, out) == (130, "")
+    assert [line for line in err.splitlines() if not line.startswith("import time:")] == []
+
+
+@pytest.mark.slow
 def test_interrupting_what_the_daemon_does_not_answer(state: StateDir, silent_daemon: socket.socket) -> None:
     with begin("keys", "add", "demo", "--state-dir", state.path) as command:
         # The first is a look whether anybody listens.
