@@ -117,7 +117,8 @@ def _print(found: dict[str, Any]) -> None:
     else:
         typer.echo("The list is empty: only this host may connect.")
     if found["trial"]:
-        typer.echo(f"On trial until {moment(found['trial']['revert_at'])}; `appliance allow confirm` keeps it.")
+        until = moment(found["trial"]["revert_at"], "seconds")
+        typer.echo(f"On trial until {until}; `appliance allow confirm` keeps it.")
 
 
 def _word(allowed: bool) -> str:

@@ -72,6 +72,8 @@ def tail(
         return
     for record in found:
         typer.echo(safe_text(_line(record)))
+    if not found:
+        typer.echo("none")
 
 
 @app.command("export")

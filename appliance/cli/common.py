@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import typer
 
@@ -93,7 +93,13 @@ class Appliance:
             # The state directory is its user's alone; the socket for others is one that appliance.yaml names.
             closed = error
         settings_path = existing(self.config, DEFAULT_CONFIG)
-        settings = load_config(settings_path)
+        try:
+            settings = load_config(settings_path)
+        except ConfigError as error:
+            if error.line is None:
+                raise
+            # A daemon may run all the same: the file is read to find its socket.
+            raise ConfigError(f"{error}; until it is mended, name a good copy with --config") from error
         if settings.admin.socket is not None and _served(Path(settings.admin.socket)):
             return AdminClient.local(Path(settings.admin.socket))
         if closed is not None:
@@ -228,8 +234,9 @@ def point_in_time(text: str | None) -> str | None:
     return (given if given.tzinfo else given.replace(tzinfo=UTC)).isoformat()
 
 
-def moment(text: str | None) -> str:
-    """A time of an answer, to the minute."""
+def moment(text: str | None, precision: Literal["minutes", "seconds"] = "minutes") -> str:
+    """A time of an answer."""
     if text is None:
         return "-"
-    return f"{datetime.fromisoformat(text.replace('Z', '+00:00')).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    time = datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC).replace(tzinfo=None)
+    return f"{time.isoformat(' ', precision)} UTC"

@@ -40,7 +40,7 @@ def show(
                 key["kid"],
                 key["principal"],
                 key["state"],
-                minute(key["works_until"]),
+                "" if key["state"] == "revoked" else minute(key["works_until"]),
                 minute(key["last_used"]) or "never",
                 key["successor"] or "",
                 key["label"],

@@ -20,6 +20,10 @@ def test_a_result_is_told_by_its_exit_code(cli: Command, state: StateDir) -> Non
     assert tampered.out.startswith("tampered: ")
 
 
+def test_no_record_is_said(cli: Command) -> None:
+    assert cli("audit", "tail", "--principal", "nobody").ok().out == "none\n"
+
+
 def test_what_prevents_a_verification_is_no_result(cli: Command, state: StateDir, tmp_path: Path) -> None:
     text, binary, empty = tmp_path / "text", tmp_path / "binary", tmp_path / "empty"
     text.write_text("hello")

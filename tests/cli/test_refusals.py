@@ -121,6 +121,7 @@ def test_appliance_yaml_that_is_wrong(command: Command, state: StateDir, tmp_pat
         config.write_text(text)
         said = command("keys", "list", "--state-dir", state.path, "--config", config)
         assert (said.code, says in said.err) == (1, True), said.err
+    assert said.err.endswith("; until it is mended, name a good copy with --config\n")
     said = command("keys", "list", "--state-dir", state.path, "--config", tmp_path / "missing.yaml")
     assert said.code == 1
     assert "missing.yaml" in said.err
