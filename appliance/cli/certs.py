@@ -11,7 +11,7 @@ import typer
 
 from appliance.admin_client import route
 from appliance.cli.clients import renew_client
-from appliance.cli.common import Appliance, confirm, ended, minute, moment, print_json, print_table, revoked
+from appliance.cli.common import Appliance, ended, minute, moment, print_json, print_table, revoked
 from appliance.cli.files import bundle_folder, check_file, check_folder, hand_over, read_pem, write_file
 from appliance.cli.options import (
     ApprovalOption,
@@ -131,9 +131,8 @@ def revoke(
 
     Example: appliance certs revoke 5a3b12c9 --reason 'key copied'
     """
-    confirm(f"Refuse certificate {certificate} from now on?", yes=yes or how.plan)
-    body = {"certificate": certificate, "reason": reason}
-    answer = appliance.act("/certificates/revoke", body, how)
+    question, body = f"Refuse certificate {certificate} from now on?", {"certificate": certificate, "reason": reason}
+    answer = appliance.act_if_agreed(question, "/certificates/revoke", body, how, yes=yes)
     typer.echo(f"{answer['serial']} of {answer['name']}: {revoked(answer, how)}")
 
 
@@ -153,10 +152,9 @@ def rotate_ca(
     """
     if step not in STEPS:
         raise typer.BadParameter(f"{step!r} is no step; known: {', '.join(STEPS)}", param_hint="step")
-    if step in ("finalize", "rollback"):
-        confirm(f"{step} the rotation of the {authority} CA?", yes=yes or how.plan)
     body, path = {"step": step, "force": force}, route("authorities", authority, "rotation")
-    answer = appliance.act(path, body, how)
+    question, harmless = f"{step} the rotation of the {authority} CA?", step in ("start", "issue")
+    answer = appliance.act_if_agreed(question, path, body, how, yes=yes or harmless)
     if how.plan:
         typer.echo(f"{authority} CA: {step} would be done")
     else:

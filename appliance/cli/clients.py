@@ -9,7 +9,7 @@ import typer
 
 from appliance.access_config import MAIN_LISTENER
 from appliance.admin_client import route
-from appliance.cli.common import Appliance, confirm, minute, print_json, print_table, revoked
+from appliance.cli.common import Appliance, minute, print_json, print_table, revoked
 from appliance.cli.files import bundle_folder, check_folder, hand_over, read_pem
 from appliance.cli.options import ApprovalOption, CommandGroup, How, JsonOption, OutOption, ReasonOption, YesOption
 from appliance.errors import ConfigError
@@ -156,8 +156,8 @@ def revoke(
 
     Example: appliance clients revoke dify --reason 'laptop stolen'
     """
-    confirm(f"Refuse client {name} from now on, and end its running requests?", yes=yes or how.plan)
-    answer = appliance.act(route("clients", name, "revoke"), {"reason": reason}, how)
+    question = f"Refuse client {name} from now on, and end its running requests?"
+    answer = appliance.act_if_agreed(question, route("clients", name, "revoke"), {"reason": reason}, how, yes=yes)
     typer.echo(f"{name}: {revoked(answer, how)}")
 
 

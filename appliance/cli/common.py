@@ -59,6 +59,13 @@ class Appliance:
             typer.echo(f"planned at generation {generation}: --if-generation {generation} holds it to that", err=True)
         return answer
 
+    def act_if_agreed(self, question: str, path: str, body: Mapping[str, object] | None, how: How, *, yes: bool) -> Any:
+        """The same once the operator agrees, who is not asked about what cannot be done. Raises ApplianceError."""
+        if not (yes or how.plan):
+            self._work(lambda admin: admin.post(path, body, plan=True, generation=how.generation))
+            confirm(question)
+        return self.act(path, body, how)
+
     def found_and_ask(self, path: str) -> Any:
         """The answer to a question; where there is no appliance yet, one is made. Raises ApplianceError."""
         return self._work(lambda admin: admin.get(path), create=True)
@@ -160,10 +167,8 @@ def _admin_context() -> ssl.SSLContext:
         raise ConfigError(f"APPLIANCE_ADMIN_BUNDLE: {error}") from error
 
 
-def confirm(question: str, *, yes: bool) -> None:
+def confirm(question: str) -> None:
     """Ends the command unless the operator agrees."""
-    if yes:
-        return
     try:
         typer.echo(f"{safe_text(question)} [y/N]: ", nl=False, err=True)
         answer = sys.stdin.readline()

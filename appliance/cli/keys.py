@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from appliance.admin_client import route
-from appliance.cli.common import Appliance, confirm, minute, moment, print_json, print_table, revoked
+from appliance.cli.common import Appliance, minute, moment, print_json, print_table, revoked
 from appliance.cli.files import check_file, write_file
 from appliance.cli.options import CommandGroup, ForceOption, How, JsonOption, ReasonOption, YesOption
 from appliance.errors import StateError
@@ -99,8 +99,8 @@ def revoke(kid: KidArgument, appliance: Appliance, how: How, reason: ReasonOptio
 
     Example: appliance keys revoke 4fTq0Zk2LmNp --reason 'found in a git repository'
     """
-    confirm(f"Refuse API key {kid} from now on?", yes=yes or how.plan)
-    answer = appliance.act(route("keys", kid, "revoke"), {"reason": reason}, how)
+    question, path = f"Refuse API key {kid} from now on?", route("keys", kid, "revoke")
+    answer = appliance.act_if_agreed(question, path, {"reason": reason}, how, yes=yes)
     typer.echo(f"{kid}: {revoked(answer, how)}")
 
 
@@ -116,9 +116,8 @@ def revoke_token(
 
     A token without `jti` cannot be told from others: revoke its client, or take its issuer out of appliance.yaml.
     """
-    confirm(f"Refuse the token {token} from now on?", yes=yes or how.plan)
-    path = route("tokens", token, "revoke")
-    answer = appliance.act(path, {"reason": reason}, how)
+    question, path = f"Refuse the token {token} from now on?", route("tokens", token, "revoke")
+    answer = appliance.act_if_agreed(question, path, {"reason": reason}, how, yes=yes)
     typer.echo(f"{token}: {revoked(answer, how)}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from appliance.admin_client import route
-from appliance.cli.common import Appliance, confirm, minute, print_json, print_table
+from appliance.cli.common import Appliance, minute, print_json, print_table
 from appliance.cli.options import CommandGroup, ForceOption, How, JsonOption, YesOption
 from appliance.safe_text import safe_text
 
@@ -52,11 +52,8 @@ def rotate_data_key(
 @app.command("rekey")
 def rekey(appliance: Appliance, how: How, yes: YesOption = False) -> None:
     """Wrap the data keys under the key-encryption key that appliance.yaml names now (after a reload)."""
-    confirm(
-        "Wrap all data keys under another key-encryption key? Keep the old one until the next backup.",
-        yes=yes or how.plan,
-    )
-    answer = appliance.act("/kek/rekey", how=how)
+    question = "Wrap all data keys under another key-encryption key? Keep the old one until the next backup."
+    answer = appliance.act_if_agreed(question, "/kek/rekey", None, how, yes=yes)
     typer.echo(f"key-encryption key: {'would be ' if how.plan else ''}{answer['source']}")
 
 
@@ -77,9 +74,8 @@ def retire_pepper(
     yes: YesOption = False,
 ) -> None:
     """Forget an old pepper; API keys that have not moved are revoked, which needs --force."""
-    confirm(f"Forget pepper {pepper}?", yes=yes or how.plan)
     body = {"pepper": pepper, "force": force}
-    answer = appliance.act("/peppers/retire", body, how)
+    answer = appliance.act_if_agreed(f"Forget pepper {pepper}?", "/peppers/retire", body, how, yes=yes)
     typer.echo(f"pepper {pepper}: {'would be' if how.plan else 'is'} gone; {len(answer['revoked'])} API keys revoked")
 
 

@@ -85,18 +85,32 @@ def test_a_keys_life(cli: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
 def test_without_a_yes_nothing_is_changed(cli: Command, answer: str) -> None:
+    cli("secrets", "rotate-pepper").ok()
+    cli("certs", "rotate-ca", "client", "start").ok()
     for arguments in (
         ("keys", "revoke", first_kid(cli)),
         ("clients", "revoke", "demo"),
         ("secrets", "rekey"),
-        ("secrets", "retire-pepper", "1"),
+        ("secrets", "retire-pepper", "1", "--force"),
         ("certs", "rotate-ca", "client", "rollback"),
     ):
         said = cli(*arguments, typed=answer)
         assert said.code == 1
         assert "nothing was changed; answer y, or give --yes" in said.err
         assert said.out.strip() == "", "a question is no answer"
-    assert cli("status", "--json").json["generation"] == 1
+    assert cli("status", "--json").json["generation"] == 3
+
+
+def test_nobody_is_asked_about_what_cannot_be_done(cli: Command) -> None:
+    for arguments in (
+        ("keys", "revoke", "nokey"),
+        ("clients", "revoke", "nobody"),
+        ("certs", "revoke", "00000000"),
+        ("secrets", "retire-pepper", "1"),
+        ("certs", "rotate-ca", "client", "rollback"),
+    ):
+        said = cli(*arguments, typed="y\n")
+        assert (said.code, said.out, "[y/N]" in said.err) == (1, "", False), said
 
 
 def test_a_plan_does_not_read_like_an_act(cli: Command) -> None:
