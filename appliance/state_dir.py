@@ -170,17 +170,15 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def read_private(path: Path, bytes_max: int) -> bytes:
-    """Reads a file that only we may read or write.
+def read_private(path: Path, bytes_max: int, *, if_missing: str = "restore it from a backup") -> bytes:
+    """Reads a file that only we may read or write. if_missing: what to do then.
 
     StateError when it is missing, larger than `bytes_max`, no regular file, another user's, or open to others.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise StateError(
-            f"{path} is missing; restore the state directory from a backup, or move it away to start anew"
-        ) from error
+        raise StateError(f"{path} is missing; {if_missing}") from error
     except OSError as error:
         raise StateError(f"{path}: cannot be opened: {error.strerror}") from error
     with os.fdopen(fd, "rb") as file:

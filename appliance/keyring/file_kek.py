@@ -87,7 +87,8 @@ def _write(folder: Path, generation: int) -> None:
 
 def _read(folder: Path, generation: int) -> WrappingKey:
     path = folder / f"{NAME}.{generation}"
-    key = read_private(path, KEY_BYTES)
+    # Our own backups leave it out, and wrap the keys anew.
+    key = read_private(path, KEY_BYTES, if_missing="put it back, or restore a backup with `appliance backup restore`")
     if len(key) != KEY_BYTES:
         raise StateError(f"{path} holds {len(key)} bytes instead of {KEY_BYTES}; restore it from a backup")
     return WrappingKey(key)

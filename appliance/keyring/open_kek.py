@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import assert_never
 
 from appliance.access_config import KeyEncryption
-from appliance.errors import ConfigError
+from appliance.errors import ConfigError, StateError
 from appliance.keyring.credential_kek import CredentialKek
 from appliance.keyring.file_kek import FileKek
 from appliance.keyring.kek import Kek
-from appliance.keyring.passphrase_kek import PassphraseKek
+from appliance.keyring.keyring_file import WrappedKey
+from appliance.keyring.passphrase_kek import PassphraseKek, check_length
 from appliance.keyring.pkcs11_kek import Pkcs11Kek, TokenKey
 from appliance.keyring.secret_input import read_secret_text
+from appliance.safe_text import safe_text
 
 
 def open_kek(settings: KeyEncryption, secrets: Path, environment: Mapping[str, str], *, create: bool) -> Kek:
@@ -28,12 +31,27 @@ def open_kek(settings: KeyEncryption, secrets: Path, environment: Mapping[str, s
         case "credential":
             return CredentialKek.open(settings.credential, environment)
         case "passphrase":
-            reference = _given(settings.passphrase_file, "passphrase", "passphrase_file")
-            return PassphraseKek.open(secrets, read_secret_text(reference, environment), create=create)
+            return PassphraseKek.open(secrets, _passphrase(settings, environment), create=create)
         case "pkcs11":
             return Pkcs11Kek.open(token_key(settings, environment))
         case _:
             assert_never(settings.source)
+
+
+def check_source(settings: KeyEncryption, keys: Iterable[WrappedKey]) -> None:
+    """Raises StateError where the KEK that wrapped `keys` is of another source than the one that `settings` name.
+
+    Before it is opened: what is missing then is no part of this state directory, and nothing to restore.
+    """
+    for key in keys:
+        wrapped_by = key.kek.partition(":")[0]
+        if wrapped_by != settings.source:
+            raise StateError(
+                f"the data keys are wrapped by {safe_text(key.kek)}, and key_encryption.source is `{settings.source}`. "
+                "Is this the appliance.yaml that counts? Otherwise name that one with --config. To change the source, "
+                f"set key_encryption back to `{safe_text(wrapped_by)}`, start, change it again, `appliance reload`, "
+                "and then `appliance secrets rekey`"
+            )
 
 
 def token_key(settings: KeyEncryption, environment: Mapping[str, str]) -> TokenKey:
@@ -43,8 +61,32 @@ def token_key(settings: KeyEncryption, environment: Mapping[str, str]) -> TokenK
         module=_given(settings.pkcs11_module, "pkcs11", "pkcs11_module"),
         token=_given(settings.pkcs11_token, "pkcs11", "pkcs11_token"),
         label=settings.pkcs11_key,
-        pin=lambda: read_secret_text(pin_file, environment),
+        pin=lambda: _secret_text(pin_file, "pkcs11_pin_file", environment),
     )
+
+
+def _passphrase(settings: KeyEncryption, environment: Mapping[str, str]) -> str:
+    reference = _given(settings.passphrase_file, "passphrase", "passphrase_file")
+    passphrase = _secret_text(reference, "passphrase_file", environment)
+    with _naming("passphrase_file"):
+        check_length(passphrase)
+    return passphrase
+
+
+def _secret_text(reference: str, field: str, environment: Mapping[str, str]) -> str:
+    with _naming(field):
+        return read_secret_text(reference, environment)
+
+
+@contextlib.contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Puts the setting in front of what is wrong with it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"key_encryption.{field}: {error}") from error
+    except StateError as error:
+        raise StateError(f"key_encryption.{field}: {error}") from error
 
 
 def _given(value: str | None, source: str, field: str) -> str:

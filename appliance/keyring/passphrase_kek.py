@@ -42,9 +42,8 @@ class PassphraseKek:
     source: KekSource = "passphrase"
 
     def __init__(self, cost: ScryptCost, passphrase: str) -> None:
-        """Raises ConfigError for a passphrase of less than CHARS_MIN characters."""
-        if len(passphrase) < CHARS_MIN:
-            raise ConfigError(f"the passphrase has {len(passphrase)} characters; it needs at least {CHARS_MIN}")
+        """Raises ConfigError as `check_length`."""
+        check_length(passphrase)
         derivation = Scrypt(salt=cost.salt, length=KEY_BYTES, n=cost.n, r=cost.r, p=cost.p)
         self._key = WrappingKey(derivation.derive(passphrase.encode()))
 
@@ -81,3 +80,9 @@ class PassphraseKek:
 
     def __repr__(self) -> str:
         return f"PassphraseKek({self.id})"
+
+
+def check_length(passphrase: str) -> None:
+    """Raises ConfigError for a passphrase of less than CHARS_MIN characters."""
+    if len(passphrase) < CHARS_MIN:
+        raise ConfigError(f"the passphrase has {len(passphrase)} characters; it needs at least {CHARS_MIN}")

@@ -49,7 +49,7 @@ def read_secret_text(reference: str, environment: Mapping[str, str]) -> str:
     if "/" not in reference:
         data = read_credential(reference, environment)
     elif reference.startswith("/"):
-        data = read_private(Path(reference), SECRET_BYTES_MAX)
+        data = read_private(Path(reference), SECRET_BYTES_MAX, if_missing="correct the path, or put the file there")
     else:
         raise ConfigError(f"{reference}: give an absolute path, or the name of a credential")
     try:

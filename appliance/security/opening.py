@@ -20,7 +20,8 @@ from appliance.clock import Clock, utc_now
 from appliance.config import Config
 from appliance.errors import StateError
 from appliance.keyring.keyring import Keyring
-from appliance.keyring.open_kek import open_kek
+from appliance.keyring.keyring_file import KeyringFile
+from appliance.keyring.open_kek import check_source, open_kek
 from appliance.security.access_view import AccessView, ConfiguredAccess
 from appliance.security.authority import AccessControl
 from appliance.security.bundle_folder import write_bundle
@@ -72,8 +73,11 @@ def open_security(
     new = not path.exists()
     if new:
         _check_new(state, path, create=create)
+    keyring_path = state.secrets / "keyring.json"
+    if keyring_path.exists():
+        check_source(config.key_encryption, KeyringFile(keyring_path).read())
     kek = open_kek(config.key_encryption, state.secrets, environment, create=new)
-    keyring = Keyring.open(state.secrets / "keyring.json", kek, now, create=new)
+    keyring = Keyring.open(keyring_path, kek, now, create=new)
     cipher = keyring.cipher("credentials")
     store = _found(state, path, configured, profiles, keyring, now) if new else CredentialStore.open(path, cipher)
     cut_short = _settle_seal_keys(state, store)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from appliance.access_config import KeyEncryption
-from appliance.errors import ConfigError
+from appliance.errors import ConfigError, StateError
 from appliance.keyring.open_kek import open_kek, token_key
 from appliance.keyring.passphrase_kek import FILE_NAME, ScryptCost
 from appliance.keyring.pkcs11_kek import TokenKey
@@ -73,3 +73,20 @@ def test_the_pin_is_read_at_each_use(tmp_path: Path) -> None:
     assert where.pin() == "first"
     write_secret(path, b"second")
     assert where.pin() == "second"
+
+
+def test_a_file_that_is_not_there_is_named_with_its_setting(tmp_path: Path) -> None:
+    wrong = str(tmp_path / "pasphrase")
+    settings = KeyEncryption(source="passphrase", passphrase_file=wrong)
+    with pytest.raises(StateError, match=rf"^key_encryption\.passphrase_file: {wrong} is missing; correct the path"):
+        open_kek(settings, tmp_path, {}, create=True)
+    settings = KeyEncryption(source="pkcs11", pkcs11_module="m", pkcs11_token="t", pkcs11_pin_file=wrong)
+    with pytest.raises(StateError, match=rf"^key_encryption\.pkcs11_pin_file: {wrong} is missing; correct the path"):
+        token_key(settings, {}).pin()
+
+
+def test_a_passphrase_that_is_too_short_is_named_with_its_setting(tmp_path: Path) -> None:
+    path = write_secret(tmp_path / "passphrase", b"short\n")
+    with pytest.raises(ConfigError, match=r"^key_encryption\.passphrase_file: the passphrase has 5 characters"):
+        open_kek(KeyEncryption(source="passphrase", passphrase_file=str(path)), tmp_path, {}, create=True)
+    assert not (tmp_path / FILE_NAME).exists()

@@ -22,6 +22,7 @@ from appliance.security.opening import Security, open_security
 from appliance.security.revocations import revoke
 from appliance.security.seal_key_changes import add_seal_key
 from appliance.state_dir import StateDir
+from tests.unit.keyring.conftest import write_secret
 from tests.unit.security.making import NOW, client_of
 
 ANNA = Actor(principal="anna")
@@ -221,3 +222,25 @@ async def test_after_closing_nothing_is_changed_any_more(state: StateDir) -> Non
     with pytest.raises(AuditUnavailable):
         await rotate(security, state, SealKey.generate())
     assert security.office.document.generation == 1
+
+
+def test_another_kek_source_than_wraps_the_keys_is_named_and_no_state_is_given_up(state: StateDir) -> None:
+    """Also where `--config` was forgotten: then the default, a file, is asked for, and it may be destroyed already."""
+    opened(state).close()
+    passphrase = write_secret(state.path / "passphrase", b"correct horse battery\n")
+    config = Config(key_encryption=KeyEncryption(source="passphrase", passphrase_file=str(passphrase)))
+    before = files(state.secrets)
+    with pytest.raises(StateError, match=r"wrapped by file:kek\.1:.*is `passphrase`") as refused:
+        opened(state, config)
+    for advice in ("back to `file`", "appliance reload", "appliance secrets rekey", "--config"):
+        assert advice in str(refused.value)
+    assert "move" not in str(refused.value)
+    assert files(state.secrets) == before
+
+
+def test_a_lost_kek_file_is_to_be_put_back_and_the_state_not_to_be_moved_away(state: StateDir) -> None:
+    opened(state).close()
+    (state.secrets / "kek.1").unlink()
+    with pytest.raises(StateError, match=r"kek\.1 is missing; put it back, or restore a backup") as refused:
+        opened(state)
+    assert "move" not in str(refused.value)
