@@ -157,6 +157,7 @@ class _Daemon:
             self._capture,
             self._settings.path,
             self._settings.adjust,
+            self._environment,
             self._siem,
         )
         self._restore_quotas()

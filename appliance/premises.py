@@ -22,6 +22,7 @@ from appliance.config import Config, load_config
 from appliance.errors import ApplianceError, ConfigError, StateError
 from appliance.front_door import FrontDoor
 from appliance.keyring.keyring import Keyring
+from appliance.keyring.open_kek import probe_kek
 from appliance.models.router import Router
 from appliance.security.access_view import ConfiguredAccess, all_allowlists
 from appliance.security.allow_changes import locked_out, refuse_lock_out
@@ -39,13 +40,19 @@ _AT_START: Final = ("connections", "worker", "shutdown", "request_log", "audit")
 _AT_ONCE: Final = frozenset({"audit.retention_days", "audit.legal_hold"})
 _ADMIN_AT_START: Final = ("socket", "approval_seconds")
 
+_TO_REKEY: Final = (
+    "appliance.yaml names another key-encryption key than wraps the data keys; run `appliance secrets rekey`: "
+    "a restart before that fails"
+)
+
 _log = logging.getLogger(__name__)
 
 
 class RunningPremises:
     """Belongs to the event loop.
 
-    path: of appliance.yaml, None where there is none. adjust: what the command line changes in it.
+    path: of appliance.yaml, None where there is none. adjust: what the command line changes in it. environment: of the
+    process, for the key-encryption key's sources.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class RunningPremises:
         capture: PromptCapture,
         path: Path | None,
         adjust: Callable[[Config], Config],
+        environment: Mapping[str, str],
         siem: SiemForwarder | None = None,
     ) -> None:
         self._office = office
@@ -71,7 +79,10 @@ class RunningPremises:
         self._path = path
         self._adjust = adjust
         self._siem = siem
+        self._environment = environment
         self._rejected: str | None = None
+        # The names of the KEKs that wrapped the keys when a reload named another one.
+        self._outgoing_keks: frozenset[str] = frozenset()
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         """Reads and tests everything before anything counts. What cannot change while it runs is named.
@@ -87,6 +98,7 @@ class RunningPremises:
             _same_listeners(before, config)
             lists = all_allowlists(config, self._office.document.allow.entries)
             _same_remote(before, config)
+            outgoing_keks = await self._outgoing(before, config)
             recent = self._office.seen.addresses(self._office.now())
             refuse_lock_out(locked_out(self._office.access.view.allowlists, lists, recent), force=force)
             cut = await self._office.reconfigure(actor, configured)
@@ -98,18 +110,16 @@ class RunningPremises:
             )
             raise
         self._rejected = None
+        self._outgoing_keks = outgoing_keks
         self._router.reconfigure(config.requests)
-        notes = []
+        notes = [_TO_REKEY] if self._to_rekey() else []
         try:
             await switch_capture(self._office.audit, self._capture, config.capture, actor)
         except AuditUnavailable as error:
             notes.append(f"capture: its change is not in the audit log ({error}); reload again once that is mended")
             _log.error("%s", notes[-1])
-        changed = restart_needed(before, config)
-        if before.key_encryption != config.key_encryption:
-            changed.append("key_encryption (not by a restart: run `appliance secrets rekey` first)")
         _log.info("appliance.yaml was taken over; %d connections ended", cut)
-        return {"cut": cut, "restart_needed": changed, "notes": notes}
+        return {"cut": cut, "restart_needed": restart_needed(before, config), "notes": notes}
 
     async def reload_by_signal(self) -> None:
         """SIGHUP: as `reload`; what comes of it is in the log."""
@@ -117,6 +127,16 @@ class RunningPremises:
             await self.reload(APPLIANCE, force=False)
         except ApplianceError:
             return
+
+    async def _outgoing(self, before: Config, after: Config) -> frozenset[str]:
+        """The KEKs that wrap the keys and that `after` does not name. Raises where the one it names cannot be used."""
+        if before.key_encryption == after.key_encryption and not self._to_rekey():
+            return frozenset()
+        named = await asyncio.to_thread(probe_kek, after.key_encryption, self._state.secrets, self._environment)
+        return frozenset(key.kek for key in self._keyring.status() if not key.kek.startswith(named))
+
+    def _to_rekey(self) -> bool:
+        return any(key.kek in self._outgoing_keks for key in self._keyring.status())
 
     async def prune(self) -> None:
         """Removes what the audit log and the capture have kept long enough."""
@@ -164,6 +184,8 @@ class RunningPremises:
             reasons.append(f"only {self._disk.free_bytes // 2**20} MiB are left on the disk: requests are refused")
         if self._rejected is not None:
             reasons.append(f"the last reload was refused: {self._rejected}")
+        if self._to_rekey():
+            reasons.append(_TO_REKEY)
         if self._capture.settings != self._office.config.capture:
             reasons.append("prompts are not captured as appliance.yaml says; reload again")
         now = self._office.now()

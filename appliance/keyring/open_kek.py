@@ -10,9 +10,11 @@ from typing import assert_never
 from appliance.access_config import KeyEncryption
 from appliance.errors import ConfigError, StateError
 from appliance.keyring.credential_kek import CredentialKek
+from appliance.keyring.data_key import kek_name
 from appliance.keyring.file_kek import FileKek
 from appliance.keyring.kek import Kek
 from appliance.keyring.keyring_file import WrappedKey
+from appliance.keyring.passphrase_kek import FILE_NAME as PASSPHRASE_FILE
 from appliance.keyring.passphrase_kek import PassphraseKek, check_length
 from appliance.keyring.pkcs11_kek import Pkcs11Kek, TokenKey
 from appliance.keyring.secret_input import read_secret_text
@@ -52,6 +54,21 @@ def check_source(settings: KeyEncryption, keys: Iterable[WrappedKey]) -> None:
                 f"set key_encryption back to `{safe_text(wrapped_by)}`, start, change it again, `appliance reload`, "
                 "and then `appliance secrets rekey`"
             )
+
+
+def probe_kek(settings: KeyEncryption, secrets: Path, environment: Mapping[str, str]) -> str:
+    """What the name of the KEK begins with (`kek_name`); the whole of it where the KEK is there already.
+
+    Reads what `open_kek` would read, and makes nothing. Blocks and raises as that.
+    """
+    makes_its_own = settings.source == "file" or (
+        settings.source == "passphrase" and not (secrets / PASSPHRASE_FILE).exists()
+    )
+    if not makes_its_own:
+        return kek_name(open_kek(settings, secrets, environment, create=False))
+    if settings.source == "passphrase":
+        _passphrase(settings, environment)
+    return f"{settings.source}:"
 
 
 def token_key(settings: KeyEncryption, environment: Mapping[str, str]) -> TokenKey:

@@ -114,6 +114,7 @@ def desk(state: StateDir, tmp_path: Path) -> Iterator[Desk]:
         capture,
         yaml,
         lambda config: config,
+        {},
     )
     yield Desk(state, security, capture, premises, yaml)
     capture.close()
