@@ -89,6 +89,7 @@ class RunningPremises:
 
         notes: of what did not follow although the configuration counts.
         """
+        forced = {"force": "true"} if force else {}
         try:
             before = self._office.config
             config = self._adjust(load_config(self._path))
@@ -101,12 +102,12 @@ class RunningPremises:
             outgoing_keks = await self._outgoing(before, config)
             recent = self._office.seen.addresses(self._office.now())
             refuse_lock_out(locked_out(self._office.access.view.allowlists, lists, recent), force=force)
-            cut = await self._office.reconfigure(actor, configured)
+            cut = await self._office.reconfigure(actor, configured, details=forced)
         except ApplianceError as error:
             self._rejected = str(error)
             _log.error("appliance.yaml was not taken over, the old configuration counts: %s", error)
             self._office.audit.append(
-                AuditEvent(action="config.rejected", outcome="failed", actor=actor, reason=str(error))
+                AuditEvent(action="config.rejected", outcome="failed", actor=actor, reason=str(error), details=forced)
             )
             raise
         self._rejected = None

@@ -68,9 +68,14 @@ class Call:
             transition,
             expected=self.expected,
             plan=self.plan,
-            details=details,
+            details={**(details or {}), **self.forced},
             finish=finish,
         )
+
+    @property
+    def forced(self) -> dict[str, str | int]:
+        """For the audit records of an act that takes `force`: that it was given."""
+        return {"force": "true"} if getattr(self.body, "force", False) else {}
 
     def parsed(self, kind: type[B]) -> B:
         """The body, which the route's table says is of this kind."""

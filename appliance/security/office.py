@@ -27,6 +27,7 @@ from appliance.config import Config
 from appliance.errors import ApplianceError, ChangeRefused, StateError
 from appliance.security.access_view import AccessView, ConfiguredAccess
 from appliance.security.authority import AccessControl
+from appliance.security.change_details import change_details
 from appliance.security.credential_store import CredentialStore, moved_on
 from appliance.security.credentials import Credentials
 from appliance.security.last_seen import LastSeen
@@ -99,6 +100,7 @@ class Office:
     ) -> Change[T]:
         """Makes one change. expected: the generation it was decided on. plan: all but making it.
 
+        details: for its audit records, besides what differs between the documents.
         transition: on the event loop, so it takes milliseconds.
         finish: what must follow, once the change is durable, before anybody else changes something. Where it fails,
         what it raises is raised and recorded; the document stays changed.
@@ -118,6 +120,7 @@ class Office:
                 raise
             if plan:
                 return Change(result, before.generation)
+            details = {**change_details(before, after), **(details or {})}
             if after is before:
                 self._note(actor, action, resource, "ok", reason="nothing to change")
                 return Change(result, before.generation)
@@ -132,22 +135,24 @@ class Office:
                 except Exception as error:
                     self._note(actor, action, resource, "failed", reason=str(error))
                     raise
-            done = {**(details or {}), "generation": stored.generation, "cut": cut}
+            done = {**details, "generation": stored.generation, "cut": cut}
             await self._record_done(actor, action, resource, done)
             if cancelled is not None:
                 raise cancelled
             return Change(result, stored.generation, cut)
 
-    async def reconfigure(self, actor: Actor, configured: ConfiguredAccess) -> int:
+    async def reconfigure(
+        self, actor: Actor, configured: ConfiguredAccess, *, details: Mapping[str, str | int] | None = None
+    ) -> int:
         """Swaps what comes from appliance.yaml; returns how many connections had to end.
 
         Raises ConfigError or StateError, and then the old configuration counts on.
         """
         async with self._changing:
             view = await self._compile(configured, self.store.current)
-            await self._audit(actor, "config.reload", "appliance.yaml", "allow")
+            await self._audit(actor, "config.reload", "appliance.yaml", "allow", details=details)
             cut = self._swap(view)
-            await self._record_done(actor, "config.reload", "appliance.yaml", {"cut": cut})
+            await self._record_done(actor, "config.reload", "appliance.yaml", {**(details or {}), "cut": cut})
             return cut
 
     async def perform(

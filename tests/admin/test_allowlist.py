@@ -133,3 +133,16 @@ async def test_what_appliance_yaml_lists_is_changed_there(state: StateDir) -> No
         await admin.post("/allowlist/apply", {"confirm_seconds": 0})
         found = await admin.get("/allowlist/test", address="198.51.100.1")
         assert found["now"] == {"api": False, "second": True}
+
+
+async def test_records_say_what_changed_and_that_it_was_forced(desk: Desk, admin: AdminClient) -> None:
+    await admin.post("/allowlist/stage", {"add": [{"network": NETWORK, "listener": "api"}]})
+    await admin.post("/allowlist/apply", {"force": True})
+    records = [record for record in await desk.records() if record.action.startswith("allow.")]
+    added = {"added": f"{NETWORK} (api)"}
+    assert [record.details for record in records] == [
+        added,
+        {**added, "generation": 2, "cut": 0},
+        {**added, "force": "true"},
+        {**added, "force": "true", "generation": 3, "cut": 0},
+    ]

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from appliance.access_config import Admin, Audit
+from appliance.audit.read import RecordFilter, tail
 from appliance.audit.record import APPLIANCE
 from appliance.capture.prompt_capture import PromptCapture
 from appliance.config import Config
@@ -92,6 +93,19 @@ async def test_until_the_keys_are_wrapped_anew_another_key_encryption_key_degrad
     yaml.write_text(named.replace("passphrase}", "passphrase, credential: x}"))
     await premises.reload(APPLIANCE, force=False)
     assert says_to_rekey(premises)
+
+
+async def test_a_forced_reload_is_on_record(premises: RunningPremises, tmp_path: Path) -> None:
+    (tmp_path / "appliance.yaml").write_text("")
+    for force in (False, True):
+        await premises.reload(APPLIANCE, force=force)
+    found = tail(premises._state.audit, premises._keyring.cipher("audit"), RecordFilter(action="config.reload"), 10)
+    assert [dict(record.details) for record in reversed(found)] == [
+        {},
+        {"cut": 0},
+        {"force": "true"},
+        {"force": "true", "cut": 0},
+    ]
 
 
 @pytest.mark.parametrize(

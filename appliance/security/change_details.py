@@ -1,0 +1,86 @@
+"""What a change of the credentials was, for its audit records. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from appliance.security.credentials import AllowEntry, AllowState, Credentials, Issued, Revocation
+
+# A record's text holds 256 characters.
+LIST_CHARS_MAX: Final = 200
+
+
+def change_details(before: Credentials, after: Credentials) -> dict[str, str | int]:
+    """Which networks, keys and certificates differ, as texts of at most some LIST_CHARS_MAX characters; no secrets.
+
+    added, removed: networks, of what is staged or of what counts. kid: new API keys. serial: certificates, issued or
+    revoked. revoked: API keys. principal: whose these are. Takes milliseconds where there are many.
+    """
+    added, removed = _networks(before.allow, after.allow)
+    keys = [] if after.keys is before.keys else [after.keys[kid] for kid in after.keys.keys() - before.keys.keys()]
+    revoked = [
+        record
+        for kid, record in ({} if after.keys is before.keys else after.keys).items()
+        if record.revoked is not None and kid in before.keys and before.keys[kid].revoked is None
+    ]
+    issued, refused = _issued(before, after), _revocations(before, after)
+    holders = [holder for revocation in refused for holder in _holders(after, revocation)]
+    lists: dict[str, Collection[str]] = {
+        "added": added,
+        "removed": removed,
+        "kid": [record.kid for record in keys],
+        "serial": [one.serial for one in issued] + [revocation.value.rpartition(":")[2] for revocation in refused],
+        "revoked": [record.kid for record in revoked],
+        "principal": {one.principal for one in (*keys, *revoked)} | {one.name for one in (*issued, *holders)},
+    }
+    return {name: _listed(sorted(texts)) for name, texts in lists.items() if texts}
+
+
+def _networks(before: AllowState, after: AllowState) -> tuple[list[str], list[str]]:
+    """Added and removed: by what counts now, by the end of a trial, else by what is staged."""
+    if after.entries != before.entries:
+        old, new = before.entries, after.entries
+    elif before.trial is not None and after.trial is None:
+        old, new = before.trial.previous, after.entries
+    else:
+        old = before.entries if before.staged is None else before.staged
+        new = after.entries if after.staged is None else after.staged
+    was, now = set(map(_network, old)), set(map(_network, new))
+    return list(now - was), list(was - now)
+
+
+def _network(entry: AllowEntry) -> str:
+    return entry.network if entry.listener is None else f"{entry.network} ({entry.listener})"
+
+
+def _issued(before: Credentials, after: Credentials) -> list[Issued]:
+    if after.issued is before.issued:
+        return []
+    known = {issued.fingerprint for issued in before.issued}
+    return [issued for issued in after.issued if issued.fingerprint not in known]
+
+
+def _revocations(before: Credentials, after: Credentials) -> list[Revocation]:
+    """New ones of certificates; those of tokens and principals are what the record is about."""
+    if after.revocations is before.revocations:
+        return []
+    known = {revocation.value for revocation in before.revocations if revocation.kind == "certificate"}
+    return [one for one in after.revocations if one.kind == "certificate" and one.value not in known]
+
+
+def _holders(document: Credentials, revocation: Revocation) -> list[Issued]:
+    """The certificate that is revoked; none where it was issued elsewhere."""
+    serial = revocation.value.rpartition(":")[2]
+    return [one for one in document.issued if one.serial == serial and one.reference == revocation.value]
+
+
+def _listed(texts: list[str]) -> str:
+    """The first of them, and how many there are where that is not all."""
+    shown, chars = 0, 0
+    for text in texts:
+        chars += len(text) + 2
+        if shown and chars > LIST_CHARS_MAX:
+            break
+        shown += 1
+    return ", ".join(texts[:shown]) + (f", ... ({len(texts)} in all)" if shown < len(texts) else "")
