@@ -5,12 +5,13 @@ identity → role → body → idempotency → If-Match → second person → ha
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -112,7 +113,8 @@ class AdminApi:
         if route.action in self._site.office.config.admin.two_persons:
             if route.plans:
                 # What cannot be done is refused before a second person is troubled, or an approval spent.
-                await route.handler(dataclasses.replace(call, plan=True))
+                with self._recorded(route, call, http):
+                    await route.handler(dataclasses.replace(call, plan=True))
             if self._site.one_command:
                 raise ChangeRefused(
                     "conflict",
@@ -125,14 +127,30 @@ class AdminApi:
                 asked = self._site.approvals.ask(
                     call.administrator, route.action, http.path, what, route.roles, digest, now
                 )
-                self._audit(call.administrator, f"{route.action}.asked", http.path, "allow")
+                self._audit(
+                    call.administrator,
+                    f"{route.action}.asked",
+                    http.path,
+                    "allow",
+                    approval=asked.id,
+                    what=asked.what,
+                )
                 raise ChangeRefused(
                     "needs_approval",
                     f"{route.action} needs a second administrator: let one run `appliance approvals approve "
                     f"{asked.id}`, then repeat the command with --approval {asked.id}",
                 )
-            spent = self._site.approvals.spend(given, call.administrator, digest, now)
-            self._audit(call.administrator, f"{route.action}.approved", http.path, "allow", by=spent.approved_by or "")
+            with self._recorded(route, call, http, approval=given):
+                spent = self._site.approvals.spend(given, call.administrator, digest, now)
+            self._audit(
+                call.administrator,
+                f"{route.action}.approved",
+                http.path,
+                "allow",
+                approval=spent.id,
+                what=spent.what,
+                by=spent.approved_by or "",
+            )
         return _kept(await route.handler(call))
 
     def _check_role(self, route: Route, administrator: Administrator, http: web.Request) -> None:
@@ -153,6 +171,15 @@ class AdminApi:
             error = ChangeRefused("generation_mismatch", moved_on(call.expected, found))
             self._audit(call.administrator, route.action, http.path, "deny", reason=error.message)
             raise error
+
+    @contextlib.contextmanager
+    def _recorded(self, route: Route, call: Call, http: web.Request, **details: str) -> Iterator[None]:
+        """Why it was refused, of what the handler does not record itself."""
+        try:
+            yield
+        except ChangeRefused as error:
+            self._audit(call.administrator, route.action, http.path, "deny", reason=error.message, **details)
+            raise
 
     def _audit(
         self,

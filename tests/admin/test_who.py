@@ -146,7 +146,16 @@ async def test_two_persons_are_two_users(state: StateDir, hall: Path) -> None:
             assert (await anna.post(revoke, body, approval=waiting["id"]))["revoked"]
             assert (await refused(anna.post(revoke, body, approval=waiting["id"]))).code == "not_found"
             assert await anna.get("/approvals") == []
-        actions = [(record.action, record.actor.uid) for record in await desk.records()]
+        records = await desk.records()
+        about = {"approval": waiting["id"], "action": "client.revoke", "what": "reason: laptop stolen"}
+        decided = [record for record in records if record.action == "approval.approve"]
+        assert [(record.actor.uid, record.outcome) for record in decided] == [(ANNA, "deny"), (BEN, "ok")]
+        assert all(record.details == {**about, "asked_by": f"uid {ANNA}"} for record in decided)
+        assert "somebody else must approve" in (decided[0].reason or "")
+        denied = [record for record in records if record.action == "client.revoke" and record.outcome == "deny"]
+        assert [record.actor.uid for record in denied] == [ANNA, BEN, ANNA, ANNA]
+        assert {record.details["approval"] for record in denied} == {waiting["id"]}
+        actions = [(record.action, record.actor.uid) for record in records if record.outcome != "deny"]
         wanted = ["client.revoke.asked", "approval.approve", "client.revoke.approved", "client.revoke", "client.revoke"]
         told = [one for one in actions if one[0] in wanted]
         assert told[0] == ("client.revoke.asked", ANNA)

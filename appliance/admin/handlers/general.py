@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from msgspec import Struct
 
 from appliance.admin.approvals import Approval
 from appliance.admin.route import Answer, Call
-from appliance.audit.record import AuditEvent
+from appliance.audit.record import AuditEvent, Outcome
+from appliance.errors import ChangeRefused
 
 
 class Reload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,26 +42,42 @@ async def approvals(call: Call) -> Answer:
 
 async def approve(call: Call) -> Answer:
     """Agrees to what another administrator asked for."""
-    approval = call.site.approvals.approve(call.match["id"], call.administrator, call.office.now())
-    _note(call, "approval.approve", approval)
-    return call.answer(_view(approval))
+    return _decided(call, lambda given, now: call.site.approvals.approve(given, call.administrator, now))
 
 
 async def reject(call: Call) -> Answer:
     """Drops what waits."""
-    approval = call.site.approvals.reject(call.match["id"], call.office.now())
-    _note(call, "approval.reject", approval)
+    return _decided(call, call.site.approvals.reject)
+
+
+def _decided(call: Call, decide: Callable[[str, datetime], Approval]) -> Answer:
+    """What `decide` makes of the approval that the path names; on record, also where it is refused."""
+    given, now = call.match["id"], call.office.now()
+    about = next((known for known in call.site.approvals.pending(now) if known.id == given), None)
+    details = {"approval": given}
+    if about is not None:
+        details |= {"action": about.action, "asked_by": about.asked_by, "what": about.what}
+    resource = None if about is None else about.resource
+    try:
+        approval = decide(given, now)
+    except ChangeRefused as error:
+        _record(call, "deny", resource, details, error.message)
+        raise
+    _record(call, "ok", resource, details)
     return call.answer(_view(approval))
 
 
-def _note(call: Call, action: str, approval: Approval) -> None:
+def _record(
+    call: Call, outcome: Outcome, resource: str | None, details: dict[str, str], reason: str | None = None
+) -> None:
     call.office.audit.append(
         AuditEvent(
-            action=action,
-            outcome="ok",
+            action=call.route.action,
+            outcome=outcome,
             actor=call.administrator.actor,
-            resource=approval.resource,
-            details={"approval": approval.id, "action": approval.action, "asked_by": approval.asked_by},
+            resource=resource,
+            reason=reason,
+            details=details,
         )
     )
 

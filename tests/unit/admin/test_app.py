@@ -20,6 +20,7 @@ from appliance.admin.administrator import ALL_ROLES, Administrator
 from appliance.admin.app import BODY_BYTES_MAX, AdminApi, check_two_persons
 from appliance.admin.route import Answer, Call, Route
 from appliance.audit.errors import AuditUnavailable
+from appliance.audit.record import bounded
 from appliance.config import Config
 from appliance.errors import ApplianceError, ChangeRefused, ConfigError, StateError
 from appliance.security.refusal import Refusal
@@ -413,9 +414,31 @@ async def test_a_second_person_agrees_to_exactly_what_is_then_done_once(state: S
         assert (await bench.ask("POST", "/do/it", body, Approval=asked.id))[0] == 200
         assert [call.plan for call in bench.calls].count(False) == 1
         assert (await bench.ask("POST", "/do/it", body, Approval=asked.id))[0] == 404
-        assert await bench.desk.outcomes("thing.do.asked") == ["allow"]
-        (approved,) = [record for record in await bench.desk.records() if record.action == "thing.do.approved"]
-        assert (approved.actor.principal, approved.details) == ("anna", {"by": "ben"})
+        records = {record.action: record for record in await bench.desk.records()}
+        known = {"approval": asked.id, "what": bounded(asked.what)}
+        assert records["thing.do.asked"].details == known
+        approved = records["thing.do.approved"]
+        assert (approved.actor.principal, approved.details) == ("anna", {**known, "by": "ben"})
+
+
+async def test_what_an_approval_is_not_for_is_refused_and_recorded(state: StateDir) -> None:
+    async with Bench.open(state, two("thing.do")) as bench:
+        await bench.ask("POST", "/do/it", b'{"name": "x"}')
+        now = bench.desk.office.now()
+        (asked,) = bench.desk.site.approvals.pending(now)
+        await bench.ask("POST", "/do/it", b'{"name": "x"}', Approval=asked.id)
+        bench.desk.site.approvals.approve(asked.id, Administrator("ben", ALL_ROLES, 1002), now)
+        await bench.ask("POST", "/do/else", b'{"name": "x"}', Approval=asked.id)
+        await bench.ask("POST", "/do/it", b'{"name": "x"}', Approval="guessed")
+        denied = [record for record in await bench.desk.records() if record.outcome == "deny"]
+        assert [(record.actor.principal, record.action, record.resource) for record in denied] == [
+            ("anna", "thing.do", "/admin/v1/do/it"),
+            ("anna", "thing.do", "/admin/v1/do/else"),
+            ("anna", "thing.do", "/admin/v1/do/it"),
+        ]
+        assert [record.details["approval"] for record in denied] == [asked.id, asked.id, "guessed"]
+        says = ("still waits", "for another act", "there is no approval")
+        assert all(text in (record.reason or "") for text, record in zip(says, denied, strict=True))
 
 
 async def test_what_cannot_be_done_troubles_nobody_and_spends_nothing(state: StateDir) -> None:
@@ -430,6 +453,8 @@ async def test_what_cannot_be_done_troubles_nobody_and_spends_nothing(state: Sta
         bench.desk.site.approvals.approve(asked.id, Administrator("ben", ALL_ROLES, 1002), now)
         usual, bench.work = bench.work, refuse
         assert (await bench.ask("POST", "/bare", Approval=asked.id))[1]["error"]["message"] == "not in this state"
+        denied = [record for record in await bench.desk.records() if record.outcome == "deny"]
+        assert [(record.action, record.reason) for record in denied] == [("thing.bare", "not in this state")]
         bench.work = usual
         assert (await bench.ask("POST", "/bare", Approval=asked.id))[0] == 200
 
