@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from appliance.errors import ChangeRefused
+from appliance.security.certificate_facts import issuer_key_id, own_key_id
 from appliance.security.credentials import Credentials, ServerCertificate, StoredPair
 from appliance.security.external import Trust, check_imported_server_certificate, parse_chain, path_to_root
 from appliance.security.private_keys import key_der, key_from_der, new_key
 from appliance.security.signing_request import make_csr
+from appliance.security.stored_pair import certificate_of
 
 
 def stage_server(document: Credentials, pair: StoredPair) -> Credentials:
@@ -24,10 +26,11 @@ def stage_server(document: Credentials, pair: StoredPair) -> Credentials:
 
 
 def activate_server(document: Credentials) -> Credentials:
-    """The staged one becomes active, the active one previous. Raises ChangeRefused where none is staged."""
+    """The staged one becomes active, the active one previous. Raises ChangeRefused where none is, or of no use now."""
     server = document.server
     if server.staged is None:
         raise ChangeRefused("conflict", "no server certificate is staged; `appliance certs renew server` makes one")
+    _refuse_retired(document, server.staged, "staged")
     return replace(
         document, server=ServerCertificate(active=server.staged, previous=server.active, requested=server.requested)
     )
@@ -40,10 +43,11 @@ def show_server(document: Credentials, pair: StoredPair) -> Credentials:
 
 
 def roll_back_server(document: Credentials) -> Credentials:
-    """The previous one becomes active again, and the active one previous. Raises ChangeRefused where there is none."""
+    """The previous one becomes active again, the active one previous. Raises ChangeRefused as `activate_server`."""
     server = document.server
     if server.previous is None:
         raise ChangeRefused("conflict", "there is no previous server certificate to go back to")
+    _refuse_retired(document, server.previous, "previous")
     return replace(document, server=replace(server, active=server.previous, previous=server.active))
 
 
@@ -77,3 +81,14 @@ def import_server(
     pair = StoredPair(certificate=leaf.public_bytes(Encoding.DER), key=requested, chain=chain)
     staged = stage_server(document, pair)
     return replace(staged, server=replace(staged.server, requested=None))
+
+
+def _refuse_retired(document: Credentials, pair: StoredPair, which: str) -> None:
+    """Clients no longer get the root of a server authority whose rotation has ended. An imported one has a chain."""
+    trusted = {own_key_id(certificate_of(authority)) for authority in document.authorities["server"].trusted}
+    if not pair.chain and issuer_key_id(certificate_of(pair)) not in trusted:
+        raise ChangeRefused(
+            "conflict",
+            f"the {which} server certificate is of a server CA that was replaced, and clients no longer trust that; "
+            "`appliance certs renew server` makes another one",
+        )

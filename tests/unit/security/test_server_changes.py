@@ -15,9 +15,10 @@ from appliance.access_config import Certificates, Listener
 from appliance.config import Config
 from appliance.errors import ChangeRefused, StateError
 from appliance.security.access_view import AccessView, ConfiguredAccess
+from appliance.security.ca_changes import finalize_rotation, issue_from_successor, start_rotation
 from appliance.security.credentials import Credentials, StoredPair
 from appliance.security.external import Trust
-from appliance.security.issuing import make_server, server_trust_pem
+from appliance.security.issuing import make_authority, make_server, server_trust_pem
 from appliance.security.private_keys import key_from_der
 from appliance.security.server_changes import (
     activate_server,
@@ -61,6 +62,20 @@ def test_the_way_back_and_forth() -> None:
         assert (document.server.active, document.server.previous) == (first, second)
         document = roll_back_server(document)
         assert (document.server.active, document.server.previous) == (second, first)
+
+
+def test_no_certificate_of_an_authority_that_was_replaced_is_shown_again() -> None:
+    first = founded()
+    document = stage_server(first, another(first))
+    successor = make_authority(PROFILES, "server", document.appliance_id, NOW)
+    document = issue_from_successor(start_rotation(document, "server", successor, NOW), "server", NOW)
+    document = show_server(document, another(document))
+    assert roll_back_server(document).server.active == first.server.active, "the old authority is still trusted"
+    document = finalize_rotation(document, "server", [], NOW, force=False)
+    for change in (roll_back_server, activate_server):
+        with pytest.raises(ChangeRefused, match=r"was replaced.*`appliance certs renew server`") as caught:
+            change(document)
+        assert caught.value.code == "conflict"
 
 
 def test_one_that_is_shown_at_once_leaves_what_is_staged() -> None:
