@@ -56,11 +56,7 @@ def decide(
         principal = _by_token(view, text, now) if looks_like_jwt(text) else _by_key(view, text, now)
     if mode == "cert_and_key" and identity is not None and principal.id != identity.name:
         what = "API key" if principal.credential == "key" else "token"
-        raise Refusal(
-            "key_certificate_mismatch",
-            f"The {what} belongs to another client than the certificate.",
-            reason=f"sent the {what} {principal.kid} of client {principal.id}",
-        )
+        raise _invalid(f"sent the {what} {principal.kid} of client {principal.id}", kind="key_certificate_mismatch")
     _check_principal(view, peer, principal.id)
     return principal
 
@@ -188,5 +184,6 @@ def _forgery(view: AccessView, key: ApiKey, record: KeyRecord | None) -> str:
     return f"sent the API key {key.kid} with a wrong secret"
 
 
-def _invalid(reason: str) -> Refusal:
-    return Refusal("invalid_api_key", "Incorrect API key provided.", reason=reason)
+def _invalid(reason: str, kind: str | None = None) -> Refusal:
+    """One sentence for every fault: whoever found a key does not learn that it is a real one."""
+    return Refusal("invalid_api_key", "Incorrect API key provided.", reason=reason, kind=kind)

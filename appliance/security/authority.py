@@ -69,7 +69,7 @@ class AccessControl:
             principal = decide(self._view, peer, identity, authorization, now)
         except Refusal as refusal:
             name = None if identity is None else identity.name
-            self._refusals.record(str(peer.address), refusal.code, refusal.reason, name)
+            self._refusals.record(str(peer.address), refusal.kind, refusal.reason, name)
             raise
         self._note(principal, identity, authorization, now)
         return principal

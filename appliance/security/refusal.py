@@ -6,8 +6,12 @@ from appliance.errors import ErrorCode, RequestError
 
 
 class Refusal(RequestError):
-    """`message` is for the client and gives nothing away; `reason` completes "<address> …" in the operator's log."""
+    """`message` is for the client and gives nothing away; `reason` completes "<address> …" in the operator's log.
 
-    def __init__(self, code: ErrorCode, message: str, *, reason: str) -> None:
+    kind: what the logs call it and fold it by, where that is more than the client may know; None: the code.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, *, reason: str, kind: str | None = None) -> None:
         super().__init__(code, message)
         self.reason = reason
+        self.kind: str = kind or code

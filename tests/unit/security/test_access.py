@@ -139,7 +139,7 @@ def expected(mode: ListenerMode, certificate: str, shown: str, banned: frozenset
     else:
         who = WORKING[shown]
         if mode == "cert_and_key" and who != "demo":
-            return "key_certificate_mismatch"
+            return "invalid_api_key"
     if who in banned:
         return "access_revoked"
     return "address_not_allowed" if who in afar else who
