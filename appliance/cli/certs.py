@@ -174,7 +174,10 @@ def csr(appliance: Appliance, out: FileOption = None, approval: ApprovalOption =
 
 @app.command("import")
 def import_chain(chain: FileArgument, appliance: Appliance, how: How, stage_only: StageOption = False) -> None:
-    """Take the server certificate that was made for the latest `certs csr`: its own first, then the intermediates."""
+    """Take the server certificate that was made for the latest `certs csr`: its own first, then the intermediates.
+
+    Where certificates.trust in appliance.yaml is empty, the root must follow as the last.
+    """
     body = {"chain": read_pem(chain), "stage_only": stage_only}
     server = appliance.act("/server/import", body, how)
     place = "staged" if stage_only else "active"

@@ -45,7 +45,7 @@ class Renew(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Import(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """chain: PEM, the server's certificate first, then its intermediates."""
+    """chain: PEM, the server's certificate first, then its intermediates, and its root where none is configured."""
 
     chain: Pem
     stage_only: bool = False
