@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, get_args, get_origin
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import fields
 
 _TYPES: Final[Mapping[str, str]] = {
     "object": "an object",
@@ -26,8 +28,11 @@ _PHRASES: Final[Mapping[str, str]] = {
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 
 
-def explain(error: msgspec.ValidationError) -> tuple[str, str]:
-    """(what is wrong, where): the place is written `messages[0].content`; "" is the whole value."""
+def explain(error: msgspec.ValidationError, kind: type[Struct] | None = None) -> tuple[str, str]:
+    """(what is wrong, where): the place is written `messages[0].content`; "" is the whole value.
+
+    kind: of the whole value; then the values that one of its own fields may have are named.
+    """
     message, _, where = str(error).partition(" - at `")
     place = re.sub(r"^(key` in `)?\$\.?", "", where.rstrip("`"))
     if missing := _MISSING.match(message):
@@ -35,7 +40,14 @@ def explain(error: msgspec.ValidationError) -> tuple[str, str]:
         return "missing", place
     for theirs, ours in _PHRASES.items():
         message = message.replace(theirs, ours)
-    return re.sub(r"`([^`]+)`", lambda match: _plain_type(match[1]), message), place
+    choices = _choices(kind, place) if kind is not None and message.startswith("invalid enum value") else ()
+    hint = f"; expected {' or '.join(map(str, choices))}" if choices else ""
+    return re.sub(r"`([^`]+)`", lambda match: _plain_type(match[1]), message) + hint, place
+
+
+def _choices(kind: type[Struct], field: str) -> tuple[object, ...]:
+    declared = {each.encode_name: each.type for each in fields(kind)}.get(field)
+    return get_args(declared) if get_origin(declared) is Literal else ()
 
 
 def _plain_type(written: str) -> str:

@@ -158,10 +158,11 @@ class AdminApi:
             return
         self._audit(administrator, route.action, http.path, "deny")
         held = ", ".join(sorted(administrator.roles)) or "none"
+        source = "admin.remote.administrators" if administrator.uid is None else "admin.groups"
         raise ChangeRefused(
             "forbidden",
             f"{route.action} needs the role {' or '.join(sorted(route.roles))}; {administrator.name} has {held}. "
-            "Roles come from admin.groups in appliance.yaml",
+            f"Roles come from {source} in appliance.yaml",
         )
 
     def _check_generation(self, route: Route, call: Call, http: web.Request) -> None:
@@ -252,7 +253,7 @@ def _body(route: Route, raw: bytes) -> object:
     try:
         return msgspec.json.decode(raw or b"{}", type=route.body)
     except msgspec.ValidationError as error:
-        message, where = explain(error)
+        message, where = explain(error, route.body)
         raise ChangeRefused("invalid", f"{where}: {message}" if where else message) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ChangeRefused("invalid", f"the body is no valid JSON: {error}") from error

@@ -148,9 +148,10 @@ def locked_out(
 def refuse_lock_out(addresses: Sequence[str], *, force: bool) -> None:
     """Raises ChangeRefused without `force` where somebody would be shut out."""
     if addresses and not force:
+        many = f"{len(addresses)} addresses that were" if len(addresses) > 1 else "1 address that was"
         raise ChangeRefused(
             "needs_force",
-            f"{len(addresses)} addresses that were here in the last 24 hours would be shut out: "
+            f"{many} here in the last 24 hours would be shut out: "
             f"{', '.join(addresses[:10])}{' …' if len(addresses) > 10 else ''}; list them too, or repeat with --force",
         )
 

@@ -10,7 +10,7 @@ certificate gets a new one. finalize: the old one counts no more.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from appliance.errors import ChangeRefused
 from appliance.security.credentials import Authority, AuthorityName, CaPhase, Credentials, StoredPair
 
+STRAGGLER_AGE: Final = timedelta(days=7)
 _NEXT_STEP: Final[Mapping[CaPhase, str]] = {"standby": "start", "trust_both": "issue", "issue_new": "finalize"}
 
 
@@ -48,15 +49,16 @@ def finalize_rotation(
 ) -> Credentials:
     """issue_new → standby, without the old authority.
 
-    stragglers: who still showed a certificate of the old one lately. Raises ChangeRefused for them without `force`, and
-    in another phase.
+    stragglers: who showed a certificate of the old one in the last STRAGGLER_AGE. Raises ChangeRefused for them without
+    `force`, and in another phase.
     """
     authority = _in_phase(document, name, "issue_new")
     assert authority.successor is not None
     if stragglers and not force:
         raise ChangeRefused(
             "needs_force",
-            f"{len(stragglers)} still use a certificate of the old {name} CA: {', '.join(stragglers[:10])}"
+            f"{len(stragglers)} showed a certificate of the old {name} CA in the last {STRAGGLER_AGE.days} days: "
+            f"{', '.join(stragglers[:10])}"
             f"{' …' if len(stragglers) > 10 else ''}; renew theirs first, or repeat with --force to lock them out",
         )
     return _with(document, name, Authority(current=authority.successor, since=now))

@@ -12,7 +12,13 @@ from msgspec import Meta, Struct
 from appliance.admin.route import Answer, Call
 from appliance.errors import ChangeRefused
 from appliance.security.access_view import client_authorities
-from appliance.security.ca_changes import finalize_rotation, issue_from_successor, roll_back, start_rotation
+from appliance.security.ca_changes import (
+    STRAGGLER_AGE,
+    finalize_rotation,
+    issue_from_successor,
+    roll_back,
+    start_rotation,
+)
 from appliance.security.certificate_facts import CertificateFacts, own_key_id
 from appliance.security.client_bundle import issue_certificate
 from appliance.security.credentials import AUTHORITIES, AuthorityName, CaPhase, Credentials, Issued, StoredPair
@@ -31,7 +37,6 @@ from appliance.security.server_changes import (
 from appliance.security.stored_pair import certificate_of, load_pair
 from appliance.security.tls import server_context
 
-STRAGGLER_AGE = timedelta(days=7)
 CRL_LIFE = timedelta(days=30)
 
 Text = Annotated[str, Meta(max_length=256)]

@@ -8,7 +8,7 @@ import io
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import aiohttp
 import pytest
@@ -35,6 +35,7 @@ class Body(Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(max_length=8)]
     force: bool = False
     text: str | None = None
+    step: Literal["start", "issue"] = "start"
 
 
 class Bench:
@@ -165,6 +166,12 @@ async def test_a_role_that_is_not_named_is_refused_and_recorded(bench: Bench) ->
     assert denied[1].resource == "/admin/v1/do/it"
 
 
+async def test_over_tcp_roles_come_from_another_place(bench: Bench) -> None:
+    bench.who = Administrator("ben", frozenset(), None)
+    _, body, _ = await bench.ask("GET", "/look")
+    assert body["error"]["message"].endswith("Roles come from admin.remote.administrators in appliance.yaml")
+
+
 async def test_who_cannot_be_identified_is_refused(bench: Bench) -> None:
     bench.refusal = Refusal("certificate_rejected", "The client certificate is revoked.", reason="was refused: revoked")
     status, body, _ = await bench.ask("POST", "/bare")
@@ -186,6 +193,7 @@ BODIES = [
     (b'{"name": "too long for it"}', "name: expected text of length <= 8"),
     (b'{"name": "x", "Force": true}', "unknown key"),
     (b'{"name": "x", "force": 1}', "force: expected true or false"),
+    (b'{"name": "x", "step": "stop"}', "step: invalid enum value 'stop'; expected start or issue"),
 ]
 
 

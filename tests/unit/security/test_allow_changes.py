@@ -226,3 +226,5 @@ def test_shutting_out_needs_force() -> None:
     message = refused("needs_force", refuse_lock_out, many, force=False)
     assert message.startswith("12 addresses that were here in the last 24 hours")
     assert "10.0.0.9 …" in message
+    message = refused("needs_force", refuse_lock_out, many[:1], force=False)
+    assert message.startswith("1 address that was here in the last 24 hours would be shut out: 10.0.0.0;")

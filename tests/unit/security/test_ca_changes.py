@@ -85,7 +85,7 @@ def test_a_step_out_of_turn_says_which_one_is_next(document: Credentials, step: 
 
 def test_stragglers_hold_up_the_end_unless_it_is_forced() -> None:
     names = [f"client-{number}" for number in range(12)]
-    with pytest.raises(ChangeRefused, match=r"12 still use .* client CA: client-0, .*client-9 …;") as caught:
+    with pytest.raises(ChangeRefused, match=r"12 showed .* CA in the last 7 days: client-0, .*client-9 …;") as caught:
         finalize_rotation(issuing(), "client", names, NOW, force=False)
     assert caught.value.code == "needs_force"
     done = finalize_rotation(issuing(), "client", names, NOW, force=True)
