@@ -5,6 +5,7 @@
     ├── StateError      something in the state directory is missing, damaged or held by another process
     │   ├── AuditUnavailable         nothing can be recorded now (audit.errors)
     │   └── GenerationMismatchError  the credentials changed meanwhile (security.credential_store)
+    ├── GgufError       a file is no model that can be read; the message says what is wrong with it
     ├── WireError       a peer on the worker socket broke the protocol
     ├── LoadError       a model could not be loaded; the message is the reason an operator reads
     ├── ChangeRefused   an administrator's change cannot be made as it was asked for
@@ -106,6 +107,10 @@ class ConfigError(ApplianceError):
 
 class StateError(ApplianceError):
     """The state directory cannot be used as it is."""
+
+
+class GgufError(ApplianceError):
+    """A file is no GGUF, or a damaged or hostile one. The message goes on from the file's name: `it …`, `its …`."""
 
 
 class WireError(ApplianceError):

@@ -1,0 +1,201 @@
+"""What a model is, from its header: size, shape, quantisation, template, licence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from appliance.errors import GgufError
+from appliance.gguf.header import Array, GgufHeader, Scalar
+
+CHAT_TEMPLATE_CHARS_MAX: Final = 65_536
+LAYERS_MAX: Final = 1024
+
+# llama_ftype of llama.cpp's include/llama.h, by the names people call files by.
+_FILE_TYPES: Final = {
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K_S",
+    12: "Q3_K_M",
+    13: "Q3_K_L",
+    14: "Q4_K_S",
+    15: "Q4_K_M",
+    16: "Q5_K_S",
+    17: "Q5_K_M",
+    18: "Q6_K",
+    19: "IQ2_XXS",
+    20: "IQ2_XS",
+    21: "Q2_K_S",
+    22: "IQ3_XS",
+    23: "IQ3_XXS",
+    24: "IQ1_S",
+    25: "IQ4_NL",
+    26: "IQ3_S",
+    27: "IQ3_M",
+    28: "IQ2_S",
+    29: "IQ2_M",
+    30: "IQ4_XS",
+    31: "IQ1_M",
+    32: "BF16",
+    36: "TQ1_0",
+    37: "TQ2_0",
+    38: "MXFP4",
+    39: "NVFP4",
+    40: "Q1_0",
+}
+
+
+class Layer(Struct, frozen=True):
+    """One block. weight_bytes: of its tensors. kv_heads: 0 where it has no attention."""
+
+    weight_bytes: int
+    heads: int
+    kv_heads: int
+
+
+class ModelFacts(Struct, frozen=True, kw_only=True):
+    """layers: in order. key_length, value_length: values of one head of the KV cache. sliding_window: 0 without one.
+
+    input_bytes, output_bytes: weights before the first layer and after the last. chat_template_sha256: hex, of its
+    UTF-8; None without a template.
+    """
+
+    architecture: str
+    name: str | None
+    license: str | None
+    quantisation: str
+    parameters: int
+    weight_bytes: int
+    context_length: int
+    embedding_length: int
+    vocabulary: int
+    layers: tuple[Layer, ...]
+    key_length: int
+    value_length: int
+    sliding_window: int
+    recurrent: bool
+    experts: int
+    input_bytes: int
+    output_bytes: int
+    chat_template: str | None
+    chat_template_sha256: str | None
+    split: tuple[int, int] | None
+    """(number from 0, count) of a file that is one of several."""
+
+
+def facts_of(header: GgufHeader) -> ModelFacts:
+    """Raises GgufError where the header does not describe a model."""
+    fields = _Fields(header.metadata)
+    architecture = fields.text("general.architecture")
+    if architecture is None:
+        raise GgufError("it does not say of which architecture it is (general.architecture)")
+    own = _Fields(header.metadata, f"{architecture}.")
+    count = own.count("block_count")
+    if count > LAYERS_MAX:
+        raise GgufError(f"it has {count} layers, more than {LAYERS_MAX}")
+    heads = own.per_layer("attention.head_count", count)
+    kv_heads = own.per_layer("attention.head_count_kv", count, heads)
+    embedding = own.count("embedding_length")
+    head = embedding // max(heads, default=0) if any(heads) else 0
+    weights: Counter[int] = Counter()
+    outside: Counter[str] = Counter()
+    for tensor in header.tensors:
+        block = _block_of(tensor.name)
+        if block is None:
+            outside["input" if tensor.name.startswith("token_embd") else "output"] += tensor.bytes
+        else:
+            weights[block] += tensor.bytes
+    template = fields.text("tokenizer.chat_template")
+    if template is not None and len(template) > CHAT_TEMPLATE_CHARS_MAX:
+        raise GgufError(f"its chat template is longer than {CHAT_TEMPLATE_CHARS_MAX} characters")
+    return ModelFacts(
+        architecture=architecture,
+        name=fields.text("general.name"),
+        license=fields.text("general.license"),
+        quantisation=_quantisation(header),
+        parameters=sum(tensor.values for tensor in header.tensors),
+        weight_bytes=sum(tensor.bytes for tensor in header.tensors),
+        context_length=own.count("context_length"),
+        embedding_length=embedding,
+        vocabulary=own.count("vocab_size") or fields.length("tokenizer.ggml.tokens"),
+        layers=tuple(Layer(weights[i], heads[i], kv_heads[i]) for i in range(count)),
+        key_length=own.count("attention.key_length") or head,
+        value_length=own.count("attention.value_length") or head,
+        sliding_window=own.count("attention.sliding_window"),
+        recurrent=own.has("ssm."),
+        experts=own.count("expert_count"),
+        input_bytes=outside["input"],
+        output_bytes=outside["output"],
+        chat_template=template,
+        chat_template_sha256=None if template is None else hashlib.sha256(template.encode()).hexdigest(),
+        split=_split(fields),
+    )
+
+
+class _Fields:
+    """Metadata by what it should be; what is of another type counts as missing."""
+
+    def __init__(self, metadata: Mapping[str, Scalar | Array], prefix: str = "") -> None:
+        self._metadata = metadata
+        self._prefix = prefix
+
+    def text(self, key: str) -> str | None:
+        value = self._metadata.get(self._prefix + key)
+        return value if isinstance(value, str) else None
+
+    def count(self, key: str) -> int:
+        value = self._metadata.get(self._prefix + key)
+        return value if isinstance(value, int) and value >= 0 else 0
+
+    def length(self, key: str) -> int:
+        value = self._metadata.get(self._prefix + key)
+        return value.count if isinstance(value, Array) else 0
+
+    def has(self, start: str) -> bool:
+        return any(key.startswith(self._prefix + start) for key in self._metadata)
+
+    def per_layer(self, key: str, count: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """One number for all layers, or one for each."""
+        value = self._metadata.get(self._prefix + key)
+        if isinstance(value, Array) and value.values is not None and value.count == count:
+            return tuple(each if isinstance(each, int) and each >= 0 else 0 for each in value.values)
+        if isinstance(value, int) and value >= 0:
+            return (value,) * count
+        return default or (0,) * count
+
+
+def _block_of(tensor: str) -> int | None:
+    """`blk.12.attn_q.weight` is of layer 12."""
+    parts = tensor.split(".", 2)
+    return int(parts[1]) if parts[0] == "blk" and len(parts) == 3 and parts[1].isdecimal() else None
+
+
+def _quantisation(header: GgufHeader) -> str:
+    """What the file says it is; else the type that most of its bytes have."""
+    said = header.metadata.get("general.file_type")
+    if isinstance(said, int) and said in _FILE_TYPES:
+        return _FILE_TYPES[said]
+    types: Counter[str] = Counter()
+    for tensor in header.tensors:
+        types[tensor.type.name] += tensor.bytes
+    return types.most_common(1)[0][0] if types else "none"
+
+
+def _split(fields: _Fields) -> tuple[int, int] | None:
+    count = fields.count("split.count")
+    number = fields.count("split.no")
+    if count < 2:
+        return None
+    if number >= count:
+        raise GgufError(f"it says it is part {number + 1} of {count}")
+    return number, count
