@@ -128,6 +128,9 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads, threads_batch: `auto` is one thread per physical core.
     preempt_host_mib: host memory for the KV cells of preempted requests; what does not fit is computed again.
     preload: load at start; else the first request loads the model.
+    pinned: never unloaded for want of room or of use.
+    ttl: seconds without a request after which it is unloaded; by default it stays until its room is needed.
+    group: of the models of one group only one is loaded at a time.
     """
 
     id: ModelId
@@ -147,6 +150,9 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preempt_host_mib: Annotated[int, Meta(ge=0, le=1_048_576)] = 1024
     sampling: SamplingParams = SamplingParams()
     preload: bool = False
+    pinned: bool = False
+    ttl: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+    group: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None = None
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -227,6 +233,7 @@ class Request(Struct, frozen=True, kw_only=True):
     flow: endpoint class, API key and `user`: requests of one principal take turns by it.
     priority: class of urgency, lower first. weight: the principal's share against others of its class.
     cache_domain: who may share KV cache with it. seconds_max: after this much time it ends with what it has.
+    keep_seconds: how long the model shall stay loaded after its end; infinite, or None for the model's own `ttl`.
     """
 
     id: str
@@ -242,6 +249,7 @@ class Request(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     seconds_max: float = 570.0
+    keep_seconds: float | None = None
 
 
 class Usage(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -20,6 +22,9 @@ FREE_FORM_BYTES_MAX: Final = 2**20
 T = TypeVar("T")
 USER_CHARS_MAX: Final = 64
 FORBID_BIAS: Final = -1000.0
+# `1h30m`, `300s`, and a number alone, which is seconds.
+_NUMBER: Final = r"(\d{1,9}(?:\.\d{1,9})?)"
+_DURATION: Final = re.compile(rf"([-+]?)(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER})?", re.ASCII)
 _SAMPLING_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(SamplingParams))
 
 
@@ -78,7 +83,22 @@ def request_of(
         max_tokens=max_tokens,
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         seconds_max=min(http.app[LIMITS]().request_seconds, body.deadline_seconds or float("inf")),
+        keep_seconds=None if body.keep_alive is None else keep_seconds(body.keep_alive),
     )
+
+
+def keep_seconds(keep_alive: float | str) -> float:
+    """Ollama's `keep_alive`: seconds, or a duration as Go writes it; infinite where it is negative."""
+    if isinstance(keep_alive, str):
+        match = _DURATION.fullmatch(keep_alive)
+        if match is None or not keep_alive.strip("-+"):
+            raise RequestError(
+                "invalid_request", f"keep_alive: {keep_alive!r} is no time such as 300, '5m' or -1", param="keep_alive"
+            )
+        sign, *parts = match.groups()
+        seconds = sum(float(part) * unit for part, unit in zip(parts, (3600, 60, 1, 1), strict=True) if part)
+        keep_alive = -1 if sign == "-" else seconds
+    return math.inf if keep_alive < 0 else keep_alive
 
 
 def sampling_of(body: CompletionFields, defaults: SamplingParams) -> SamplingParams:

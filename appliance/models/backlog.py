@@ -113,6 +113,13 @@ class Backlog:
         self._sent.clear()
         self._held = again | self._held
 
+    def fail_sent(self, error: RequestError) -> None:
+        """Ends what the worker holds; what was not sent yet waits for the next one."""
+        for entry in self._sent.values():
+            del self._by_stream[id(entry.stream)]
+            entry.stream.finish(error)
+        self._sent.clear()
+
     def fail_all(self, error: RequestError) -> None:
         """Ends every outstanding request with `error`."""
         for entry in self._by_stream.values():

@@ -1,11 +1,13 @@
 """One model and the worker process that serves it: a state machine with a single writer.
 
     STOPPED ─▶ STARTING ─▶ READY ─▶ DRAINING ─▶ STOPPED
-                  │   ▲       │
-                  ▼   │       ▼ (worker died)
-                  FAILED ◀────┘   pauses with back-off, then STARTING again when somebody wants the model
+       ▲          │   ▲       │                    │
+       │          ▼   │       ▼ (worker died)      │
+       │          FAILED ◀────┘   pauses with back-off, then STARTING again when somebody wants the model
+       └── a request, or an administrator, wants it ┘
 
-Only the supervisor task changes the state, and `close`, which ends it. Everybody else asks for an outcome.
+Only the supervisor task changes the state, and those that end a worker: `unload` and `close`. Everybody else asks for
+an outcome. STARTING begins with waiting for room, which `models/residency` finds.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import enum
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -47,6 +49,9 @@ from appliance.wire import (
 
 _log = logging.getLogger(__name__)
 
+# How long a pause can last although it is over: `load` ends it.
+_LOOK_SECONDS: Final = 1.0
+
 # Failures of the moment, by the engine's word: when to try again, in seconds.
 _RETRY_SECONDS: Final[Mapping[ErrorCode, int]] = {
     "queue_full": 2,
@@ -68,6 +73,7 @@ class InstanceState(enum.Enum):
 class InstanceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What an observer sees; taking it wakes nobody. progress: 0 to 1 while STARTING.
 
+    idle_seconds: since the last request ended. expires_seconds: until it is unloaded for want of use, None: it is not.
     steps, device_seconds, host_seconds, preemptions: of the present worker, as in `wire.Step`.
     """
 
@@ -85,18 +91,38 @@ class InstanceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     pid: int | None
     reason: str | None
+    pinned: bool
+    idle_seconds: float
+    expires_seconds: float | None
+
+
+# Finds room for an instance that shall load, and says how. Raises LoadError where there will be none.
+MakeRoom = Callable[["ModelInstance"], Awaitable[ModelSpec]]
+
+
+async def _room_enough(instance: ModelInstance) -> ModelSpec:
+    return instance.spec
 
 
 class ModelInstance:
     """Runs `spec` in a worker when it is wanted. All methods belong to the event loop.
 
-    settled: set once the first attempt to load has succeeded or failed.
+    make_room: asked before each load. changed: told whenever it has become idle, or has no worker any more.
+    settled: set once the first attempt to load has succeeded or failed. pinned: never unloaded but by `unload`.
     """
 
     def __init__(
-        self, spec: ModelSpec, launcher: Launcher, limits: WorkerLimits, clock: Callable[[], float] = time.monotonic
+        self,
+        spec: ModelSpec,
+        launcher: Launcher,
+        limits: WorkerLimits,
+        clock: Callable[[], float] = time.monotonic,
+        make_room: MakeRoom = _room_enough,
     ) -> None:
         self.spec = spec
+        self.pinned = spec.pinned
+        self.changed: Callable[[], None] = lambda: None
+        self._make_room = make_room
         self._launcher = launcher
         self._limits = limits
         self._clock = clock
@@ -105,7 +131,12 @@ class ModelInstance:
         self._state = InstanceState.STOPPED
         self._wanted = asyncio.Event()
         self._drained = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._ended = asyncio.Event()
         self.settled = asyncio.Event()
+        self._closing = False
+        self._unloading: asyncio.Task[None] | None = None
+        self._starting: WorkerLink | None = None
         self._link: WorkerLink | None = None
         self._info: ModelInfo | None = None
         self._step = Step()
@@ -115,6 +146,9 @@ class ModelInstance:
         self._retry_at = 0.0
         self._reason: str | None = None
         self._waiting_since: float | None = None
+        self._used_at = clock()
+        self._keep_until = 0.0
+        self._expiry: asyncio.TimerHandle | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
     # ── what others ask for ───────────────────────────────────────────────────────────────────────────────────────
@@ -124,6 +158,21 @@ class ModelInstance:
         if self.spec.preload:
             self._wanted.set()
         self._supervisor = self._tasks.spawn(self._supervise(), name="supervisor")
+
+    def load(self) -> None:
+        """Begins to load, unless it is loaded; after a failure at once."""
+        self._retry_at = 0.0
+        self._wanted.set()
+
+    def unload(self, drain_seconds: float) -> asyncio.Task[None]:
+        """Ends the worker once it is done with what it holds, or after `drain_seconds`, which cuts that short.
+
+        From this call on the worker gets no request: those that come wait for the next worker, and start it. Returns
+        what ends with the worker; shield it, or wait for it.
+        """
+        if self._unloading is None:
+            self._unloading = self._tasks.spawn(self._unload(drain_seconds), name="unload")
+        return self._unloading
 
     def submit(self, choices: Sequence[Request], wake: asyncio.Event) -> list[ResponseStream]:
         """Takes one request's choices, all or none; a model that is not loaded begins to load.
@@ -142,6 +191,7 @@ class ModelInstance:
         for stream in streams:
             self._backlog.add(stream)
         self._drained.clear()
+        self._keep(choices[0].keep_seconds)
         self._wanted.set()
         self._dispatch()
         return streams
@@ -151,12 +201,16 @@ class ModelInstance:
         number = self._backlog.drop(stream)
         if number is not None and self._link is not None:
             self._send(self._link, Abort(number=number))
+        # It has been used until now.
+        self._keep(stream.request.keep_seconds)
         self._dispatch()
         self._note_drained()
 
     async def close(self, drain_seconds: float) -> None:
         """Takes no new request, lets running ones finish for at most `drain_seconds`, and ends the worker."""
+        self._closing = True
         self._state = InstanceState.DRAINING
+        self._forget_expiry()
         if self._link is not None and len(self._backlog):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(drain_seconds):
@@ -169,8 +223,35 @@ class ModelInstance:
         """Ends the wait of `close`: what still runs is cut."""
         self._drained.set()
 
+    @property
+    def state(self) -> InstanceState:
+        """Where it is now."""
+        return self._state
+
+    @property
+    def busy(self) -> bool:
+        """Whether it works, is about to, or is on its way in or out."""
+        return bool(len(self._backlog)) or self._state in (InstanceState.STARTING, InstanceState.DRAINING)
+
+    @property
+    def used_at(self) -> float:
+        """When the last request began or ended, or it was loaded, on its clock."""
+        return self._used_at
+
+    @property
+    def unloading(self) -> bool:
+        """Whether it shall have no worker."""
+        return self._unloading is not None
+
+    def pin(self, pinned: bool) -> None:
+        """Until the next start, in place of what models.yaml says."""
+        self.pinned = pinned
+        self._note_drained()
+
     def snapshot(self) -> InstanceSnapshot:
         """The present state."""
+        now = self._clock()
+        expires = None if self._expiry is None else max(0.0, self._keep_until - now)
         return InstanceSnapshot(
             state=self._state,
             info=self._info,
@@ -186,6 +267,9 @@ class ModelInstance:
             restarts=self._restarts,
             pid=None if self._link is None else self._link.pid,
             reason=self._reason,
+            pinned=self.pinned,
+            idle_seconds=0.0 if len(self._backlog) else now - self._used_at,
+            expires_seconds=expires,
         )
 
     # ── the supervisor ────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,29 +278,42 @@ class ModelInstance:
         while True:
             await self._wanted.wait()
             if (pause := self._retry_at - self._clock()) > 0:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(min(pause, _LOOK_SECONDS))
+                continue
             self._state = InstanceState.STARTING
+            self._ended.clear()
             try:
                 status = await self._serve_once()
             except (LoadError, OSError, WireError) as error:
-                self._load_failed(str(error))
+                if self.unloading:
+                    self._backlog.fail_all(_unloaded())
+                    self._unloaded()
+                else:
+                    self._load_failed(str(error))
             except Exception as error:
                 _log.exception("model %s: the supervisor failed", self.spec.id)
                 self._load_failed(f"an internal error: {type(error).__name__}")
             else:
-                if self._state is InstanceState.DRAINING:
+                if self._closing:
                     _log.error("model %s: the worker ended while it drained (%s)", self.spec.id, _exit_text(status))
                     self._drained.set()
                     return
-                self._crashed(status)
+                if self.unloading and not self._backlog.in_flight:
+                    self._unloaded()
+                else:
+                    self._crashed(status)
+            self._unloading = None
+            self._ended.set()
+            self.changed()
 
     async def _serve_once(self) -> int | None:
         """One worker from its start to its end, and its exit status. Raises LoadError when it never got ready."""
         self._progress = 0.0
-        _log.info("model %s: loading %s", self.spec.id, self.spec.path)
-        link = await self._launcher.launch()
+        spec = await self._make_room(self)
+        _log.info("model %s: loading %s", spec.id, spec.path)
+        link = self._starting = await self._launcher.launch()
         try:
-            info = await self._load(link)
+            info = await self._load(link, spec)
             self._ready(link, info)
             watch = self._tasks.spawn(self._watch_silence(link), name="silence")
             try:
@@ -229,16 +326,17 @@ class ModelInstance:
             finally:
                 watch.cancel()
         finally:
-            self._link = None
+            self._link = self._starting = None
             self._step = Step()
+            self._forget_expiry()
             status = await link.close()
         return status
 
-    async def _load(self, link: WorkerLink) -> ModelInfo:
+    async def _load(self, link: WorkerLink, spec: ModelSpec) -> ModelInfo:
         seconds = self._load_seconds_max()
         link.send(
             Load(
-                spec=self.spec,
+                spec=spec,
                 load_seconds_max=seconds,
                 step_seconds_max=self._limits.step_seconds_max,
                 template_seconds_max=self._limits.template_seconds_max,
@@ -265,15 +363,20 @@ class ModelInstance:
         )
 
     def _ready(self, link: WorkerLink, info: ModelInfo) -> None:
-        self._link, self._info, self._reason = link, info, None
+        self._link, self._starting, self._info, self._reason = link, None, info, None
         self.settled.set()
         self._waiting_since = None
+        self._keep_until = 0.0
+        if self.unloading:
+            return
         self._state = InstanceState.READY
         _log.info(
             "model %s is ready: %s, %d slots, %d tokens a request, loaded in %.1f s",
             *(self.spec.id, info.description, info.parallel, info.n_ctx, info.load_seconds),
         )
+        self._keep(None)
         self._dispatch()
+        self._note_drained()
 
     def _take(self, message: object) -> None:
         if not isinstance(message, Step):
@@ -307,10 +410,11 @@ class ModelInstance:
 
     def _dispatch(self) -> None:
         """Sends what may be sent. A worker's scheduler owns the queue; nothing waits here without a reason."""
-        if self._link is None:
+        if self._link is None or self.unloading:
             return
         for entry in self._backlog.sendable():
             self._send(self._link, self._add(entry))
+            self._quiet.clear()
 
     def _add(self, entry: Entry) -> Add:
         """The time a request has waited here, for a load or behind a crash, is gone from what the engine may take."""
@@ -332,6 +436,68 @@ class ModelInstance:
                 _log.error("model %s: no word for %.0f s with work pending; ending the worker", self.spec.id, limit)
                 link.kill()
                 return
+
+    # ── leaving ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _unload(self, drain_seconds: float) -> None:
+        if self._state not in (InstanceState.STARTING, InstanceState.READY):
+            # A crash may have left requests, which the next worker gets.
+            if not len(self._backlog):
+                self._wanted.clear()
+            self._unloading = None
+            return
+        if self._link is None:
+            if self._starting is not None:
+                self._starting.kill()
+            self.changed()
+        else:
+            self._state = InstanceState.DRAINING
+            self._forget_expiry()
+            try:
+                async with asyncio.timeout(drain_seconds):
+                    await self._wait_until_quiet()
+            except TimeoutError:
+                self._backlog.fail_sent(_unloaded())
+            if self._link is not None:
+                self._link.hang_up()
+        await self._ended.wait()
+
+    async def _wait_until_quiet(self) -> None:
+        if self._backlog.in_flight:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def _unloaded(self) -> None:
+        _log.info("model %s is unloaded", self.spec.id)
+        self._state = InstanceState.STOPPED
+        self._reason = None
+        if not len(self._backlog):
+            self._wanted.clear()
+
+    def _keep(self, seconds: float | None) -> None:
+        """It is in use, and shall stay so long after it: the longest wish since it was loaded counts."""
+        self._used_at = self._clock()
+        wish = self.spec.ttl if seconds is None else seconds
+        self._keep_until = max(self._keep_until, self._used_at + (math.inf if wish is None else wish))
+        self._forget_expiry()
+
+    def _await_expiry(self) -> None:
+        if self.pinned or self._state is not InstanceState.READY or math.isinf(self._keep_until):
+            self._forget_expiry()
+        elif self._expiry is None:
+            seconds = max(0.0, self._keep_until - self._clock())
+            self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        if not len(self._backlog) and self._state is InstanceState.READY:
+            _log.info("model %s: not used for %.0f s", self.spec.id, self._clock() - self._used_at)
+            self.unload(0)
+
+    def _forget_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
 
     # ── failures ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -356,8 +522,12 @@ class ModelInstance:
             self._wanted.clear()
 
     def _note_drained(self) -> None:
+        if not self._backlog.in_flight:
+            self._quiet.set()
         if not len(self._backlog):
             self._drained.set()
+            self._await_expiry()
+            self.changed()
 
     def _pause(self, failures: int) -> None:
         seconds = 0.0 if failures == 0 else min(2.0 ** (failures - 1), self._limits.backoff_seconds_max)
@@ -365,7 +535,7 @@ class ModelInstance:
         self._state = InstanceState.FAILED
 
     def _refuse_if_unavailable(self) -> None:
-        if self._state is InstanceState.DRAINING or self._supervisor is None:
+        if self._closing or self._supervisor is None:
             raise _stopping()
         if self._state is InstanceState.FAILED and self._clock() < self._retry_at:
             raise self._unavailable()
@@ -383,6 +553,10 @@ class ModelInstance:
         except OSError:
             mib = 0.0
         return max(self._limits.load_seconds_min, mib / self._limits.load_mib_per_second_min)
+
+
+def _unloaded() -> RequestError:
+    return RequestError("model_unavailable", "the model was unloaded; try again", retry_after=1)
 
 
 def _stopping() -> RequestError:

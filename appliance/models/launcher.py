@@ -72,14 +72,18 @@ class WorkerLink:
             raise self._garbage
         return messages
 
-    def kill(self) -> None:
-        """Ends the worker without asking it; `receive` then returns empty."""
-        if self._process is not None:
-            self._process.kill()
+    def hang_up(self) -> None:
+        """Ends the connection, and with it the worker; `receive` then returns empty."""
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         if self._reads and not self._ended:
             self._read()
+
+    def kill(self) -> None:
+        """The same for a worker that may not notice."""
+        if self._process is not None:
+            self._process.kill()
+        self.hang_up()
 
     async def close(self) -> int | None:
         """Closes the connection, which ends the worker, and returns its exit status where it is known. Idempotent."""

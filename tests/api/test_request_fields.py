@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from appliance.access_config import PrincipalSettings
+from appliance.api.request_fields import keep_seconds
 from appliance.config import RequestLimits
 from appliance.types import SamplingParams
 from tests.api.conftest import Api, ApiFactory
@@ -175,3 +177,49 @@ async def test_a_model_that_has_worked_shows_its_steps(api: Api) -> None:
     await (await api.chat("say:x")).read()
     (after,) = (await (await api.session.get("/v1/models")).json())["data"]
     assert (after["meta"]["step_ms"], after["meta"]["host_share"], after["meta"]["preemptions"]) == (5.0, 0.25, 2)
+
+
+@pytest.mark.parametrize(
+    ("keep_alive", "seconds"),
+    [
+        (0, 0),
+        (300, 300),
+        (2.5, 2.5),
+        ("300", 300),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("+90s", 90),
+        (-1, math.inf),
+        ("-1", math.inf),
+        ("-1m", math.inf),
+    ],
+)
+def test_how_long_a_model_stays(keep_alive: float | str, seconds: float) -> None:
+    assert keep_seconds(keep_alive) == seconds
+
+
+@pytest.mark.parametrize("keep_alive", ["", "-", "soon", "5 m", "m", "1m1h", "1d", "٥m", [5]])
+async def test_what_is_no_time_to_stay(api: Api, keep_alive: object) -> None:
+    answer = await api.completion("say:x", keep_alive=keep_alive)
+    assert answer.status == 400
+    assert (await answer.json())["error"]["param"] == "keep_alive"
+
+
+async def test_a_drained_service_is_not_ready(api: Api) -> None:
+    await ready(api)
+    await api.router.drain(1)
+    answer = await api.session.get("/readyz")
+    assert (answer.status, answer.headers["Retry-After"], await answer.json()) == (503, "30", {"status": "draining"})
+    assert (await api.completion("say:x")).status == 503
+    api.router.resume()
+    assert (await api.session.get("/readyz")).status == 200
+
+
+async def test_a_preloaded_model_that_was_unloaded_is_loaded_by_the_next_request(api: Api) -> None:
+    await ready(api)
+    instance = api.router.instance("gpt-x")
+    assert instance is not None
+    await instance.unload(1)
+    assert (await api.session.get("/readyz")).status == 200
+    assert (await api.completion("say:x")).status == 200

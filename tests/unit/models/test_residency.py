@@ -1,0 +1,325 @@
+"""appliance.models.residency and the lives of appliance.models.instance, with real worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import pytest
+
+from appliance.config import RequestLimits, WorkerLimits
+from appliance.errors import RequestError
+from appliance.models.instance import InstanceState
+from appliance.models.launcher import SpawnLauncher
+from appliance.models.residency import FindRoom, NoRoom, Resident, Room, decide, room_enough
+from appliance.models.router import Router
+from appliance.models.stream import AnswerEnd, AnswerSource, Text
+from appliance.types import ModelSpec, Request, TextPrompt
+
+WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
+READY, STOPPED = InstanceState.READY, InstanceState.STOPPED
+
+
+def spec(model: str, **fields: object) -> ModelSpec:
+    return ModelSpec(id=model, path="/nowhere.gguf", **fields)  # type: ignore[arg-type]
+
+
+def resident(
+    model: str, used_at: float = 0.0, *, busy: bool = False, pinned: bool = False, **fields: object
+) -> Resident:
+    return Resident(spec=spec(model, **fields), busy=busy, pinned=pinned, used_at=used_at)
+
+
+def request(model: str, script: str = "say:hello", keep: float | None = None) -> Request:
+    return Request(
+        id="r", model=model, principal="p", prompt=TextPrompt(text=script), cache_domain="p", keep_seconds=keep
+    )
+
+
+async def read(source: AnswerSource) -> str:
+    text = ""
+    while True:
+        event = await source.next()
+        if isinstance(event, AnswerEnd):
+            return text
+        if isinstance(event, Text):
+            text += event.text
+
+
+class House:
+    """A router with workers that do what they are told."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+
+    async def ask(self, model: str, script: str = "say:hello", keep: float | None = None) -> str:
+        with self.router.submit(request(model, script, keep)) as source:
+            return await read(source)
+
+    def state(self, model: str) -> InstanceState:
+        return self.router.snapshots()[model].state
+
+    def loaded(self) -> set[str]:
+        return {model for model, one in self.router.snapshots().items() if one.pid is not None}
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def opened(*specs: ModelSpec, find_room: FindRoom = room_enough, load: str = "ok") -> AsyncIterator[House]:
+    launcher = SpawnLauncher((*WORKER, "--load", load))
+    router = Router(specs, launcher, RequestLimits(), WorkerLimits(), find_room)
+    router.start()
+    try:
+        yield House(router)
+    finally:
+        await router.close(0)
+
+
+OpenHouse = Callable[..., Awaitable[House]]
+
+
+@pytest.fixture
+async def open_house() -> AsyncIterator[OpenHouse]:
+    async with AsyncExitStack() as stack:
+
+        async def enter(*specs: ModelSpec, **options: object) -> House:
+            return await stack.enter_async_context(opened(*specs, **options))  # type: ignore[arg-type]
+
+        yield enter
+
+
+def only(count: int) -> FindRoom:
+    """Memory for so many models: the least recently used one goes."""
+
+    def find(wanted: ModelSpec, residents: Sequence[Resident]) -> Room | NoRoom:
+        idle = sorted((one for one in residents if not (one.busy or one.pinned)), key=lambda one: one.used_at)
+        missing = len(residents) + 1 - count
+        if missing > len(idle):
+            return NoRoom(reason="no room", waits=any(one.busy and not one.pinned for one in residents))
+        return Room(spec=wanted, evict=tuple(one.spec.id for one in idle[: max(0, missing)]))
+
+    return find
+
+
+# The decision.
+
+
+def test_of_a_group_one_is_loaded_at_a_time() -> None:
+    rival, other = resident("a", group="big"), resident("b", group="small")
+    found = decide(spec("new", group="big"), [rival, other], room_enough)
+    assert found == Room(spec=spec("new", group="big"), evict=("a",))
+    assert decide(spec("new"), [rival, other], room_enough) == Room(spec=spec("new"))
+
+
+def test_a_rival_that_is_busy_is_waited_for_and_one_that_is_pinned_is_not() -> None:
+    busy, pinned = resident("a", busy=True, group="big"), resident("b", pinned=True, group="big")
+    found = decide(spec("new", group="big"), [busy], room_enough)
+    assert isinstance(found, NoRoom) and found.waits and "'a'" in found.reason
+    found = decide(spec("new", group="big"), [busy, pinned], room_enough)
+    assert isinstance(found, NoRoom) and not found.waits and "pinned" in found.reason
+
+
+def test_memory_is_asked_about_those_that_stay() -> None:
+    asked: list[list[str]] = []
+
+    def find(wanted: ModelSpec, residents: Sequence[Resident]) -> Room | NoRoom:
+        asked.append([one.spec.id for one in residents])
+        return Room(spec=wanted, evict=("c",))
+
+    residents = [resident("a", group="big"), resident("b"), resident("c")]
+    assert decide(spec("new", group="big"), residents, find) == Room(spec=spec("new", group="big"), evict=("a", "c"))
+    assert asked == [["b", "c"]]
+
+
+# Loading and unloading.
+
+
+async def test_a_model_that_is_unloaded_comes_back_with_the_next_request(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"))
+    assert await house.ask("a") == "hello"
+    pid = house.router.snapshots()["a"].pid
+    instance = house.router.instance("a")
+    assert instance is not None
+    await instance.unload(1)
+    assert (house.state("a"), house.loaded()) == (STOPPED, set())
+    await instance.unload(1)
+    assert await house.ask("a") == "hello"
+    assert house.router.snapshots()["a"].pid not in (None, pid)
+    assert house.router.snapshots()["a"].restarts == 0
+
+
+async def test_what_runs_ends_first_and_what_comes_waits_for_the_next_worker(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"))
+    await house.ask("a")
+    instance = house.router.instance("a")
+    assert instance is not None
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(house.ask("a", "say:first sleep:0.2 say:_last"))
+        await house.until(lambda: house.router.snapshots()["a"].outstanding == 1)
+        leaving = instance.unload(10)
+        await asyncio.sleep(0.05)
+        late = group.create_task(house.ask("a", "say:late"))
+        await leaving
+    assert (running.result(), late.result()) == ("first last", "late")
+
+
+async def test_what_runs_for_too_long_is_cut_with_a_reason(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"))
+    await house.ask("a")
+    instance = house.router.instance("a")
+    assert instance is not None
+    async with asyncio.TaskGroup() as group:
+        hanging = group.create_task(_outcome(house.ask("a", "hang")))
+        await house.until(lambda: house.router.snapshots()["a"].outstanding == 1)
+        await instance.unload(0.05)
+    error = hanging.result()
+    assert isinstance(error, RequestError) and error.code == "model_unavailable" and error.retry_after == 1
+    assert house.state("a") is STOPPED
+
+
+async def test_a_load_that_is_under_way_is_given_up(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"), load="slow")
+    instance = house.router.instance("a")
+    assert instance is not None
+    instance.load()
+    await house.until(lambda: house.state("a") is InstanceState.STARTING)
+    await asyncio.sleep(0.1)
+    await instance.unload(0)
+    assert (house.state("a"), house.loaded()) == (STOPPED, set())
+    assert house.router.snapshots()["a"].reason is None
+
+
+async def _outcome(work: Awaitable[str]) -> str | RequestError:
+    try:
+        return await work
+    except RequestError as error:
+        return error
+
+
+# Use.
+
+
+async def test_a_model_without_use_leaves_after_its_time(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a", ttl=0.3), spec("b"))
+    await house.ask("b")
+    await house.ask("a", "say:x sleep:0.4")
+    assert house.loaded() == {"a", "b"}, "it was used until now"
+    expires = house.router.snapshots()["a"].expires_seconds
+    assert expires is not None and expires > 0.1
+    # Looking is no use.
+    await house.until(lambda: house.loaded() == {"b"})
+    assert house.router.snapshots()["b"].expires_seconds is None
+
+
+async def test_the_longest_wish_counts(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a", ttl=30.0))
+    await house.ask("a", keep=0)
+    expires = house.router.snapshots()["a"].expires_seconds
+    assert expires is not None and expires > 20, "it has just been loaded, for which its own ttl counts"
+    await house.ask("a", keep=100)
+    await house.ask("a", keep=0)
+    expires = house.router.snapshots()["a"].expires_seconds
+    assert expires is not None and expires > 90
+
+
+async def test_a_pinned_model_stays(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a", ttl=0.1, pinned=True))
+    await house.ask("a")
+    instance = house.router.instance("a")
+    assert instance is not None
+    assert house.router.snapshots()["a"].expires_seconds is None
+    instance.pin(False)
+    await house.until(lambda: not house.loaded())
+
+
+# Room.
+
+
+async def test_the_one_that_was_used_least_lately_makes_room(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"), spec("b"), spec("c"), find_room=only(2))
+    await house.ask("a")
+    await house.ask("b")
+    await house.ask("a")
+    await house.ask("c")
+    assert house.loaded() == {"a", "c"}
+
+
+async def test_a_busy_model_is_waited_for(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"), spec("b"), find_room=only(1))
+    await house.ask("a")
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(house.ask("a", "say:x sleep:0.3 say:y"))
+        await house.until(lambda: house.router.snapshots()["a"].outstanding == 1)
+        waiting = group.create_task(house.ask("b"))
+        await asyncio.sleep(0.1)
+        assert house.loaded() == {"a"}
+    assert (running.result(), waiting.result()) == ("xy", "hello")
+    assert house.loaded() == {"b"}
+
+
+async def test_what_can_never_fit_is_refused_at_once(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a", pinned=True), spec("b"), find_room=only(1))
+    await house.ask("a")
+    with pytest.raises(RequestError, match="no room") as refused:
+        await house.ask("b")
+    assert refused.value.code == "model_unavailable"
+    assert house.loaded() == {"a"}
+
+
+async def test_one_that_waits_for_room_can_be_called_off(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"), spec("b"), find_room=only(1))
+    await house.ask("a")
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(house.ask("a", "say:x sleep:0.3"))
+        await house.until(lambda: house.router.snapshots()["a"].outstanding == 1)
+        waiting = group.create_task(_outcome(house.ask("b")))
+        await house.until(lambda: house.state("b") is InstanceState.STARTING)
+        instance = house.router.instance("b")
+        assert instance is not None
+        await instance.unload(0)
+        assert not running.done()
+    assert isinstance(waiting.result(), RequestError)
+    assert house.loaded() == {"a"}
+
+
+@pytest.mark.slow
+async def test_many_models_in_turn_answer_every_request(open_house: OpenHouse) -> None:
+    names = [f"m{number}" for number in range(5)]
+    house = await open_house(*(spec(name) for name in names), find_room=only(2))
+
+    async def client(number: int) -> list[str]:
+        return [await house.ask(names[(number + turn) % 5], f"say:{number}-{turn}") for turn in range(6)]
+
+    async with asyncio.timeout(120):
+        answers = await asyncio.gather(*(client(number) for number in range(8)))
+    assert answers == [[f"{number}-{turn}" for turn in range(6)] for number in range(8)]
+    assert len(house.loaded()) <= 2
+
+
+# Maintenance.
+
+
+async def test_a_drain_refuses_what_is_new_and_waits_for_what_runs(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"))
+    await house.ask("a")
+    assert await house.router.drain(1) == 0
+    with pytest.raises(RequestError) as refused:
+        await house.ask("a")
+    assert (refused.value.code, refused.value.retry_after) == ("shutting_down", 30)
+    house.router.resume()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(house.ask("a", "say:x sleep:0.2"))
+        await house.until(lambda: house.router.snapshots()["a"].outstanding == 1)
+        assert await house.router.drain(0.01) == 1
+        assert await house.router.drain(10) == 0
+    assert running.result() == "x"
+    with suppress(RequestError):
+        await house.ask("a")
+    house.router.resume()
+    assert await house.ask("a") == "hello"
