@@ -199,6 +199,7 @@ class _Daemon:
             premises=self._premises,
             approvals=Approvals(timedelta(seconds=config.approval_seconds)),
             environment=self._environment,
+            router=self._router,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)

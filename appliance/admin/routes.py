@@ -8,13 +8,25 @@ from __future__ import annotations
 from typing import Final
 
 from appliance.access_config import AdminRole
-from appliance.admin.handlers import allow, audit, backup, capture, certificates, dify, general, keys, secrets
+from appliance.admin.handlers import (
+    allow,
+    audit,
+    backup,
+    capture,
+    certificates,
+    dify,
+    general,
+    instances,
+    keys,
+    secrets,
+)
 from appliance.admin.route import Route
 
 _ANYONE: Final[frozenset[AdminRole]] = frozenset({"viewer", "operator", "security", "auditor"})
 _LOOK: Final[frozenset[AdminRole]] = frozenset({"operator", "security"})
 # To agree takes a role of the act itself, which `Approvals` asks for.
 _DECIDES: Final[frozenset[AdminRole]] = frozenset({"operator", "security", "auditor"})
+_OPERATOR: Final[frozenset[AdminRole]] = frozenset({"operator"})
 _SECURITY: Final[frozenset[AdminRole]] = frozenset({"security"})
 _AUDITOR: Final[frozenset[AdminRole]] = frozenset({"auditor"})
 
@@ -25,6 +37,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/approvals", "approvals.list", _DECIDES, general.approvals),
     Route("POST", "/approvals/{id}/approve", "approval.approve", _DECIDES, general.approve, plans=False, alone=True),
     Route("POST", "/approvals/{id}/reject", "approval.reject", _DECIDES, general.reject, plans=False, alone=True),
+    # Models that are served.
+    Route("GET", "/instances", "instances.list", _ANYONE, instances.show),
+    Route("POST", "/instances/{model}/load", "model.load", _OPERATOR, instances.load),
+    Route("POST", "/instances/{model}/unload", "model.unload", _OPERATOR, instances.unload, instances.Unload),
+    Route("POST", "/instances/{model}/pin", "model.pin", _OPERATOR, instances.pin),
+    Route("POST", "/instances/{model}/unpin", "model.unpin", _OPERATOR, instances.unpin),
+    Route("POST", "/drain", "host.drain", _OPERATOR, instances.drain, instances.Drain),
+    Route("POST", "/resume", "host.resume", _OPERATOR, instances.resume),
     # Clients, keys, tokens.
     Route("GET", "/clients", "clients.list", _LOOK, keys.list_clients),
     Route("POST", "/clients", "client.create", _SECURITY, keys.create_client, keys.AddClient),

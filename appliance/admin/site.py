@@ -9,6 +9,7 @@ from typing import Protocol
 from appliance.admin.approvals import Approvals
 from appliance.audit.record import Actor
 from appliance.keyring.keyring import Keyring
+from appliance.models.router import Router
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
 from appliance.types import ModelInfo, ModelSpec
@@ -36,9 +37,10 @@ class Premises(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AdminSite:
-    """Belongs to the event loop. environment: of the process, for the key-encryption key's sources.
+    """Belongs to the event loop.
 
-    one_command: it ends with the command that it serves, before a second person could come.
+    environment: of the process, for the key-encryption key's sources. one_command: it ends with the command that it
+    serves, before a second person could come. router: None where no daemon runs.
     """
 
     office: Office
@@ -48,3 +50,4 @@ class AdminSite:
     approvals: Approvals
     environment: Mapping[str, str]
     one_command: bool = False
+    router: Router | None = None

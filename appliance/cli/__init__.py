@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import sys
 
-from appliance.cli import allow, approvals, audit, backup, capture, certs, clients, keys, secrets, serving, state
+from appliance.cli import (
+    allow,
+    approvals,
+    audit,
+    backup,
+    capture,
+    certs,
+    clients,
+    instances,
+    keys,
+    secrets,
+    serving,
+    state,
+)
 from appliance.cli.common import complain
 from appliance.cli.options import CommandGroup
 from appliance.errors import ApplianceError
 
 app = CommandGroup("Serves local GGUF models over mutual TLS.")
-for command in (serving.serve, serving.check, serving.run, state.status, state.reload, state.whoami, serving.version):
+for command in (
+    serving.serve,
+    serving.check,
+    serving.run,
+    state.status,
+    state.reload,
+    instances.drain,
+    instances.resume,
+    state.whoami,
+    serving.version,
+):
     app.command()(command)
+models = CommandGroup("Models: what is loaded, loading and unloading.")
+instances.add_to(models)
 for name, group in (
+    ("models", models),
     ("clients", clients.app),
     ("keys", keys.app),
     ("certs", certs.app),

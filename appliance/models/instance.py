@@ -135,6 +135,7 @@ class ModelInstance:
         self._ended = asyncio.Event()
         self.settled = asyncio.Event()
         self._closing = False
+        self._load_again = False
         self._unloading: asyncio.Task[None] | None = None
         self._starting: WorkerLink | None = None
         self._link: WorkerLink | None = None
@@ -160,8 +161,9 @@ class ModelInstance:
         self._supervisor = self._tasks.spawn(self._supervise(), name="supervisor")
 
     def load(self) -> None:
-        """Begins to load, unless it is loaded; after a failure at once."""
+        """Begins to load, unless it is loaded; after a failure at once, and after an unloading that is under way."""
         self._retry_at = 0.0
+        self._load_again = self.unloading
         self._wanted.set()
 
     def unload(self, drain_seconds: float) -> asyncio.Task[None]:
@@ -471,8 +473,9 @@ class ModelInstance:
         _log.info("model %s is unloaded", self.spec.id)
         self._state = InstanceState.STOPPED
         self._reason = None
-        if not len(self._backlog):
+        if not (len(self._backlog) or self._load_again):
             self._wanted.clear()
+        self._load_again = False
 
     def _keep(self, seconds: float | None) -> None:
         """It is in use, and shall stay so long after it: the longest wish since it was loaded counts."""

@@ -66,6 +66,11 @@ class Router:
             instance.hurry()
 
     @property
+    def outstanding(self) -> int:
+        """Requests of all models, running and waiting."""
+        return self._outstanding.total()
+
+    @property
     def draining(self) -> bool:
         """Whether new requests are refused, for maintenance."""
         return self._draining

@@ -23,6 +23,7 @@ from appliance.admin_client import AdminClient, AdminError
 from appliance.audit.read import RecordFilter, tail
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, StoredRecord
 from appliance.config import Config
+from appliance.models.router import Router
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
 from appliance.types import ModelInfo, ModelSpec
@@ -66,7 +67,9 @@ class FakePremises:
 class Desk:
     """One appliance's administration, and who may come to it."""
 
-    def __init__(self, state: StateDir, config: Config, routes: Iterable[Route], path: Path) -> None:
+    def __init__(
+        self, state: StateDir, config: Config, routes: Iterable[Route], path: Path, router: Router | None = None
+    ) -> None:
         self.state = state
         self.path = path
         self.clock = Clock()
@@ -80,6 +83,7 @@ class Desk:
             premises=self.premises,
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
             environment={},
+            router=router,
         )
         self.api = AdminApi(self.site, tuple(routes))
 
@@ -92,9 +96,10 @@ class Desk:
         *,
         routes: Iterable[Route] = ROUTES,
         path: Path | None = None,
+        router: Router | None = None,
     ) -> AsyncIterator[Desk]:
         """Serves until the block ends. path: of the socket, elsewhere than in the state directory."""
-        desk = cls(state, config or Config(), routes, path or state.run / "admin.sock")
+        desk = cls(state, config or Config(), routes, path or state.run / "admin.sock", router)
         try:
             async with unix_listener(desk.api, desk.site, desk.path):
                 yield desk

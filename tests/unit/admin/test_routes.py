@@ -34,6 +34,13 @@ POST /reload                         .os.
 GET  /approvals                      .osa
 POST /approvals/{id}/approve         .osa
 POST /approvals/{id}/reject          .osa
+GET  /instances                      vosa
+POST /instances/{model}/load         .o..
+POST /instances/{model}/unload       .o..
+POST /instances/{model}/pin          .o..
+POST /instances/{model}/unpin        .o..
+POST /drain                          .o..
+POST /resume                         .o..
 GET  /clients                        .os.
 POST /clients                        ..s.
 POST /clients/{name}/renew           ..s.

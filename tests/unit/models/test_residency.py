@@ -169,6 +169,17 @@ async def test_what_runs_ends_first_and_what_comes_waits_for_the_next_worker(ope
     assert (running.result(), late.result()) == ("first last", "late")
 
 
+async def test_a_load_that_is_asked_for_while_it_leaves_follows(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"))
+    await house.ask("a")
+    instance = house.router.instance("a")
+    assert instance is not None
+    leaving = instance.unload(1)
+    instance.load()
+    await leaving
+    await house.until(lambda: house.state("a") is READY)
+
+
 async def test_what_runs_for_too_long_is_cut_with_a_reason(open_house: OpenHouse) -> None:
     house = await open_house(spec("a"))
     await house.ask("a")

@@ -1,0 +1,163 @@
+"""The models that are served: what each is doing, loading and unloading, pinning; and draining the whole host."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from appliance.admin.route import Answer, Call
+from appliance.audit.record import AuditEvent, Outcome
+from appliance.errors import ChangeRefused
+from appliance.models.instance import InstanceSnapshot, ModelInstance
+from appliance.models.router import Router
+from appliance.types import ModelSpec
+
+DrainSeconds = Annotated[float, Meta(ge=0, le=240)]
+
+
+class Unload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """drain_seconds: how long its running requests may take to end."""
+
+    drain_seconds: DrainSeconds = 30.0
+
+
+class Drain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """drain_seconds: how long to wait for the running requests."""
+
+    drain_seconds: DrainSeconds = 60.0
+
+
+class InstanceView(Struct, frozen=True, kw_only=True):
+    """progress: 0 to 1 while it starts. idle_seconds, expires_seconds: as in InstanceSnapshot, None where it is not
+    loaded. reason: why it is not ready.
+    """
+
+    id: str
+    aliases: tuple[str, ...]
+    state: str
+    progress: float
+    running: int
+    waiting: int
+    pinned: bool
+    group: str | None
+    idle_seconds: float | None
+    expires_seconds: float | None
+    restarts: int
+    pid: int | None
+    n_ctx: int | None
+    reason: str | None
+
+
+async def show(call: Call) -> Answer:
+    """Every model of models.yaml. Looking at one is no use of it."""
+    router = _router(call)
+    snapshots = router.snapshots()
+    return call.answer(
+        {"draining": router.draining, "instances": [_view(spec, snapshots[spec.id]) for spec in router.specs()]}
+    )
+
+
+async def load(call: Call) -> Answer:
+    """Begins to load a model; `show` tells how far it is."""
+    instance = _instance(call)
+    if not call.plan:
+        await _audit(call, instance.spec.id, "allow")
+        instance.load()
+    return call.answer(_view(instance.spec, instance.snapshot()))
+
+
+async def unload(call: Call) -> Answer:
+    """Ends a model's worker. The next request for it loads it again."""
+    instance, asked = _instance(call), call.parsed(Unload)
+    if not call.plan:
+        await _audit(call, instance.spec.id, "allow")
+        await asyncio.shield(instance.unload(asked.drain_seconds))
+        _note(call, instance.spec.id, "ok")
+    return call.answer(_view(instance.spec, instance.snapshot()))
+
+
+async def pin(call: Call) -> Answer:
+    """Keeps a model loaded, until the next start, whoever needs its room; does not load it."""
+    return await _pin(call, pinned=True)
+
+
+async def unpin(call: Call) -> Answer:
+    """Lets a model leave again."""
+    return await _pin(call, pinned=False)
+
+
+async def drain(call: Call) -> Answer:
+    """Refuses new requests, and waits for those that run: before maintenance."""
+    router, asked = _router(call), call.parsed(Drain)
+    if call.plan:
+        return call.answer({"draining": router.draining, "running": router.outstanding})
+    await _audit(call, "host", "allow")
+    running = await router.drain(asked.drain_seconds)
+    _note(call, "host", "ok")
+    return call.answer({"draining": router.draining, "running": running})
+
+
+async def resume(call: Call) -> Answer:
+    """Takes requests again."""
+    router = _router(call)
+    if not call.plan:
+        await _audit(call, "host", "allow")
+        router.resume()
+    return call.answer({"draining": router.draining, "running": router.outstanding})
+
+
+async def _pin(call: Call, *, pinned: bool) -> Answer:
+    instance = _instance(call)
+    if not call.plan:
+        await _audit(call, instance.spec.id, "allow")
+        instance.pin(pinned)
+    return call.answer(_view(instance.spec, instance.snapshot()))
+
+
+def _router(call: Call) -> Router:
+    if call.site.router is None:
+        raise ChangeRefused("conflict", "no daemon runs here; start it, and ask again")
+    return call.site.router
+
+
+def _instance(call: Call) -> ModelInstance:
+    router, name = _router(call), call.match["model"]
+    instance = router.instance(name)
+    if instance is None:
+        known = ", ".join(spec.id for spec in router.specs())
+        raise ChangeRefused("not_found", f"there is no model {name!r} in models.yaml; known: {known}")
+    return instance
+
+
+def _view(spec: ModelSpec, snapshot: InstanceSnapshot) -> InstanceView:
+    loaded = snapshot.pid is not None
+    return InstanceView(
+        id=spec.id,
+        aliases=spec.aliases,
+        state=snapshot.state.value,
+        progress=snapshot.progress,
+        running=snapshot.running,
+        waiting=max(0, snapshot.outstanding - snapshot.running),
+        pinned=snapshot.pinned,
+        group=spec.group,
+        idle_seconds=round(snapshot.idle_seconds, 3) if loaded else None,
+        expires_seconds=None if snapshot.expires_seconds is None else round(snapshot.expires_seconds, 3),
+        restarts=snapshot.restarts,
+        pid=snapshot.pid,
+        n_ctx=snapshot.info.n_ctx if loaded and snapshot.info is not None else None,
+        reason=snapshot.reason,
+    )
+
+
+async def _audit(call: Call, resource: str, outcome: Outcome) -> None:
+    await call.office.audit.append_durably(_event(call, resource, outcome))
+
+
+def _note(call: Call, resource: str, outcome: Outcome) -> None:
+    call.office.audit.append(_event(call, resource, outcome))
+
+
+def _event(call: Call, resource: str, outcome: Outcome) -> AuditEvent:
+    return AuditEvent(action=call.route.action, outcome=outcome, actor=call.administrator.actor, resource=resource)
