@@ -27,11 +27,12 @@ import msgspec
 from appliance.config import WorkerLimits
 from appliance.errors import ErrorCode, LoadError, RequestError, WireError
 from appliance.models.backlog import Backlog, Entry
+from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
 from appliance.models.launcher import Launcher, WorkerLink
-from appliance.models.stream import DEADLINE_RETRY_SECONDS, ResponseStream
+from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, ResponseStream
 from appliance.tasks import TaskOwner
-from appliance.types import ModelInfo, ModelSpec, Request
+from appliance.types import ModelInfo, ModelSpec, Request, TextPrompt
 from appliance.wire import (
     Abort,
     Add,
@@ -58,6 +59,10 @@ _RETRY_SECONDS: Final[Mapping[ErrorCode, int]] = {
     "kv_cache_full": 2,
     "deadline_exceeded": DEADLINE_RETRY_SECONDS,
 }
+
+
+# Whom probes are from.
+PROBE: Final = "appliance:probe"
 
 
 class InstanceState(enum.Enum):
@@ -109,6 +114,7 @@ class ModelInstance:
 
     make_room: asked before each load. changed: told whenever it has become idle, or has no worker any more.
     settled: set once the first attempt to load has succeeded or failed. pinned: never unloaded but by `unload`.
+    generation: counts those that models.yaml has had under this id since the start.
     """
 
     def __init__(
@@ -118,8 +124,10 @@ class ModelInstance:
         limits: WorkerLimits,
         clock: Callable[[], float] = time.monotonic,
         make_room: MakeRoom = _room_enough,
+        generation: int = 1,
     ) -> None:
         self.spec = spec
+        self.generation = generation
         self.pinned = spec.pinned
         self.changed: Callable[[], None] = lambda: None
         self._make_room = make_room
@@ -137,6 +145,7 @@ class ModelInstance:
         self._closing = False
         self._load_again = False
         self._unloading: asyncio.Task[None] | None = None
+        self._file: FileIdentity | None = None
         self._starting: WorkerLink | None = None
         self._link: WorkerLink | None = None
         self._info: ModelInfo | None = None
@@ -200,11 +209,14 @@ class ModelInstance:
 
     def drop(self, stream: ResponseStream) -> None:
         """The reader has left: an unfinished request is aborted, its slot is free at the worker's next step."""
+        # It has been used until now.
+        self._keep(stream.request.keep_seconds)
+        self._drop(stream)
+
+    def _drop(self, stream: ResponseStream) -> None:
         number = self._backlog.drop(stream)
         if number is not None and self._link is not None:
             self._send(self._link, Abort(number=number))
-        # It has been used until now.
-        self._keep(stream.request.keep_seconds)
         self._dispatch()
         self._note_drained()
 
@@ -224,6 +236,63 @@ class ModelInstance:
     def hurry(self) -> None:
         """Ends the wait of `close`: what still runs is cut."""
         self._drained.set()
+
+    @property
+    def name(self) -> str:
+        """Of this instance: two of one model may be there while one takes the other's place."""
+        return self.spec.id if self.generation == 1 else f"{self.spec.id}#{self.generation}"
+
+    @property
+    def file(self) -> FileIdentity | None:
+        """Which file is loaded, or was loaded last; None before."""
+        return self._file
+
+    def adjust(self, spec: ModelSpec) -> None:
+        """Takes over what counts without a new worker; the rest of `spec` must be as it is."""
+        if spec.pinned != self.spec.pinned:
+            self.pinned = spec.pinned
+        renewed, self.spec = spec.ttl != self.spec.ttl, spec
+        if renewed:
+            self._keep_until = 0.0
+            self._keep(None)
+        self._note_drained()
+
+    async def probe(self, seconds: float) -> str | None:
+        """Has the worker compute one token, and says why it could not; None where it could, or is not ready.
+
+        It is no use of the model: it neither keeps it loaded nor loads it.
+        """
+        if self._state is not InstanceState.READY or self.unloading:
+            return None
+        request = Request(
+            id="probe",
+            model=self.spec.id,
+            principal=PROBE,
+            prompt=TextPrompt(text="1"),
+            cache_domain=PROBE,
+            max_tokens=1,
+            seconds_max=seconds,
+        )
+        stream = ResponseStream(request, deadline=self._clock() + seconds)
+        self._backlog.add(stream)
+        self._dispatch()
+        try:
+            async with asyncio.timeout(seconds):
+                while not isinstance(await stream.next(), AnswerEnd):
+                    pass
+        except TimeoutError:
+            return f"no token in {seconds:.0f} s"
+        except RequestError as error:
+            return error.message
+        finally:
+            self._drop(stream)
+        return None
+
+    def restart(self, reason: str) -> None:
+        """Ends the worker as if it had crashed."""
+        if self._link is not None:
+            _log.error("model %s: %s; ending the worker", self.name, reason)
+            self._link.kill()
 
     @property
     def state(self) -> InstanceState:
@@ -293,11 +362,11 @@ class ModelInstance:
                 else:
                     self._load_failed(str(error))
             except Exception as error:
-                _log.exception("model %s: the supervisor failed", self.spec.id)
+                _log.exception("model %s: the supervisor failed", self.name)
                 self._load_failed(f"an internal error: {type(error).__name__}")
             else:
                 if self._closing:
-                    _log.error("model %s: the worker ended while it drained (%s)", self.spec.id, _exit_text(status))
+                    _log.error("model %s: the worker ended while it drained (%s)", self.name, _exit_text(status))
                     self._drained.set()
                     return
                 if self.unloading and not self._backlog.in_flight:
@@ -312,7 +381,8 @@ class ModelInstance:
         """One worker from its start to its end, and its exit status. Raises LoadError when it never got ready."""
         self._progress = 0.0
         spec = await self._make_room(self)
-        _log.info("model %s: loading %s", spec.id, spec.path)
+        _log.info("model %s: loading %s", self.name, spec.path)
+        self._file = FileIdentity.of(spec.path)
         link = self._starting = await self._launcher.launch()
         try:
             info = await self._load(link, spec)
@@ -324,7 +394,7 @@ class ModelInstance:
                         self._take(message)
                     self._waiting_since = self._clock() if self._backlog.in_flight else None
             except WireError as error:
-                _log.error("model %s: the worker broke the protocol: %s", self.spec.id, error)
+                _log.error("model %s: the worker broke the protocol: %s", self.name, error)
             finally:
                 watch.cancel()
         finally:
@@ -374,7 +444,7 @@ class ModelInstance:
         self._state = InstanceState.READY
         _log.info(
             "model %s is ready: %s, %d slots, %d tokens a request, loaded in %.1f s",
-            *(self.spec.id, info.description, info.parallel, info.n_ctx, info.load_seconds),
+            *(self.name, info.description, info.parallel, info.n_ctx, info.load_seconds),
         )
         self._keep(None)
         self._dispatch()
@@ -435,7 +505,7 @@ class ModelInstance:
         while True:
             await asyncio.sleep(min(1.0, limit / 4))
             if self._waiting_since is not None and self._clock() - self._waiting_since > limit:
-                _log.error("model %s: no word for %.0f s with work pending; ending the worker", self.spec.id, limit)
+                _log.error("model %s: no word for %.0f s with work pending; ending the worker", self.name, limit)
                 link.kill()
                 return
 
@@ -470,7 +540,7 @@ class ModelInstance:
             await self._quiet.wait()
 
     def _unloaded(self) -> None:
-        _log.info("model %s is unloaded", self.spec.id)
+        _log.info("model %s is unloaded", self.name)
         self._state = InstanceState.STOPPED
         self._reason = None
         if not (len(self._backlog) or self._load_again):
@@ -494,7 +564,7 @@ class ModelInstance:
     def _expire(self) -> None:
         self._expiry = None
         if not len(self._backlog) and self._state is InstanceState.READY:
-            _log.info("model %s: not used for %.0f s", self.spec.id, self._clock() - self._used_at)
+            _log.info("model %s: not used for %.0f s", self.name, self._clock() - self._used_at)
             self.unload(0)
 
     def _forget_expiry(self) -> None:
@@ -508,7 +578,7 @@ class ModelInstance:
         self._failures += 1
         self._restarts += 1
         self._reason = f"the engine worker ended unexpectedly ({_exit_text(status)})"
-        _log.error("model %s: %s; %d requests outstanding", self.spec.id, self._reason, len(self._backlog))
+        _log.error("model %s: %s; %d requests outstanding", self.name, self._reason, len(self._backlog))
         self._backlog.crashed("the engine failed while it worked on this request; it is being restarted")
         self._note_drained()
         # The first crash restarts at once; one that repeats with nothing served in between backs off.
@@ -518,7 +588,7 @@ class ModelInstance:
         self._failures += 1
         self._reason = reason
         self.settled.set()
-        _log.error("model %s cannot be served: %s", self.spec.id, reason)
+        _log.error("model %s cannot be served: %s", self.name, reason)
         self._pause(self._failures)
         self._backlog.fail_all(self._unavailable())
         if not self.spec.preload:

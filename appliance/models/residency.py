@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -22,8 +22,9 @@ _HOLDING = (InstanceState.STARTING, InstanceState.READY, InstanceState.DRAINING)
 
 
 class Resident(Struct, frozen=True, kw_only=True):
-    """A model that has room. used_at: for comparison with others', in seconds."""
+    """A model that has room. name: of the instance. used_at: for comparison with others', in seconds."""
 
+    name: str
     spec: ModelSpec
     busy: bool
     pinned: bool
@@ -58,56 +59,65 @@ class Residency:
 
     def __init__(self, find_room: FindRoom = room_enough) -> None:
         self._find_room = find_room
-        self._instances: Mapping[str, ModelInstance] = {}
+        self._instances: dict[str, ModelInstance] = {}
         self._admitted: set[str] = set()
         self._deciding = asyncio.Lock()
         self._changed = asyncio.Event()
 
-    def watch(self, instances: Mapping[str, ModelInstance]) -> None:
-        """Whose room it is, by id."""
-        self._instances = instances
-        for instance in instances.values():
-            instance.changed = self._changed.set
+    def add(self, instance: ModelInstance) -> None:
+        """One more whose room it is."""
+        self._instances[instance.name] = instance
+        instance.changed = self._changed.set
+
+    def remove(self, instance: ModelInstance) -> None:
+        """It is closed."""
+        del self._instances[instance.name]
+        self._admitted.discard(instance.name)
+        self._changed.set()
+
+    def fits_beside(self, spec: ModelSpec) -> bool:
+        """Whether there is room now without anybody leaving."""
+        found = decide(spec, self._residents(None), self._find_room)
+        return isinstance(found, Room) and not found.evict
 
     async def make_room(self, newcomer: ModelInstance) -> ModelSpec:
         """How to load it, once there is room. Raises LoadError where there will be none."""
-        model = newcomer.spec.id
-        self._admitted.discard(model)
+        self._admitted.discard(newcomer.name)
         told = False
         while True:
             async with self._deciding:
                 self._changed.clear()
-                found = decide(newcomer.spec, self._residents(model), self._find_room)
+                found = decide(newcomer.spec, self._residents(newcomer), self._find_room)
                 if isinstance(found, Room):
-                    self._admitted.add(model)
-                    await self._evict(model, found.evict)
+                    self._admitted.add(newcomer.name)
+                    await self._evict(newcomer.name, found.evict)
                     return found.spec
             if not found.waits or newcomer.unloading:
                 raise LoadError(found.reason)
             if not told:
-                _log.info("model %s waits for room: %s", model, found.reason)
+                _log.info("model %s waits for room: %s", newcomer.name, found.reason)
                 told = True
             await self._changed.wait()
 
-    async def _evict(self, model: str, others: Sequence[str]) -> None:
+    async def _evict(self, newcomer: str, others: Sequence[str]) -> None:
         for other in others:
-            _log.info("model %s makes room for %s", other, model)
+            _log.info("model %s makes room for %s", other, newcomer)
         # All at once, before anybody gives one of them a request.
         leaving = [self._instances[other].unload(0) for other in others]
         if leaving:
             await asyncio.wait(leaving)
 
-    def _residents(self, newcomer: str) -> list[Resident]:
+    def _residents(self, newcomer: ModelInstance | None) -> list[Resident]:
         return [
-            Resident(spec=one.spec, busy=one.busy, pinned=one.pinned, used_at=one.used_at)
-            for model, one in self._instances.items()
-            if model != newcomer and self._holds(model, one)
+            Resident(name=one.name, spec=one.spec, busy=one.busy, pinned=one.pinned, used_at=one.used_at)
+            for one in self._instances.values()
+            if one is not newcomer and self._holds(one)
         ]
 
-    def _holds(self, model: str, instance: ModelInstance) -> bool:
+    def _holds(self, instance: ModelInstance) -> bool:
         """One that waits for room itself has none."""
         starting = instance.state is InstanceState.STARTING
-        return instance.state in _HOLDING and (model in self._admitted or not starting)
+        return instance.state in _HOLDING and (instance.name in self._admitted or not starting)
 
 
 def decide(spec: ModelSpec, residents: Sequence[Resident], find_room: FindRoom) -> Room | NoRoom:
@@ -116,11 +126,11 @@ def decide(spec: ModelSpec, residents: Sequence[Resident], find_room: FindRoom) 
     for rival in rivals:
         if rival.pinned:
             return NoRoom(
-                reason=f"{rival.spec.id!r} of the same group ({spec.group}) is pinned; unpin it, or change a group"
+                reason=f"{rival.name!r} of the same group ({spec.group}) is pinned; unpin it, or change a group"
             )
     if any(rival.busy for rival in rivals):
-        names = ", ".join(repr(rival.spec.id) for rival in rivals if rival.busy)
+        names = ", ".join(repr(rival.name) for rival in rivals if rival.busy)
         return NoRoom(reason=f"{names} of the same group ({spec.group}) is in use", waits=True)
-    gone = tuple(rival.spec.id for rival in rivals)
-    found = find_room(spec, [one for one in residents if one.spec.id not in gone])
+    gone = tuple(rival.name for rival in rivals)
+    found = find_room(spec, [one for one in residents if one.name not in gone])
     return found if isinstance(found, NoRoom) else Room(spec=found.spec, evict=(*gone, *found.evict))

@@ -29,7 +29,7 @@ def spec(model: str, **fields: object) -> ModelSpec:
 def resident(
     model: str, used_at: float = 0.0, *, busy: bool = False, pinned: bool = False, **fields: object
 ) -> Resident:
-    return Resident(spec=spec(model, **fields), busy=busy, pinned=pinned, used_at=used_at)
+    return Resident(name=model, spec=spec(model, **fields), busy=busy, pinned=pinned, used_at=used_at)
 
 
 def request(model: str, script: str = "say:hello", keep: float | None = None) -> Request:
@@ -102,7 +102,7 @@ def only(count: int) -> FindRoom:
         missing = len(residents) + 1 - count
         if missing > len(idle):
             return NoRoom(reason="no room", waits=any(one.busy and not one.pinned for one in residents))
-        return Room(spec=wanted, evict=tuple(one.spec.id for one in idle[: max(0, missing)]))
+        return Room(spec=wanted, evict=tuple(one.name for one in idle[: max(0, missing)]))
 
     return find
 
@@ -129,7 +129,7 @@ def test_memory_is_asked_about_those_that_stay() -> None:
     asked: list[list[str]] = []
 
     def find(wanted: ModelSpec, residents: Sequence[Resident]) -> Room | NoRoom:
-        asked.append([one.spec.id for one in residents])
+        asked.append([one.name for one in residents])
         return Room(spec=wanted, evict=("c",))
 
     residents = [resident("a", group="big"), resident("b"), resident("c")]
