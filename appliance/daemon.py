@@ -56,11 +56,13 @@ _log = logging.getLogger(__name__)
 class Settings:
     """What `appliance serve` was told, parsed and validated.
 
+    read_models: reads them again; raises ConfigError, also where a file is missing.
     path: of appliance.yaml, None where there is none. adjust: what the command line changes in it, also at a reload.
     """
 
     config: Config
     models: tuple[ModelSpec, ...]
+    read_models: Callable[[], tuple[ModelSpec, ...]]
     state: StateDir
     path: Path | None = None
     adjust: Callable[[Config], Config] = lambda config: config
@@ -158,6 +160,7 @@ class _Daemon:
             self._settings.path,
             self._settings.adjust,
             self._environment,
+            self._settings.read_models,
             self._siem,
         )
         self._restore_quotas()

@@ -20,6 +20,7 @@ from appliance.admin_client import AdminClient
 from appliance.audit.record import Actor
 from appliance.config import Config
 from appliance.errors import ChangeRefused
+from appliance.models.models_plan import ModelChange
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir, temporary_sibling
 from appliance.types import ModelInfo, ModelSpec
@@ -77,6 +78,10 @@ class _Closed:
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         """There is nobody to reload."""
         raise ChangeRefused("conflict", "no daemon runs here; appliance.yaml is read when it starts")
+
+    async def apply_models(self, actor: Actor, *, plan: bool) -> Sequence[ModelChange]:
+        """None is served."""
+        raise ChangeRefused("conflict", "no daemon runs here; models.yaml is read when it starts")
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
         """None is served."""

@@ -14,7 +14,7 @@ from msgspec.structs import asdict, fields
 from appliance.admin.app import check_two_persons
 from appliance.admin.routes import ROUTES
 from appliance.audit.errors import AuditUnavailable
-from appliance.audit.record import APPLIANCE, Actor, AuditEvent
+from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
 from appliance.audit.retention import prune
 from appliance.audit.siem import SiemForwarder
 from appliance.capture.prompt_capture import PromptCapture
@@ -23,6 +23,7 @@ from appliance.errors import ApplianceError, ConfigError, StateError
 from appliance.front_door import FrontDoor
 from appliance.keyring.keyring import Keyring
 from appliance.keyring.open_kek import probe_kek
+from appliance.models.models_plan import ModelChange
 from appliance.models.router import Router
 from appliance.security.access_view import ConfiguredAccess, all_allowlists
 from appliance.security.allow_changes import locked_out, refuse_lock_out
@@ -52,7 +53,8 @@ class RunningPremises:
     """Belongs to the event loop.
 
     path: of appliance.yaml, None where there is none. adjust: what the command line changes in it. environment: of the
-    process, for the key-encryption key's sources.
+    process, for the key-encryption key's sources. read_models: reads models.yaml as at the start; blocking, raises
+    ConfigError.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class RunningPremises:
         path: Path | None,
         adjust: Callable[[Config], Config],
         environment: Mapping[str, str],
+        read_models: Callable[[], Sequence[ModelSpec]],
         siem: SiemForwarder | None = None,
     ) -> None:
         self._office = office
@@ -78,6 +81,7 @@ class RunningPremises:
         self._state = state
         self._path = path
         self._adjust = adjust
+        self._read_models = read_models
         self._siem = siem
         self._environment = environment
         self._rejected: str | None = None
@@ -138,6 +142,22 @@ class RunningPremises:
 
     def _to_rekey(self) -> bool:
         return any(key.kek in self._outgoing_keks for key in self._keyring.status())
+
+    async def apply_models(self, actor: Actor, *, plan: bool) -> Sequence[ModelChange]:
+        """Reads models.yaml again, all of it or nothing, and touches only the models that it changes.
+
+        Those whose worker is replaced follow one after the other; the log and the audit log say how each of them ended.
+        """
+        specs = await asyncio.to_thread(self._read_models)
+        changes = self._router.plan(specs)
+        if plan or not changes:
+            return changes
+        await self._office.audit.append_durably(_applied(actor, "allow", ", ".join(change.model for change in changes)))
+
+        def done(model: str, failure: str | None) -> None:
+            self._office.audit.append(_applied(actor, "ok" if failure is None else "failed", model, failure or ""))
+
+        return self._router.apply(specs, self._office.config.requests.request_seconds, done)
 
     async def prune(self) -> None:
         """Removes what the audit log and the capture have kept long enough."""
@@ -215,6 +235,10 @@ class RunningPremises:
         if self._office.document.allow.trial is not None:
             notes.append("a change of the allowlist waits for `appliance allow confirm`")
         return notes
+
+
+def _applied(actor: Actor, outcome: Outcome, resource: str, reason: str = "") -> AuditEvent:
+    return AuditEvent(action="models.apply", outcome=outcome, actor=actor, resource=resource, reason=reason)
 
 
 def _same_listeners(before: Config, after: Config) -> None:

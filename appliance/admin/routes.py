@@ -43,6 +43,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/instances/{model}/unload", "model.unload", _OPERATOR, instances.unload, instances.Unload),
     Route("POST", "/instances/{model}/pin", "model.pin", _OPERATOR, instances.pin),
     Route("POST", "/instances/{model}/unpin", "model.unpin", _OPERATOR, instances.unpin),
+    Route("POST", "/models/apply", "models.apply", _OPERATOR, instances.apply),
     Route("POST", "/drain", "host.drain", _OPERATOR, instances.drain, instances.Drain),
     Route("POST", "/resume", "host.resume", _OPERATOR, instances.resume),
     # Clients, keys, tokens.

@@ -9,6 +9,7 @@ from typing import Protocol
 from appliance.admin.approvals import Approvals
 from appliance.audit.record import Actor
 from appliance.keyring.keyring import Keyring
+from appliance.models.models_plan import ModelChange
 from appliance.models.router import Router
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
@@ -20,6 +21,10 @@ class Premises(Protocol):
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         """Reads appliance.yaml again; all or nothing. Raises ConfigError, StateError or ChangeRefused."""
+        ...
+
+    async def apply_models(self, actor: Actor, *, plan: bool) -> Sequence[ModelChange]:
+        """Reads models.yaml again and serves what it says, or says what that would change. Raises as `reload`."""
         ...
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:

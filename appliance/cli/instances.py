@@ -1,4 +1,4 @@
-"""`appliance models ps|load|unload|pin|unpin`, `appliance drain` and `resume`: the models that are served."""
+"""`appliance models ps|load|unload|pin|unpin|plan|apply`, `drain` and `resume`: the models that are served."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DrainOption = Annotated[
 
 def add_to(models: CommandGroup) -> None:
     """The commands that are about models, as part of `appliance models`."""
-    for command in (ps, load, unload, pin, unpin):
+    for command in (ps, load, unload, pin, unpin, plan, apply):
         models.command()(command)
 
 
@@ -38,7 +38,7 @@ def ps(appliance: Appliance, json: JsonOption = False) -> None:
         ("model", "state", "running", "waiting", "idle", "unloads", "group", "pid", "restarts", "reason"),
         (
             (
-                one["id"],
+                one["id"] if one["generation"] == 1 else f"{one['id']}#{one['generation']}",
                 _state(one),
                 one["running"] or "",
                 one["waiting"] or "",
@@ -89,6 +89,29 @@ def unload(model: ModelArgument, appliance: Appliance, how: How, drain_seconds: 
     found = appliance.act(route("instances", model, "unload"), {"drain_seconds": drain_seconds}, how)
     planned = f"; {found['running']} running requests would be waited for" if how.plan else ""
     typer.echo(f"{found['id']} is {found['state']}{planned}")
+
+
+def plan(appliance: Appliance) -> None:
+    """Say what `appliance models apply` would do, and do nothing."""
+    _print_changes(appliance.act("/models/apply", how=How(plan=True))["changes"])
+
+
+def apply(appliance: Appliance, how: How) -> None:
+    """Read models.yaml again and serve what it says; models that it does not change are not touched.
+
+    A model whose file or settings have changed is replaced without a failed request; `appliance models ps` shows how
+    far it is. One that cannot be loaded leaves the old one serving.
+    """
+    _print_changes(appliance.act("/models/apply", how=how)["changes"])
+
+
+def _print_changes(changes: list[dict[str, Any]]) -> None:
+    if not changes:
+        typer.echo("nothing has changed")
+        return
+    print_table(
+        ("model", "action", "because of"), ((one["model"], one["action"], ", ".join(one["what"])) for one in changes)
+    )
 
 
 def pin(model: ModelArgument, appliance: Appliance, how: How) -> None:

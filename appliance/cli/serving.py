@@ -6,6 +6,7 @@ What a daemon is made of is imported where it is used: every other command would
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -63,6 +64,7 @@ def serve(
         Settings(
             config=adjust(load_config(path)),
             models=_models(models, demo=demo),
+            read_models=functools.partial(_checked_models, models, demo=demo),
             state=state_of(state_dir),
             path=path,
             adjust=adjust,
@@ -119,6 +121,14 @@ def _models(given: Path | None, *, demo: bool) -> tuple[ModelSpec, ...]:
     taken = {name for spec in listed for name in (spec.id, *spec.aliases)}
     bundled = load_models(DEMO_MODELS) if demo else ()
     return (*(spec for spec in bundled if spec.id not in taken), *listed)
+
+
+def _checked_models(given: Path | None, *, demo: bool) -> tuple[ModelSpec, ...]:
+    """The same, with their files."""
+    specs = _models(given, demo=demo)
+    for spec in specs:
+        check_model_file(spec, given or Path("models.yaml"))
+    return specs
 
 
 def _with_port(config: Config, port: int) -> Config:

@@ -23,6 +23,7 @@ from appliance.admin_client import AdminClient, AdminError
 from appliance.audit.read import RecordFilter, tail
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, StoredRecord
 from appliance.config import Config
+from appliance.models.models_plan import ModelChange
 from appliance.models.router import Router
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
@@ -48,11 +49,16 @@ class FakePremises:
     def __init__(self, security: Security) -> None:
         self._security = security
         self.reloads: list[tuple[Actor, bool]] = []
+        self.applied: list[tuple[Actor, bool]] = []
         self.served: Sequence[ModelSpec] = ()
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         self.reloads.append((actor, force))
         return {"cut": 0, "restart_needed": [], "notes": []}
+
+    async def apply_models(self, actor: Actor, *, plan: bool) -> Sequence[ModelChange]:
+        self.applied.append((actor, plan))
+        return (ModelChange(model="a", action="replace", what=("n_ctx",)),)
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
         return [(spec, None) for spec in self.served]

@@ -89,6 +89,13 @@ async def test_a_drain_and_its_end(served: Served) -> None:
     assert await served.desk.outcomes("host.drain") == ["allow", "ok"]
 
 
+async def test_a_changed_models_yaml_is_planned_and_applied(served: Served) -> None:
+    planned = await served.admin.post("/models/apply", plan=True)
+    assert planned == {"changes": [{"model": "a", "action": "replace", "what": ["n_ctx"]}]}
+    await served.admin.post("/models/apply")
+    assert [plan for _, plan in served.desk.premises.applied] == [True, False]
+
+
 async def test_what_is_not_there(served: Served) -> None:
     error = await refused(served.admin.post(route("instances", "c", "load")))
     assert (error.code, str(error)) == ("not_found", "there is no model 'c' in models.yaml; known: org/a:q4, b")

@@ -115,6 +115,7 @@ def desk(state: StateDir, tmp_path: Path) -> Iterator[Desk]:
         yaml,
         lambda config: config,
         {},
+        lambda: (),
     )
     yield Desk(state, security, capture, premises, yaml)
     capture.close()

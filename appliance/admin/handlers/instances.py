@@ -10,9 +10,8 @@ from msgspec import Meta, Struct
 from appliance.admin.route import Answer, Call
 from appliance.audit.record import AuditEvent, Outcome
 from appliance.errors import ChangeRefused
-from appliance.models.instance import InstanceSnapshot, ModelInstance
+from appliance.models.instance import ModelInstance
 from appliance.models.router import Router
-from appliance.types import ModelSpec
 
 DrainSeconds = Annotated[float, Meta(ge=0, le=240)]
 
@@ -30,11 +29,13 @@ class Drain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class InstanceView(Struct, frozen=True, kw_only=True):
-    """progress: 0 to 1 while it starts. idle_seconds, expires_seconds: as in InstanceSnapshot, None where it is not
-    loaded. reason: why it is not ready.
+    """generation: while one takes the other's place, a model has two instances. progress: 0 to 1 while it starts.
+
+    idle_seconds, expires_seconds: as in InstanceSnapshot, None where it is not loaded. reason: why it is not ready.
     """
 
     id: str
+    generation: int
     aliases: tuple[str, ...]
     state: str
     progress: float
@@ -53,10 +54,7 @@ class InstanceView(Struct, frozen=True, kw_only=True):
 async def show(call: Call) -> Answer:
     """Every model of models.yaml. Looking at one is no use of it."""
     router = _router(call)
-    snapshots = router.snapshots()
-    return call.answer(
-        {"draining": router.draining, "instances": [_view(spec, snapshots[spec.id]) for spec in router.specs()]}
-    )
+    return call.answer({"draining": router.draining, "instances": [_view(one) for one in router.instances()]})
 
 
 async def load(call: Call) -> Answer:
@@ -65,7 +63,7 @@ async def load(call: Call) -> Answer:
     if not call.plan:
         await _audit(call, instance.spec.id, "allow")
         instance.load()
-    return call.answer(_view(instance.spec, instance.snapshot()))
+    return call.answer(_view(instance))
 
 
 async def unload(call: Call) -> Answer:
@@ -75,7 +73,7 @@ async def unload(call: Call) -> Answer:
         await _audit(call, instance.spec.id, "allow")
         await asyncio.shield(instance.unload(asked.drain_seconds))
         _note(call, instance.spec.id, "ok")
-    return call.answer(_view(instance.spec, instance.snapshot()))
+    return call.answer(_view(instance))
 
 
 async def pin(call: Call) -> Answer:
@@ -113,7 +111,13 @@ async def _pin(call: Call, *, pinned: bool) -> Answer:
     if not call.plan:
         await _audit(call, instance.spec.id, "allow")
         instance.pin(pinned)
-    return call.answer(_view(instance.spec, instance.snapshot()))
+    return call.answer(_view(instance))
+
+
+async def apply(call: Call) -> Answer:
+    """Serves what models.yaml says now; touches only what has changed."""
+    changes = await call.site.premises.apply_models(call.administrator.actor, plan=call.plan)
+    return call.answer({"changes": changes})
 
 
 def _router(call: Call) -> Router:
@@ -131,10 +135,12 @@ def _instance(call: Call) -> ModelInstance:
     return instance
 
 
-def _view(spec: ModelSpec, snapshot: InstanceSnapshot) -> InstanceView:
+def _view(instance: ModelInstance) -> InstanceView:
+    spec, snapshot = instance.spec, instance.snapshot()
     loaded = snapshot.pid is not None
     return InstanceView(
         id=spec.id,
+        generation=instance.generation,
         aliases=spec.aliases,
         state=snapshot.state.value,
         progress=snapshot.progress,

@@ -39,6 +39,7 @@ POST /instances/{model}/load         .o..
 POST /instances/{model}/unload       .o..
 POST /instances/{model}/pin          .o..
 POST /instances/{model}/unpin        .o..
+POST /models/apply                   .o..
 POST /drain                          .o..
 POST /resume                         .o..
 GET  /clients                        .os.
