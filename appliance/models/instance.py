@@ -156,7 +156,7 @@ class ModelInstance:
         self._retry_at = 0.0
         self._reason: str | None = None
         self._waiting_since: float | None = None
-        self._used_at = clock()
+        self._used_at = self._served_at = clock()
         self._keep_until = 0.0
         self._expiry: asyncio.TimerHandle | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -288,12 +288,6 @@ class ModelInstance:
             self._drop(stream)
         return None
 
-    def restart(self, reason: str) -> None:
-        """Ends the worker as if it had crashed."""
-        if self._link is not None:
-            _log.error("model %s: %s; ending the worker", self.name, reason)
-            self._link.kill()
-
     @property
     def state(self) -> InstanceState:
         """Where it is now."""
@@ -387,7 +381,10 @@ class ModelInstance:
         try:
             info = await self._load(link, spec)
             self._ready(link, info)
-            watch = self._tasks.spawn(self._watch_silence(link), name="silence")
+            watches = [
+                self._tasks.spawn(self._watch_silence(link), name="silence"),
+                self._tasks.spawn(self._watch_health(), name="health"),
+            ]
             try:
                 while messages := await link.receive():
                     for message in messages:
@@ -396,7 +393,8 @@ class ModelInstance:
             except WireError as error:
                 _log.error("model %s: the worker broke the protocol: %s", self.name, error)
             finally:
-                watch.cancel()
+                for watch in watches:
+                    watch.cancel()
         finally:
             self._link = self._starting = None
             self._step = Step()
@@ -438,6 +436,7 @@ class ModelInstance:
         self._link, self._starting, self._info, self._reason = link, None, info, None
         self.settled.set()
         self._waiting_since = None
+        self._served_at = self._clock()
         self._keep_until = 0.0
         if self.unloading:
             return
@@ -467,6 +466,7 @@ class ModelInstance:
                     stream.push(event)
             case Finished():
                 self._failures = 0
+                self._served_at = self._clock()
                 self._backlog.end(event.number, event)
             case Failed():
                 code = event.code or "internal_error"
@@ -508,6 +508,23 @@ class ModelInstance:
                 _log.error("model %s: no word for %.0f s with work pending; ending the worker", self.name, limit)
                 link.kill()
                 return
+
+    async def _watch_health(self) -> None:
+        """Asks a worker that serves nobody for a token now and then: it may be stuck without anybody waiting for it.
+
+        While it serves, its answers are the proof.
+        """
+        pause = self._limits.probe_seconds
+        while pause:
+            await asyncio.sleep(max(0.0, self._served_at + pause - self._clock()))
+            if len(self._backlog) or self._clock() < self._served_at + pause:
+                await asyncio.sleep(min(1.0, pause))
+                continue
+            failure = await self.probe(self._limits.step_seconds_max)
+            self._served_at = self._clock()
+            if failure is not None and self._link is not None:
+                _log.error("model %s does not answer a probe (%s); ending the worker", self.name, failure)
+                self._link.kill()
 
     # ── leaving ───────────────────────────────────────────────────────────────────────────────────────────────────
 

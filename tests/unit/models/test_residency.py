@@ -71,9 +71,11 @@ class House:
 
 
 @asynccontextmanager
-async def opened(*specs: ModelSpec, find_room: FindRoom = room_enough, load: str = "ok") -> AsyncIterator[House]:
+async def opened(
+    *specs: ModelSpec, find_room: FindRoom = room_enough, load: str = "ok", worker: WorkerLimits | None = None
+) -> AsyncIterator[House]:
     launcher = SpawnLauncher((*WORKER, "--load", load))
-    router = Router(specs, launcher, RequestLimits(), WorkerLimits(), find_room)
+    router = Router(specs, launcher, RequestLimits(), worker or WorkerLimits(), find_room)
     router.start()
     try:
         yield House(router)
@@ -163,7 +165,7 @@ async def test_what_runs_ends_first_and_what_comes_waits_for_the_next_worker(ope
         running = group.create_task(house.ask("a", "say:first sleep:0.2 say:_last"))
         await house.until(lambda: house.router.snapshots()["a"].outstanding == 1)
         leaving = instance.unload(10)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
         late = group.create_task(house.ask("a", "say:late"))
         await leaving
     assert (running.result(), late.result()) == ("first last", "late")
@@ -334,3 +336,27 @@ async def test_a_drain_refuses_what_is_new_and_waits_for_what_runs(open_house: O
         await house.ask("a")
     house.router.resume()
     assert await house.ask("a") == "hello"
+
+
+# Health.
+
+
+async def test_a_worker_that_is_stuck_without_anybody_waiting_is_restarted(open_house: OpenHouse) -> None:
+    limits = WorkerLimits(probe_seconds=0.1, step_seconds_max=0.3)
+    house = await open_house(spec("a"), spec("b"), worker=limits)
+    await house.ask("b")
+    with house.router.submit(request("a", "say:x freeze")) as source:
+        assert await source.next() is not None
+        await asyncio.sleep(0.3)
+    stuck, other = (house.router.snapshots()[model].pid for model in "ab")
+    await house.until(lambda: house.router.snapshots()["a"].pid not in (None, stuck))
+    assert await house.ask("a") == "hello"
+    assert house.router.snapshots()["b"].pid == other
+    assert (house.router.snapshots()["a"].restarts, house.router.snapshots()["b"].restarts) == (1, 0)
+
+
+async def test_a_probe_is_no_use_of_a_model(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a", ttl=0.3), worker=WorkerLimits(probe_seconds=0.05))
+    await house.ask("a")
+    await house.until(lambda: not house.loaded())
+    assert house.router.snapshots()["a"].restarts == 0
