@@ -8,6 +8,7 @@
     ├── GgufError       a file is no model that can be read; the message says what is wrong with it
     ├── WireError       a peer on the worker socket broke the protocol
     ├── LoadError       a model could not be loaded; the message is the reason an operator reads
+    │   └── LoadCrash                it took its worker down, or never came to an end
     ├── ChangeRefused   an administrator's change cannot be made as it was asked for
     ├── AdminError      what the admin API answered to a command (admin_client)
     └── RequestError    one request is refused or failed; becomes an OpenAI error envelope in api.envelope
@@ -119,6 +120,10 @@ class WireError(ApplianceError):
 
 class LoadError(ApplianceError):
     """A model could not be loaded."""
+
+
+class LoadCrash(LoadError):
+    """A model took the worker down that tried it, or kept it busy beyond every deadline."""
 
 
 class ChangeRefused(ApplianceError):

@@ -3,8 +3,8 @@
 A frame is a 4-byte big-endian length and that many bytes of msgpack, one tagged struct. The daemon's first frame
 is the worker's job. The connection's end is the message that either side has gone.
 
-    daemon → worker   Load · Add · Abort
-    worker → daemon   Loading · Loaded · LoadFailed · Step
+    daemon → worker   Load · Add · Abort · Inspect
+    worker → daemon   Loading · Loaded · LoadFailed · Step · Inspected
 
 A `Step` carries what one engine step (or the io thread's checks) produced, for any number of requests. For every
 `Add` the worker sends exactly one `Finished` or `Failed`, and nothing for that request after it. While it has work
@@ -47,6 +47,17 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
     spec: ModelSpec
     load_seconds_max: float
     step_seconds_max: float
+    template_seconds_max: float
+
+
+class Inspect(Struct, frozen=True, kw_only=True, tag="inspect"):
+    """Try a model that nobody has vouched for: load it, decode one token, render its chat template once.
+
+    path: absolute. The limits are those of Load; the worker ends after its one Inspected or LoadFailed.
+    """
+
+    path: str
+    load_seconds_max: float
     template_seconds_max: float
 
 
@@ -144,6 +155,12 @@ class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
     reason: str
 
 
+class Inspected(Struct, frozen=True, kw_only=True, tag="inspected"):
+    """The model could be used. info: as it was loaded for the trial, on the processor and with a small context."""
+
+    info: ModelInfo
+
+
 class Step(Struct, frozen=True, kw_only=True, tag="step"):
     """What happened since the last frame. running, waiting: sequences; kv_cells: cells of the cache in use.
 
@@ -161,8 +178,8 @@ class Step(Struct, frozen=True, kw_only=True, tag="step"):
     preemptions: int = 0
 
 
-ToWorker = Load | Add | Abort
-FromWorker = Loading | Loaded | LoadFailed | Step
+ToWorker = Load | Add | Abort | Inspect
+FromWorker = Loading | Loaded | LoadFailed | Step | Inspected
 Message = TypeVar("Message")
 
 _encoder = msgspec.msgpack.Encoder()

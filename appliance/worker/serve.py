@@ -1,4 +1,4 @@
-"""Serves one model on one socket, with two threads.
+"""Serves one model on one socket, with two threads; or tries one (`worker.inspect`) and ends.
 
 The main thread reads frames, renders templates and tokenises; the engine thread loads the model and then computes.
 Both send. When the daemon closes the connection the process ends at once, also in the middle of a step.
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -24,8 +24,9 @@ from appliance.engine.runner import Runner, load
 from appliance.engine.scheduler import Scheduler
 from appliance.errors import LoadError, WireError
 from appliance.types import ModelSpec
-from appliance.wire import HEARTBEAT_SECONDS, Abort, Add, Load, Loaded, LoadFailed, Loading
+from appliance.wire import HEARTBEAT_SECONDS, Abort, Add, Inspect, Load, Loaded, LoadFailed, Loading, ToWorker
 from appliance.worker.channel import Channel
+from appliance.worker.inspect import inspect
 from appliance.worker.intake import Intake
 from appliance.worker.watchdog import StepWatchdog, ends_after
 
@@ -51,10 +52,14 @@ class _Worker:
 
     def read_frames(self) -> None:
         """The main thread: takes what the daemon sends until it closes the connection."""
-        for message in self._channel.messages(wake_seconds=HEARTBEAT_SECONDS):
+        messages = self._channel.messages(wake_seconds=HEARTBEAT_SECONDS)
+        for message in messages:
             match message:
                 case None:
                     pass
+                case Inspect() if self._engine is None:
+                    self._inspect(message, messages)
+                    return
                 case Load() if self._engine is None:
                     self._start_engine(message)
                 case Add() if self._intake is not None:
@@ -64,6 +69,13 @@ class _Worker:
                 case _:
                     raise WireError(f"unexpected {type(message).__name__} frame")
             self._beat()
+
+    def _inspect(self, job: Inspect, messages: Iterator[ToWorker | None]) -> None:
+        """Here, where templates have their deadline; another thread waits for the daemon to go."""
+        threading.Thread(
+            target=_end_with, args=(lambda: _expect_nothing(messages),), name="life line", daemon=True
+        ).start()
+        self._channel.send(inspect(job, self._load_runner, _Progress(self._channel).report))
 
     def _beat(self) -> None:
         """Speaks for the engine while a step takes long; one that never ends is the watchdog's."""
@@ -111,6 +123,12 @@ class _Progress:
         # Called from C, where an exception would only be printed; the main thread sees that the daemon has gone.
         with contextlib.suppress(OSError):
             self._channel.send(Loading(fraction=self._fraction))
+
+
+def _expect_nothing(messages: Iterator[ToWorker | None]) -> None:
+    for message in messages:
+        if message is not None:
+            raise WireError(f"unexpected {type(message).__name__} frame during an inspection")
 
 
 def _prompt_reader(job: Load, runner: Runner) -> PromptReader:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
+from tests.models.llama_file import write_llama
 from tests.models.recite import build_recite
 
 # Each must be refused or stopped while it renders; the worker must live on.
@@ -87,3 +90,13 @@ def build_wrong_magic(path: Path) -> None:
 def build_unknown_architecture(path: Path) -> None:
     """A well-formed file of an architecture that llama.cpp does not know."""
     build_recite(path, architecture="warpdrive")
+
+
+def build_crashing(path: Path) -> None:
+    """A header without fault on which llama.cpp aborts its process: the epsilon of its norms is no number."""
+    write_llama(path, lambda name, shape: np.zeros(shape, np.float32), name="crash", layers=1, rms_epsilon=float("nan"))
+
+
+def build_not_numbers(path: Path) -> None:
+    """Weights that are no numbers: it loads, and computes nothing."""
+    write_llama(path, lambda name, shape: np.full(shape, np.nan, np.float32), name="nan", layers=1)

@@ -27,10 +27,15 @@ def write_llama(
     context: int = 8192,
     architecture: str = "llama",
     chat_template: str | None = CHAT_TEMPLATE,
+    rms_epsilon: float = 1e-5,
+    tensors_per_file: int = 0,
 ) -> None:
-    """`weights(name, shape)` gives each tensor; a wrong `architecture` makes a file that llama.cpp refuses."""
+    """`weights(name, shape)` gives each tensor; a wrong `architecture` makes a file that llama.cpp refuses.
+
+    tensors_per_file: 0 for all in one; else `path` gets several, with `-00001-of-0000N` in their names.
+    """
     size = N_VOCAB
-    writer = gguf.GGUFWriter(str(path), architecture)
+    writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=tensors_per_file)
     writer.add_name(name)
     writer.add_context_length(context)
     writer.add_embedding_length(size)
@@ -38,7 +43,7 @@ def write_llama(
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(size // HEAD_SIZE)
     writer.add_head_count_kv(size // HEAD_SIZE)
-    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_layer_norm_rms_eps(rms_epsilon)
     writer.add_rope_dimension_count(HEAD_SIZE)
     writer.add_vocab_size(size)
     add_tokenizer(writer)

@@ -11,8 +11,11 @@ from tests.models.llama_file import write_llama
 from tests.models.vocabulary import BOS, EOS, ID
 
 
-def build_random(path: Path, *, seed: int = 7, context: int = 8192) -> None:
-    """Writes the random-weight model to `path`; the same seed writes the same model. It never ends by itself."""
+def build_random(path: Path, *, seed: int = 7, context: int = 8192, tensors_per_file: int = 0) -> None:
+    """Writes the random-weight model to `path`; the same seed writes the same model. It never ends by itself.
+
+    tensors_per_file: as in `write_llama`.
+    """
     generator = np.random.default_rng(seed)
 
     def weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -25,4 +28,4 @@ def build_random(path: Path, *, seed: int = 7, context: int = 8192) -> None:
             values[[ID["<unk>"], BOS, EOS]] = 0
         return values * np.float32(0.3 if name == "output.weight" else 0.15)
 
-    write_llama(path, weights, name="random weights", layers=2, context=context)
+    write_llama(path, weights, name="random weights", layers=2, context=context, tensors_per_file=tensors_per_file)
