@@ -104,6 +104,20 @@ class RequestLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     files_max: Annotated[int, Meta(ge=1, le=1000)] = 10
 
 
+class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Model files that are imported.
+
+    signers: PEM files of the public Ed25519 keys whose signatures count, relative to appliance.yaml.
+    require_signature: nothing that is not signed by one of them is imported. scrub_days: how often each imported model
+    is verified; 0: never. scrub_mib_per_second: how fast it is read then.
+    """
+
+    signers: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+    require_signature: bool = False
+    scrub_days: Annotated[float, Meta(ge=0, le=3660)] = 7.0
+    scrub_mib_per_second: Annotated[float, Meta(gt=0, le=100_000)] = 100.0
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """appliance.yaml. listeners and principals: by name; a principal that is not listed has the defaults."""
 
@@ -115,6 +129,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worker: WorkerLimits = WorkerLimits()
     shutdown: Shutdown = Shutdown()
     request_log: RequestLog = RequestLog()
+    models: Models = Models()
     principals: Annotated[dict[str, PrincipalSettings], Meta(max_length=10_000)] = {}
     jwt: Annotated[tuple[JwtIssuer, ...], Meta(max_length=16)] = ()
     api_keys: ApiKeys = ApiKeys()
@@ -136,7 +151,8 @@ T = TypeVar("T")
 def load_config(path: Path | None) -> Config:
     """Reads appliance.yaml; None gives the defaults. Raises ConfigError.
 
-    The paths of the audit log and of the admin socket are absolute. Files of trust are read by ConfiguredAccess.
+    The paths of the audit log, of the admin socket and of the models' signers are absolute. Files of trust are read by
+    ConfiguredAccess and `admin.model_signers`.
     """
     if path is None:
         return Config()
@@ -171,7 +187,9 @@ def _located(config: Config, folder: Path) -> Config:
         files = ("ca", "certificate", "key", *(("target",) if siem.format == "file" else ()))
         siem = _absolute(siem, folder, *files)
     audit = _absolute(msgspec.structs.replace(audit, siem=siem), folder, "anchor")
-    return msgspec.structs.replace(config, audit=audit, admin=_absolute(admin, folder, "socket"))
+    signers = tuple(str(folder / path) for path in config.models.signers)
+    models = msgspec.structs.replace(config.models, signers=signers)
+    return msgspec.structs.replace(config, audit=audit, admin=_absolute(admin, folder, "socket"), models=models)
 
 
 def _absolute(section: S, folder: Path, *names: str) -> S:

@@ -20,6 +20,7 @@ from appliance.errors import GgufError
 from appliance.gguf import header
 from appliance.gguf.header import HEADER_BYTES_MAX, Array, GgufHeader, read_header
 from appliance.gguf.tensor_types import TENSOR_TYPES
+from tests.models.raw_gguf import item, model, string, tensor
 
 
 def read(path: Path) -> GgufHeader:
@@ -35,28 +36,6 @@ def read_bytes(tmp_path: Path) -> Callable[[bytes], GgufHeader]:
         return read(path)
 
     return reading
-
-
-def string(text: bytes | str) -> bytes:
-    data = text.encode() if isinstance(text, str) else text
-    return struct.pack("<Q", len(data)) + data
-
-
-def item(key: str, kind: int, value: bytes) -> bytes:
-    return string(key) + struct.pack("<I", kind) + value
-
-
-def tensor(name: str, shape: tuple[int, ...], kind: int = 0, offset: int = 0) -> bytes:
-    sizes = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
-    return string(name) + sizes + struct.pack("<IQ", kind, offset)
-
-
-def model(*, metadata: tuple[bytes, ...] = (), tensors: tuple[bytes, ...] = (), data: int = 0, **counts: int) -> bytes:
-    """A whole file. metadata_count, tensor_count, version: what the header says instead of the truth."""
-    version = counts.get("version", 3)
-    numbers = counts.get("tensor_count", len(tensors)), counts.get("metadata_count", len(metadata))
-    head = b"GGUF" + struct.pack("<IQQ", version, *numbers) + b"".join(metadata) + b"".join(tensors)
-    return head + bytes(-len(head) % 32) + bytes(data)
 
 
 def test_the_types_are_those_of_the_gguf_package() -> None:

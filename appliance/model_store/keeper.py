@@ -1,0 +1,351 @@
+"""Everything that is done with the store, audited: import, verify, remove, and looking whether all is whole.
+
+Belongs to the event loop. What reads and writes files runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from appliance.audit.log import AuditLog
+from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
+from appliance.clock import Clock
+from appliance.config import Config
+from appliance.errors import ApplianceError, ChangeRefused, LoadCrash, LoadError, StateError
+from appliance.gguf.facts import ModelFacts
+from appliance.model_store.importing import (
+    Expected,
+    ImportRequest,
+    Trial,
+    compare,
+    due,
+    expect,
+    quarantine_note,
+    refusal,
+)
+from appliance.model_store.jobs import Job, Jobs, JobView
+from appliance.model_store.manifest import Manifest, new_manifest
+from appliance.model_store.signing import Signer
+from appliance.model_store.source import Source, open_source
+from appliance.model_store.store import ModelStore, Quarantined, Staged, recheck
+from appliance.types import ModelInfo
+
+SCRUB_LOOK_SECONDS: Final = 3600.0
+
+_log = logging.getLogger(__name__)
+
+
+class ModelKeeper:
+    """config: as it counts now. signers: the keys that count now; raises ConfigError where one cannot be read."""
+
+    def __init__(
+        self,
+        store: ModelStore,
+        audit: AuditLog,
+        trial: Trial,
+        config: Callable[[], Config],
+        signers: Callable[[], Sequence[Signer]],
+        now: Clock,
+    ) -> None:
+        self.store = store
+        self.jobs = Jobs(now)
+        self._audit = audit
+        self._trial = trial
+        self._config = config
+        self._signers = signers
+        self._now = now
+        self._thread = ThreadPoolExecutor(1, "model-store")
+        self._scrubber = ThreadPoolExecutor(1, "model-scrub")
+        self._scrubbing: Job | None = None
+        self._faults: dict[str, str] = {}
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def models(self) -> tuple[list[Manifest], list[Quarantined]]:
+        """All that were imported, and what is in quarantine. A damaged manifest is in `degraded`, not here."""
+        return await self._survey(), await asyncio.to_thread(self.store.quarantined)
+
+    async def show(self, name: str) -> tuple[Manifest, ModelFacts]:
+        """Raises ChangeRefused or StateError."""
+
+        def work() -> tuple[Manifest, ModelFacts]:
+            manifest = self.store.manifest(name)
+            return manifest, self.store.facts(manifest)
+
+        return await asyncio.to_thread(work)
+
+    def degraded(self) -> list[str]:
+        """What is wrong with imported models, for people. Reads nothing."""
+        return [
+            f"the imported model {name} may not be loaded: {fault}; import it again"
+            for name, fault in self._faults.items()
+        ]
+
+    def notes(self) -> list[str]:
+        """What is under way."""
+        return [_under_way(view) for view in self.jobs.views() if view.state not in ("done", "failed")]
+
+    # ── acting ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def plan_import(self, request: ImportRequest) -> Mapping[str, object]:
+        """What an import would do. Raises ChangeRefused or ConfigError."""
+
+        def work() -> Mapping[str, object]:
+            with open_source(request.path) as source:
+                expected = self._expected(request, source)
+                return {
+                    "name": expected.name,
+                    "files": [file.name for file in source.files],
+                    "bytes": source.bytes,
+                    "architecture": source.facts.architecture,
+                    "quantisation": source.facts.quantisation,
+                    "signer": expected.signer,
+                }
+
+        return await asyncio.to_thread(work)
+
+    async def start_import(self, actor: Actor, request: ImportRequest) -> JobView:
+        """Refuses at once what its header or its place refuses; the rest goes on as a job.
+
+        Raises ChangeRefused, ConfigError, and AuditUnavailable; then nothing has begun.
+        """
+        opened = contextlib.ExitStack()
+        try:
+            source, expected = await asyncio.to_thread(self._opened, opened, request)
+        except ApplianceError as error:
+            self._note(actor, "model.import", str(request.path), "deny", str(error))
+            raise
+        try:
+            await self._begin(actor, "model.import", expected.name, {"path": str(request.path), "bytes": source.bytes})
+
+            async def work(job: Job) -> Any:
+                return self.store.view(await self._import(actor, job, source, expected))
+
+            job = self.jobs.start("import", expected.name, source.bytes, work)
+            assert job.task is not None
+            job.task.add_done_callback(lambda task: opened.close())
+            return job.view()
+        except BaseException:
+            opened.close()
+            raise
+
+    async def start_verify(self, actor: Actor, name: str) -> JobView:
+        """Raises ChangeRefused, StateError, and AuditUnavailable; then nothing has begun."""
+        manifest = await asyncio.to_thread(self.store.manifest, name)
+        self._refuse_while_scrubbed(name)
+
+        async def work(job: Job) -> Any:
+            job.state = "hashing"
+            verify = functools.partial(self.store.verify, name, self._signers(), job.advance, self._now)
+            found = await job.in_thread(self._thread, verify)
+            self._settle(actor, "model.verify", found)
+            if found.fault is not None:
+                raise StateError(f"{name} is damaged and may not be loaded: {found.fault}; import it again")
+            return self.store.view(found)
+
+        await self._begin(actor, "model.verify", name, {})
+        return self.jobs.start("verify", name, manifest.bytes, work).view()
+
+    async def remove(self, actor: Actor, name: str, *, quarantined: bool, plan: bool = False) -> None:
+        """Takes a model away, from the store or from quarantine. Raises ChangeRefused or StateError."""
+        await asyncio.to_thread(self.store.check_there, name, quarantined=quarantined)
+        if self.jobs.works_on(name):
+            raise ChangeRefused("conflict", f"{name!r} is being imported or verified; cancel that, or wait for its end")
+        self._refuse_while_scrubbed(name)
+        if plan:
+            return
+        await self._begin(actor, "model.remove", name, {"quarantined": int(quarantined)})
+        work = self.store.remove_quarantined if quarantined else self.store.remove
+        try:
+            await asyncio.to_thread(work, name)
+        except StateError as error:
+            self._note(actor, "model.remove", name, "failed", str(error))
+            raise
+        self._faults.pop(name, None)
+        self._note(actor, "model.remove", name, "ok", "")
+
+    async def scrub(self) -> None:
+        """Until it is cancelled: verifies each model when its time has come, one after the other, slowly."""
+        while True:
+            for manifest in await self._survey():
+                days = self._config().models.scrub_days
+                if days > 0 and due(manifest.verified, self._now(), days) and not self.jobs.works_on(manifest.name):
+                    await self._scrub(manifest)
+            await asyncio.sleep(SCRUB_LOOK_SECONDS)
+
+    async def close(self) -> None:
+        """Ends what is under way; an import leaves nothing behind."""
+        await self.jobs.close()
+        self._thread.shutdown()
+        self._scrubber.shutdown()
+
+    # ── one import ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _opened(self, opened: contextlib.ExitStack, request: ImportRequest) -> tuple[Source, Expected]:
+        """In a thread. What is opened stays so until `opened` closes."""
+        try:
+            source = opened.enter_context(open_source(request.path))
+            return source, self._expected(request, source)
+        except BaseException:
+            opened.close()
+            raise
+
+    def _expected(self, request: ImportRequest, source: Source) -> Expected:
+        config = self._config()
+        expected = expect(request, source, self._signers(), require_signature=config.models.require_signature)
+        self.store.check_room(expected.name, source.bytes, config.audit.disk_min_bytes)
+        return expected
+
+    async def _import(self, actor: Actor, job: Job, source: Source, expected: Expected) -> Manifest:
+        try:
+            manifest = await self._copy_and_try(job, source, expected)
+        except (ApplianceError, OSError) as error:
+            self._note(actor, "model.import", expected.name, "failed", str(error))
+            if isinstance(error, OSError):
+                raise StateError(f"{expected.name}: {error.strerror or error}") from error
+            raise
+        except asyncio.CancelledError:
+            self._note(actor, "model.import", expected.name, "failed", "cancelled")
+            raise
+        details: dict[str, str | int] = {"sha256": manifest.files[0].sha256, "files": len(manifest.files)}
+        if manifest.signer is not None:
+            details["signer"] = manifest.signer.fingerprint
+        self._note(actor, "model.import", expected.name, "ok", "", {**details, "bytes": manifest.bytes})
+        return manifest
+
+    async def _copy_and_try(self, job: Job, source: Source, expected: Expected) -> Manifest:
+        job.state = "copying"
+        # Again: it may have waited for its turn.
+        self.store.check_room(expected.name, source.bytes, self._config().audit.disk_min_bytes)
+        staged = await job.in_thread(
+            self._thread, functools.partial(self.store.stage, source, expected.name, job.advance)
+        )
+        try:
+            signer = compare(expected, {file.name: file.sha256 for file in staged.files}, self._signers())
+            job.state = "trying"
+            info = await self._tried(staged, source)
+            recheck(staged)
+            manifest = new_manifest(
+                expected.name,
+                staged.files,
+                staged.facts,
+                signer=signer,
+                source=str(source.path),
+                now=self._now(),
+                trial_seconds=round(info.load_seconds, 3),
+            )
+            place = functools.partial(self.store.place, staged, manifest, expected.signature)
+            await job.in_thread(self._thread, place, too_late_to_cancel=True)
+            return manifest
+        finally:
+            await asyncio.to_thread(self.store.discard, staged.folder)
+
+    async def _tried(self, staged: Staged, source: Source) -> ModelInfo:
+        try:
+            return await self._trial(staged.first, staged.bytes)
+        except LoadCrash as error:
+            folder = await asyncio.to_thread(self.store.quarantine, staged, str(error), str(source.path), self._now())
+            _log.error("model %s took its worker down when it was tried; it is in quarantine", staged.name)
+            raise quarantine_note(error, folder) from error
+        except LoadError as error:
+            raise refusal(error) from error
+
+    # ── scrubbing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _scrub(self, manifest: Manifest) -> None:
+        job = Job("verify", manifest.name, manifest.bytes, self._now())
+        paced = _Pace(self._config().models.scrub_mib_per_second * 2**20, job.advance)
+        self._scrubbing = job
+        try:
+            verify = functools.partial(self.store.verify, manifest.name, self._signers(), paced, self._now)
+            self._settle(APPLIANCE, "model.scrub", await job.in_thread(self._scrubber, verify))
+        except ApplianceError as error:
+            _log.error("model %s cannot be verified: %s", manifest.name, error)
+            self._note(APPLIANCE, "model.scrub", manifest.name, "failed", str(error))
+        finally:
+            self._scrubbing = None
+
+    def _settle(self, actor: Actor, action: str, manifest: Manifest) -> None:
+        """What became of a verification, on record and in `degraded`."""
+        if manifest.fault is None:
+            self._faults.pop(manifest.name, None)
+            self._note(actor, action, manifest.name, "ok", "", {"bytes": manifest.bytes})
+        else:
+            self._faults[manifest.name] = manifest.fault
+            _log.error("model %s is damaged: %s", manifest.name, manifest.fault)
+            self._note(actor, action, manifest.name, "failed", manifest.fault)
+
+    def _refuse_while_scrubbed(self, name: str) -> None:
+        if self._scrubbing is not None and self._scrubbing.name == name:
+            raise ChangeRefused("conflict", f"{name!r} is being verified by the appliance itself; try again later")
+
+    async def _survey(self) -> list[Manifest]:
+        """All manifests that can be read. What is wrong with models becomes known on the way."""
+        found, self._faults = await asyncio.to_thread(self._look)
+        return found
+
+    def _look(self) -> tuple[list[Manifest], dict[str, str]]:
+        found, faults = [], {}
+        for name in self.store.names():
+            try:
+                manifest = self.store.manifest(name)
+            except ApplianceError as error:
+                faults[name] = str(error)
+                continue
+            found.append(manifest)
+            if manifest.fault is not None:
+                faults[name] = manifest.fault
+        return found, faults
+
+    # ── records ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _begin(self, actor: Actor, action: str, resource: str, details: Mapping[str, str | int]) -> None:
+        await self._audit.append_durably(
+            AuditEvent(action=action, outcome="allow", actor=actor, resource=resource, details=details)
+        )
+
+    def _note(
+        self,
+        actor: Actor,
+        action: str,
+        resource: str,
+        outcome: Outcome,
+        reason: str,
+        details: Mapping[str, str | int] | None = None,
+    ) -> None:
+        self._audit.append(
+            AuditEvent(
+                action=action,
+                outcome=outcome,
+                actor=actor,
+                resource=resource,
+                reason=reason or None,
+                details=details or {},
+            )
+        )
+
+
+class _Pace:
+    """Sleeps, in the thread that reads, so that no more than so many bytes a second are read."""
+
+    def __init__(self, bytes_per_second: float, then: Callable[[int], None]) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._then = then
+        self._due = time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        self._then(count)
+        self._due = max(self._due, time.monotonic() - 1) + count / self._bytes_per_second
+        time.sleep(max(0.0, self._due - time.monotonic()))
+
+
+def _under_way(view: JobView) -> str:
+    share = 100 * view.bytes_done // max(1, view.bytes_total)
+    return f"{view.kind} of model {view.name}: {view.state}, {share} % of its bytes"
