@@ -19,6 +19,7 @@ import uvloop
 from appliance.access_config import MAIN_LISTENER
 from appliance.admin.app import AdminApi
 from appliance.admin.approvals import Approvals
+from appliance.admin.model_signers import read_signers
 from appliance.admin.routes import ROUTES
 from appliance.admin.site import AdminSite
 from appliance.admin.unix_listener import unix_listener
@@ -29,6 +30,7 @@ from appliance.capture.prompt_capture import PromptCapture
 from appliance.config import Config
 from appliance.errors import ErrorCode, StateError
 from appliance.front_door import FrontDoor, bind, bind_all, url_of
+from appliance.model_trial import model_keeper
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.router import Router
 from appliance.premises import RunningPremises
@@ -109,7 +111,12 @@ class _Daemon:
         self._office = security.office
         self._environment = environment
         self._announce = announce
-        self._router = Router(settings.models, SpawnLauncher(), config.requests, config.worker)
+        read_signers(config)
+        launcher = SpawnLauncher()
+        self._imported = model_keeper(settings.state, self._office, launcher)
+        self._router = Router(
+            settings.models, launcher, config.requests, config.worker, self._imported.store.check_unchanged
+        )
         self._disk = DiskGuard(settings.state.path, config.audit)
         self._capture = PromptCapture(
             settings.state.capture,
@@ -161,6 +168,7 @@ class _Daemon:
             self._settings.adjust,
             self._environment,
             self._settings.read_models,
+            self._imported,
             self._siem,
         )
         self._restore_quotas()
@@ -185,6 +193,7 @@ class _Daemon:
         self._router.start()
         self._tasks.spawn(upkeep.run(), name="upkeep")
         self._tasks.spawn(self._save_quotas(), name="quotas")
+        self._tasks.spawn(self._imported.scrub(), name="scrub")
         if self._siem is not None:
             self._siem.start(self._tasks)
         return runner
@@ -198,6 +207,7 @@ class _Daemon:
         site = AdminSite(
             office=self._office,
             keyring=self._security.keyring,
+            models=self._imported,
             state=state,
             premises=self._premises,
             approvals=Approvals(timedelta(seconds=config.approval_seconds)),
@@ -235,6 +245,7 @@ class _Daemon:
         await runner.cleanup()
         self._malformed.close()
         await self._tasks.close()
+        await self._imported.close()
         self._quotas.save(self._limits.sums())
 
     def _restore_quotas(self) -> None:

@@ -20,6 +20,8 @@ from appliance.admin_client import AdminClient
 from appliance.audit.record import Actor
 from appliance.config import Config
 from appliance.errors import ChangeRefused
+from appliance.model_trial import model_keeper
+from appliance.models.launcher import SpawnLauncher
 from appliance.models.models_plan import ModelChange
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir, temporary_sibling
@@ -43,6 +45,7 @@ async def offline_admin(
         site = AdminSite(
             office=security.office,
             keyring=security.keyring,
+            models=model_keeper(state, security.office, SpawnLauncher()),
             state=state,
             premises=_Closed(security),
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
@@ -53,6 +56,7 @@ async def offline_admin(
             async with unix_listener(AdminApi(site, ROUTES), site, socket), AdminClient.local(socket) as client:
                 yield client
         finally:
+            await site.models.close()
             security.close()
 
 
@@ -84,6 +88,10 @@ class _Closed:
         raise ChangeRefused("conflict", "no daemon runs here; models.yaml is read when it starts")
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
+        """None is served."""
+        return ()
+
+    def models_in_use(self, folder: Path) -> Sequence[str]:
         """None is served."""
         return ()
 

@@ -12,6 +12,7 @@ from typing import Final
 from msgspec.structs import asdict, fields
 
 from appliance.admin.app import check_two_persons
+from appliance.admin.model_signers import read_signers
 from appliance.admin.routes import ROUTES
 from appliance.audit.errors import AuditUnavailable
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
@@ -23,6 +24,8 @@ from appliance.errors import ApplianceError, ConfigError, StateError
 from appliance.front_door import FrontDoor
 from appliance.keyring.keyring import Keyring
 from appliance.keyring.open_kek import probe_kek
+from appliance.model_store.keeper import ModelKeeper
+from appliance.models.instance import InstanceState
 from appliance.models.models_plan import ModelChange
 from appliance.models.router import Router
 from appliance.security.access_view import ConfiguredAccess, all_allowlists
@@ -70,6 +73,7 @@ class RunningPremises:
         adjust: Callable[[Config], Config],
         environment: Mapping[str, str],
         read_models: Callable[[], Sequence[ModelSpec]],
+        imported: ModelKeeper,
         siem: SiemForwarder | None = None,
     ) -> None:
         self._office = office
@@ -82,6 +86,7 @@ class RunningPremises:
         self._path = path
         self._adjust = adjust
         self._read_models = read_models
+        self._imported = imported
         self._siem = siem
         self._environment = environment
         self._rejected: str | None = None
@@ -98,6 +103,7 @@ class RunningPremises:
             before = self._office.config
             config = self._adjust(load_config(self._path))
             check_two_persons(config.admin.two_persons, ROUTES)
+            await asyncio.to_thread(read_signers, config)
             folder = Path.cwd() if self._path is None else self._path.resolve().parent
             configured = await asyncio.to_thread(ConfiguredAccess.load, config, folder, self._office.now())
             _same_listeners(before, config)
@@ -177,6 +183,16 @@ class RunningPremises:
         snapshots = self._router.snapshots()
         return [(spec, snapshots[spec.id].info) for spec in self._router.specs()]
 
+    def models_in_use(self, folder: Path) -> Sequence[str]:
+        """By the states of the moment."""
+        resting, real = (InstanceState.STOPPED, InstanceState.FAILED), folder.resolve()
+        snapshots = self._router.snapshots()
+        return [
+            spec.id
+            for spec in self._router.specs()
+            if snapshots[spec.id].state not in resting and Path(spec.path).resolve().parent == real
+        ]
+
     def port(self, listener: str) -> int | None:
         """As the front door has bound it."""
         return self._door.port(listener)
@@ -207,6 +223,7 @@ class RunningPremises:
             reasons.append(f"the last reload was refused: {self._rejected}")
         if self._to_rekey():
             reasons.append(_TO_REKEY)
+        reasons += self._imported.degraded()
         if self._capture.settings != self._office.config.capture:
             reasons.append("prompts are not captured as appliance.yaml says; reload again")
         now = self._office.now()
@@ -230,6 +247,7 @@ class RunningPremises:
             notes.append(trouble)
         notes += under_way(self._office.document)
         notes += self._capture.notes()
+        notes += self._imported.notes()
         if self._disk.room == "low":
             notes.append(f"only {self._disk.free_bytes // 2**20} MiB are left on the disk")
         if self._office.document.allow.trial is not None:

@@ -18,6 +18,7 @@ from appliance.admin.handlers import (
     general,
     instances,
     keys,
+    models,
     secrets,
 )
 from appliance.admin.route import Route
@@ -85,6 +86,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("GET", "/crl", "crl.show", _LOOK, certificates.give_crl),
     Route("POST", "/crls", "crl.import", _SECURITY, certificates.take_crl, certificates.ImportCrl),
+    # Imported models.
+    Route("GET", "/store", "store.list", _ANYONE, models.list_all),
+    Route("GET", "/store/{name}", "store.show", _ANYONE, models.show),
+    Route("POST", "/store", "model.import", _OPERATOR, models.start_import, models.Import),
+    Route("POST", "/store/{name}/verify", "model.verify", _OPERATOR, models.start_verify, plans=False),
+    Route("POST", "/store/{name}/remove", "model.remove", _OPERATOR, models.remove, models.Remove),
+    Route("GET", "/jobs/{id}", "job.show", _LOOK, models.job),
+    Route("POST", "/jobs/{id}/cancel", "job.cancel", _OPERATOR, models.cancel, plans=False, alone=True),
     # The allowlist.
     Route("GET", "/allowlist", "allow.list", _LOOK, allow.show),
     Route("GET", "/allowlist/test", "allow.test", _LOOK, allow.test),

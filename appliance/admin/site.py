@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from appliance.admin.approvals import Approvals
 from appliance.audit.record import Actor
 from appliance.keyring.keyring import Keyring
+from appliance.model_store.keeper import ModelKeeper
 from appliance.models.models_plan import ModelChange
 from appliance.models.router import Router
 from appliance.security.office import Office
@@ -31,6 +33,10 @@ class Premises(Protocol):
         """Every model, and what its worker found where it is loaded."""
         ...
 
+    def models_in_use(self, folder: Path) -> Sequence[str]:
+        """The ids of the models whose file is in this folder and which a worker has loaded, or is about to."""
+        ...
+
     def port(self, listener: str) -> int | None:
         """Where a listener listens; None where it does not."""
         ...
@@ -50,6 +56,7 @@ class AdminSite:
 
     office: Office
     keyring: Keyring
+    models: ModelKeeper
     state: StateDir
     premises: Premises
     approvals: Approvals

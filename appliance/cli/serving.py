@@ -140,6 +140,7 @@ def _with_port(config: Config, port: int) -> Config:
 def _check_access(config: Config, path: Path | None) -> None:
     """What access control refuses at start, refused here with the key's name."""
     from appliance.admin.app import check_two_persons
+    from appliance.admin.model_signers import read_signers
     from appliance.admin.routes import ROUTES
     from appliance.clock import utc_now
     from appliance.security.access_view import ConfiguredAccess
@@ -150,6 +151,7 @@ def _check_access(config: Config, path: Path | None) -> None:
         allowlists(config.listeners, ())
         ConfiguredAccess.load(config, folder, utc_now())
         check_two_persons(config.admin.two_persons, ROUTES)
+        read_signers(config)
     except (ValueError, ConfigError) as error:
         raise ConfigError(str(error), path=path) from error
 

@@ -29,7 +29,7 @@ def check_name(name: str, what: str) -> str:
         raise ChangeRefused(
             "invalid",
             f"{safe_text(name)!r} cannot be {what}: it may have 128 letters, digits, '.', '_' and '-', and begins with "
-            "a letter or a digit",
+            "a letter or a digit; choose another name",
         )
     return name
 

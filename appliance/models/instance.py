@@ -64,6 +64,13 @@ _RETRY_SECONDS: Final[Mapping[ErrorCode, int]] = {
 # Whom probes are from.
 PROBE: Final = "appliance:probe"
 
+# Whether a file may be loaded. Blocks for a moment; raises LoadError.
+FileCheck = Callable[[Path], None]
+
+
+def any_file(path: Path) -> None:
+    """Every file may."""
+
 
 class InstanceState(enum.Enum):
     """Where a model is in its life."""
@@ -112,9 +119,9 @@ async def _room_enough(instance: ModelInstance) -> ModelSpec:
 class ModelInstance:
     """Runs `spec` in a worker when it is wanted. All methods belong to the event loop.
 
-    make_room: asked before each load. changed: told whenever it has become idle, or has no worker any more.
-    settled: set once the first attempt to load has succeeded or failed. pinned: never unloaded but by `unload`.
-    generation: counts those that models.yaml has had under this id since the start.
+    check_file: asked in a thread before each load. make_room: asked then. changed: told whenever it has become idle, or
+    has no worker any more. settled: set once the first attempt to load has succeeded or failed. pinned: never unloaded
+    but by `unload`. generation: counts those that models.yaml has had under this id since the start.
     """
 
     def __init__(
@@ -123,6 +130,7 @@ class ModelInstance:
         launcher: Launcher,
         limits: WorkerLimits,
         clock: Callable[[], float] = time.monotonic,
+        check_file: FileCheck = any_file,
         make_room: MakeRoom = _room_enough,
         generation: int = 1,
     ) -> None:
@@ -130,6 +138,7 @@ class ModelInstance:
         self.generation = generation
         self.pinned = spec.pinned
         self.changed: Callable[[], None] = lambda: None
+        self._check_file = check_file
         self._make_room = make_room
         self._launcher = launcher
         self._limits = limits
@@ -374,6 +383,7 @@ class ModelInstance:
     async def _serve_once(self) -> int | None:
         """One worker from its start to its end, and its exit status. Raises LoadError when it never got ready."""
         self._progress = 0.0
+        await asyncio.to_thread(self._check_file, Path(self.spec.path))
         spec = await self._make_room(self)
         _log.info("model %s: loading %s", self.name, spec.path)
         self._file = FileIdentity.of(spec.path)

@@ -13,7 +13,7 @@ from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.choices import ChoiceStreams, choices_of
 from appliance.models.file_identity import FileIdentity
-from appliance.models.instance import InstanceSnapshot, InstanceState, ModelInstance
+from appliance.models.instance import FileCheck, InstanceSnapshot, InstanceState, ModelInstance, any_file
 from appliance.models.launcher import Launcher
 from appliance.models.models_plan import ModelChange, plan_models
 from appliance.models.residency import FindRoom, Residency, room_enough
@@ -38,11 +38,13 @@ class Router:
         launcher: Launcher,
         limits: RequestLimits,
         worker: WorkerLimits,
+        check_file: FileCheck = any_file,
         find_room: FindRoom = room_enough,
     ) -> None:
         self._limits = limits
         self._launcher = launcher
         self._worker = worker
+        self._check_file = check_file
         self._residency = Residency(find_room)
         self._instances = {spec.id: self._make(spec) for spec in specs}
         # On their way in, or out: another instance serves their model, or none does.
@@ -192,7 +194,14 @@ class Router:
                 await after.wait()
             return await self._residency.make_room(instance)
 
-        instance = ModelInstance(spec, self._launcher, self._worker, make_room=make_room, generation=generation)
+        instance = ModelInstance(
+            spec,
+            self._launcher,
+            self._worker,
+            check_file=self._check_file,
+            make_room=make_room,
+            generation=generation,
+        )
         self._residency.add(instance)
         return instance
 

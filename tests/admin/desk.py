@@ -15,6 +15,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from appliance.admin.app import AdminApi
 from appliance.admin.approvals import Approvals
+from appliance.admin.model_signers import read_signers
 from appliance.admin.route import Route
 from appliance.admin.routes import ROUTES
 from appliance.admin.site import AdminSite
@@ -23,11 +24,20 @@ from appliance.admin_client import AdminClient, AdminError
 from appliance.audit.read import RecordFilter, tail
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, StoredRecord
 from appliance.config import Config
+from appliance.model_store.importing import Trial
+from appliance.model_store.keeper import ModelKeeper
+from appliance.model_store.store import ModelStore
 from appliance.models.models_plan import ModelChange
 from appliance.models.router import Router
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
 from appliance.types import ModelInfo, ModelSpec
+from tests.fakes.scripted_worker import INFO
+
+
+async def believed(path: Path, size_bytes: int) -> ModelInfo:
+    """A trial that every file passes."""
+    return INFO
 
 
 class Clock:
@@ -43,7 +53,8 @@ class Clock:
 class FakePremises:
     """What a daemon would do, as far as the admin API can tell.
 
-    reloads: who asked, and whether by force. served: the models that a test says are served.
+    reloads: who asked, and whether by force. served: the models that a test says are served. in_use: the ids of those
+    that are loaded.
     """
 
     def __init__(self, security: Security) -> None:
@@ -51,6 +62,7 @@ class FakePremises:
         self.reloads: list[tuple[Actor, bool]] = []
         self.applied: list[tuple[Actor, bool]] = []
         self.served: Sequence[ModelSpec] = ()
+        self.in_use: Sequence[str] = ()
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         self.reloads.append((actor, force))
@@ -62,6 +74,9 @@ class FakePremises:
 
     def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
         return [(spec, None) for spec in self.served]
+
+    def models_in_use(self, folder: Path) -> Sequence[str]:
+        return self.in_use
 
     def port(self, listener: str) -> int | None:
         return None
@@ -82,9 +97,19 @@ class Desk:
         self.security = open_security(state, config, state.path, {}, create=True, now=self.clock)
         self.office = self.security.office
         self.premises = FakePremises(self.security)
+        self.trial: Trial = believed
+        self.models = ModelKeeper(
+            ModelStore(state.models),
+            self.office.audit,
+            lambda path, size_bytes: self.trial(path, size_bytes),
+            lambda: self.office.config,
+            lambda: read_signers(self.office.config),
+            self.clock,
+        )
         self.site = AdminSite(
             office=self.office,
             keyring=self.security.keyring,
+            models=self.models,
             state=state,
             premises=self.premises,
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
@@ -110,6 +135,7 @@ class Desk:
             async with unix_listener(desk.api, desk.site, desk.path):
                 yield desk
         finally:
+            await desk.models.close()
             desk.security.close()
 
     def client(self) -> AdminClient:

@@ -16,10 +16,11 @@ from tests.admin.desk import Desk, refused
 PLANNED = {route.action: route for route in ROUTES if route.method == "POST" and route.plans}
 # What cannot succeed with what is prepared below; it is refused in a plan as it would be without.
 REFUSED = {"server.import": "invalid", "crl.import": "invalid", "allow.revert": "conflict", "allow.confirm": "conflict"}
+REFUSED |= {"model.remove": "not_found"}
 PUBLIC = str(generate_recovery_key()[1])
 
 
-def body_of(action: str, folder: Path, serial: str) -> dict[str, object]:
+def body_of(action: str, folder: Path, serial: str, model: Path) -> dict[str, object]:
     bodies: dict[str, dict[str, object]] = {
         "client.create": {"name": "new"},
         "key.create": {"principal": "demo"},
@@ -30,6 +31,7 @@ def body_of(action: str, folder: Path, serial: str) -> dict[str, object]:
         "crl.import": {"crl": "hello"},
         "allow.stage": {"add": [{"network": "198.51.100.0/24"}]},
         "pepper.retire": {"pepper": 1, "force": True},
+        "model.import": {"path": str(model)},
         "backup.create": {"target": str(folder / "appliance.backup"), "recovery_public": PUBLIC},
     }
     return bodies.get(action, {})
@@ -48,7 +50,7 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-async def test_plans_change_nothing(state: StateDir, tmp_path: Path) -> None:
+async def test_plans_change_nothing(state: StateDir, tmp_path: Path, recite_gguf: Path) -> None:
     config = Config(listeners={"api": Listener(names=("llm.example",))})
     async with Desk.open(state, config) as desk, desk.client() as admin:
         await admin.post("/server/renew")
@@ -65,7 +67,7 @@ async def test_plans_change_nothing(state: StateDir, tmp_path: Path) -> None:
         for action, route in PLANNED.items():
             names["{name}"] = {"client.restore": "gone", "authority.rotate": "client"}.get(action, "demo")
             path = re.sub(r"\{\w+\}", lambda match: names[match[0]], route.path)
-            body = body_of(action, tmp_path, serial)
+            body = body_of(action, tmp_path, serial, recite_gguf)
             if action in REFUSED:
                 assert (await refused(admin.post(path, body, plan=True))).code == REFUSED[action], action
             else:
@@ -80,7 +82,14 @@ async def test_plans_change_nothing(state: StateDir, tmp_path: Path) -> None:
 
 
 async def test_what_cannot_be_planned_is_refused(admin: AdminClient, desk: Desk) -> None:
-    for path in ("/reload", "/audit/verify", "/audit/take-key", "/approvals/x/approve", "/approvals/x/reject"):
+    for path in (
+        "/reload",
+        "/audit/verify",
+        "/audit/take-key",
+        "/approvals/x/approve",
+        "/approvals/x/reject",
+        "/store/x/verify",
+    ):
         error = await refused(admin.post(path, plan=True))
         assert (error.code, "cannot be planned" in str(error)) == ("invalid", True), path
     assert desk.premises.reloads == []

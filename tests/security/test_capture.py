@@ -26,6 +26,7 @@ from appliance.capture.prompt_capture import PromptCapture
 from appliance.cli import app
 from appliance.config import Config
 from appliance.front_door import FrontDoor
+from appliance.model_trial import model_keeper
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.router import Router
 from appliance.premises import RunningPremises
@@ -79,6 +80,7 @@ class Desk:
         site = AdminSite(
             office=self.security.office,
             keyring=self.security.keyring,
+            models=model_keeper(self.state, self.security.office, SpawnLauncher()),
             state=self.state,
             premises=self.premises,
             approvals=Approvals(timedelta(hours=1)),
@@ -116,6 +118,7 @@ def desk(state: StateDir, tmp_path: Path) -> Iterator[Desk]:
         lambda config: config,
         {},
         lambda: (),
+        model_keeper(state, office, SpawnLauncher()),
     )
     yield Desk(state, security, capture, premises, yaml)
     capture.close()

@@ -65,6 +65,13 @@ GET  /authorities/{name}             .os.
 POST /authorities/{name}/rotation    ..s.
 GET  /crl                            .os.
 POST /crls                           ..s.
+GET  /store                          vosa
+GET  /store/{name}                   vosa
+POST /store                          .o..
+POST /store/{name}/verify            .o..
+POST /store/{name}/remove            .o..
+GET  /jobs/{id}                      .os.
+POST /jobs/{id}/cancel               .o..
 GET  /allowlist                      .os.
 GET  /allowlist/test                 .os.
 POST /allowlist/stage                ..s.
@@ -89,8 +96,16 @@ POST /backup                         ..s.
 """
 
 # What can only be done, and what never needs a second person.
-NOT_PLANNED: Final = {"config.reload", "approval.approve", "approval.reject", "audit.verify", "audit.take_key"}
-ALONE: Final = {"approval.approve", "approval.reject", "audit.verify"}
+NOT_PLANNED: Final = {
+    "config.reload",
+    "approval.approve",
+    "approval.reject",
+    "audit.verify",
+    "audit.take_key",
+    "model.verify",
+    "job.cancel",
+}
+ALONE: Final = {"approval.approve", "approval.reject", "audit.verify", "job.cancel"}
 
 # The API: what the roles of applications may.
 API_EXPECTED: Final = """

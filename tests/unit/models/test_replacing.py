@@ -33,7 +33,7 @@ class Changing(House):
 
     def __init__(self, specs: Sequence[ModelSpec], find_room: FindRoom) -> None:
         self.launcher = Launching()
-        super().__init__(Router(specs, self.launcher, RequestLimits(), WorkerLimits(), find_room))
+        super().__init__(Router(specs, self.launcher, RequestLimits(), WorkerLimits(), find_room=find_room))
         self.outcomes: list[tuple[str, str | None]] = []
         self.router.start()
 

@@ -75,7 +75,7 @@ async def opened(
     *specs: ModelSpec, find_room: FindRoom = room_enough, load: str = "ok", worker: WorkerLimits | None = None
 ) -> AsyncIterator[House]:
     launcher = SpawnLauncher((*WORKER, "--load", load))
-    router = Router(specs, launcher, RequestLimits(), worker or WorkerLimits(), find_room)
+    router = Router(specs, launcher, RequestLimits(), worker or WorkerLimits(), find_room=find_room)
     router.start()
     try:
         yield House(router)
