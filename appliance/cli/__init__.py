@@ -14,6 +14,7 @@ from appliance.cli import (
     clients,
     instances,
     keys,
+    models,
     secrets,
     serving,
     state,
@@ -35,13 +36,12 @@ for command in (
     serving.version,
 ):
     app.command()(command)
-models = CommandGroup("Models: what is loaded, loading and unloading.")
-instances.add_to(models)
+instances.add_to(models.app)
 for name, group in (
-    ("models", models),
     ("clients", clients.app),
     ("keys", keys.app),
     ("certs", certs.app),
+    ("models", models.app),
     ("allow", allow.app),
     ("audit", audit.app),
     ("capture", capture.app),

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import typer
 
-from appliance.admin_client import AdminClient, is_served
+from appliance.admin_client import AdminClient, AdminError, is_served, route
 from appliance.cli.layout import facts, records, table
 from appliance.cli.options import DEFAULT_STATE, REMOTE_ENV, ConfigOption, How, StateOption
 from appliance.config import load_config
@@ -27,6 +27,7 @@ from appliance.state_dir import StateDir
 
 DEFAULT_CONFIG: Final = Path("/etc/appliance/appliance.yaml")
 DEFAULT_SOCKET: Final = Path("/run/appliance/admin.sock")
+LOOK_SECONDS: Final = 0.25
 _AS_IT_IS: Final = How()
 
 T = TypeVar("T")
@@ -65,6 +66,32 @@ class Appliance:
             self._work(lambda admin: admin.post(path, body, plan=True, generation=how.generation))
             confirm(question)
         return self.act(path, body, how)
+
+    def attend(self, path: str, body: Mapping[str, object], how: How, look: Callable[[Mapping[str, Any]], None]) -> Any:
+        """Begins a job and waits for its end, with a look at it now and then; its result. Raises ApplianceError.
+
+        Ctrl-C cancels it.
+        """
+
+        async def work(admin: AdminClient) -> Any:
+            job = await admin.post(path, body, plan=how.plan, approval=how.approval, generation=how.generation)
+            if how.plan:
+                return job
+            try:
+                while job["state"] not in ("done", "failed"):
+                    look(job)
+                    await asyncio.sleep(LOOK_SECONDS)
+                    job = await admin.get(route("jobs", job["id"]))
+            except asyncio.CancelledError:
+                await admin.post(route("jobs", job["id"], "cancel"))
+                typer.echo(f"appliance: the {job['kind']} of {job['name']} is cancelled", err=True)
+                raise typer.Exit(130) from None
+            look(job)
+            if job["state"] == "failed":
+                raise AdminError("failed", job["error"])
+            return job["result"]
+
+        return self._work(work)
 
     def found_and_ask(self, path: str) -> Any:
         """The answer to a question; where there is no appliance yet, one is made. Raises ApplianceError."""

@@ -130,3 +130,21 @@ def _scalar(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_scalar, value)) or "none"
     return safe_text(f"{value:g}" if isinstance(value, float) else str(value), CELL_CHARS_MAX)
+
+
+def size(count: int) -> str:
+    """Bytes for people, with three digits that say something."""
+    return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def amount(count: int) -> str:
+    """A number of things for people, as model names have it: 7.62 B."""
+    return _scaled(count, 1000, ("", "K", "M", "B", "T")).strip()
+
+
+def _scaled(count: float, base: int, units: Sequence[str]) -> str:
+    for unit in units:
+        if count < base or unit == units[-1]:
+            return f"{count:.3g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
+        count /= base
+    raise AssertionError("the last unit takes all")
