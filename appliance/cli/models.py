@@ -21,7 +21,7 @@ from appliance.errors import ApplianceError, ConfigError
 SIGNATURE_BYTES_MAX: Final = 1024
 KEY_BYTES_MAX: Final = 16 * 1024
 
-app = CommandGroup("Model files: import, verify, show, remove, pack.")
+app = CommandGroup("Models: what is loaded and stored; load, replace, import, verify, remove, pack.")
 
 NameArgument = Annotated[str, typer.Argument(help="The imported model's name.")]
 _STATES: Final = {"waiting": "waits", "copying": "copying", "trying": "trying it in a worker", "hashing": "hashing"}
