@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -33,6 +33,7 @@ from appliance.access_config import (
     Seconds,
 )
 from appliance.types import ModelSpec
+from appliance.upstream_spec import ServedModel, UpstreamReplica, UpstreamSpec, base_url_fault
 from appliance.validation import explain
 from appliance.yaml_source import YamlSource
 
@@ -141,7 +142,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class _ModelsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    models: tuple[ModelSpec, ...]
+    models: tuple[dict[str, Any], ...]
+
+
+# What `engine` in an entry of models.yaml says, and the entry it makes.
+_ENGINES: Final[Mapping[str, type[ModelSpec] | type[UpstreamSpec]]] = {"llama": ModelSpec, "upstream": UpstreamSpec}
 
 
 S = TypeVar("S", bound=Struct)
@@ -161,23 +166,40 @@ def load_config(path: Path | None) -> Config:
     return _located(_convert(source, source.data, Config), path.resolve().parent)
 
 
-def load_models(path: Path) -> tuple[ModelSpec, ...]:
+def load_models(path: Path) -> tuple[ServedModel, ...]:
     """Reads models.yaml: ids and aliases are unique, paths absolute, the files themselves not yet looked at.
 
     Raises ConfigError.
     """
     source = YamlSource.read(path)
-    specs = _convert(source, source.data, _ModelsFile).models
-    if not specs:
+    entries = _convert(source, source.data, _ModelsFile).models
+    if not entries:
         raise source.error("the list is empty; name at least one model", "models")
     seen: dict[str, str] = {}
-    for index, spec in enumerate(specs):
+    specs = []
+    for index, entry in enumerate(entries):
+        spec = _served_model(source, entry, f"models[{index}]", path.resolve().parent)
         for name in (spec.id, *spec.aliases):
             if name in seen:
                 raise source.error(f"the name {name!r} is already taken by model {seen[name]!r}", f"models[{index}]")
             seen[name] = spec.id
-        _check_model(source, index, spec)
-    return tuple(msgspec.structs.replace(spec, path=str(path.resolve().parent / spec.path)) for spec in specs)
+        specs.append(spec)
+    return tuple(specs)
+
+
+def _served_model(source: YamlSource, entry: Mapping[str, Any], where: str, folder: Path) -> ServedModel:
+    engine = entry.get("engine", "llama")
+    struct = _ENGINES.get(engine) if isinstance(engine, str) else None
+    if struct is None:
+        raise source.error(f"engine: {engine!r} is none; known: {', '.join(_ENGINES)}", f"{where}.engine")
+    spec = _convert(source, {key: value for key, value in entry.items() if key != "engine"}, struct, where)
+    if isinstance(spec, ModelSpec):
+        _check_model(source, where, spec)
+        return msgspec.structs.replace(spec, path=str(folder / spec.path))
+    for index, replica in enumerate(spec.replicas):
+        _check_replica(source, f"{where}.replicas[{index}]", replica)
+    files = ("key_file", "ca", "certificate", "private_key")
+    return msgspec.structs.replace(spec, replicas=tuple(_absolute(one, folder, *files) for one in spec.replicas))
 
 
 def _located(config: Config, folder: Path) -> Config:
@@ -207,22 +229,28 @@ def _check_principals(source: YamlSource) -> None:
         _convert(source, entry, PrincipalSettings, where)
 
 
-def _check_model(source: YamlSource, index: int, spec: ModelSpec) -> None:
+def _check_model(source: YamlSource, where: str, spec: ModelSpec) -> None:
     """Conditions that span several fields."""
     if spec.n_ubatch > spec.n_batch:
         raise source.error(
             f"n_ubatch {spec.n_ubatch} is larger than n_batch {spec.n_batch}; lower n_ubatch",
-            f"models[{index}].n_ubatch",
+            f"{where}.n_ubatch",
         )
     if spec.parallel > spec.n_batch:
-        raise source.error(
-            f"parallel {spec.parallel} needs n_batch of at least as many tokens", f"models[{index}].parallel"
-        )
+        raise source.error(f"parallel {spec.parallel} needs n_batch of at least as many tokens", f"{where}.parallel")
     if spec.kv == "split" and spec.n_ctx // spec.parallel < 64:
         raise source.error(
             f"kv: split leaves each of {spec.parallel} slots {spec.n_ctx // spec.parallel} cells; raise n_ctx",
-            f"models[{index}].n_ctx",
+            f"{where}.n_ctx",
         )
+
+
+def _check_replica(source: YamlSource, where: str, replica: UpstreamReplica) -> None:
+    """Where it is must not give away what is sent there, and what we show needs both its halves."""
+    if (fault := base_url_fault(replica)) is not None:
+        raise source.error(f"base_url {fault}", f"{where}.base_url")
+    if (replica.certificate is None) != (replica.private_key is None):
+        raise source.error("certificate and private_key go together; write both or none", where)
 
 
 def _convert(source: YamlSource, data: Any, struct: type[T], where: str = "") -> T:

@@ -32,6 +32,7 @@ from appliance.errors import ErrorCode, StateError
 from appliance.front_door import FrontDoor, bind, bind_all, url_of
 from appliance.model_trial import model_keeper
 from appliance.models.launcher import SpawnLauncher
+from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.premises import RunningPremises
 from appliance.remote_admin import remote_admin
@@ -41,13 +42,14 @@ from appliance.security.limits import PrincipalLimits
 from appliance.security.opening import Security, open_security
 from appliance.security.quota_store import QuotaStore
 from appliance.security.refusal_log import RefusalLog
+from appliance.security.replica_files import ReplicaFiles
 from appliance.security.resealing import renew_data_keys
 from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
-from appliance.types import ModelSpec
+from appliance.upstream_spec import ServedModel
 
 QUOTA_SECONDS: Final = 10.0
 
@@ -63,8 +65,8 @@ class Settings:
     """
 
     config: Config
-    models: tuple[ModelSpec, ...]
-    read_models: Callable[[], tuple[ModelSpec, ...]]
+    models: tuple[ServedModel, ...]
+    read_models: Callable[[], tuple[ServedModel, ...]]
     state: StateDir
     path: Path | None = None
     adjust: Callable[[Config], Config] = lambda config: config
@@ -114,9 +116,8 @@ class _Daemon:
         read_signers(config)
         launcher = SpawnLauncher()
         self._imported = model_keeper(settings.state, self._office, launcher)
-        self._router = Router(
-            settings.models, launcher, config.requests, config.worker, self._imported.store.check_unchanged
-        )
+        means = Means(launcher, config.worker, self._imported.store.check_unchanged, dial=ReplicaFiles)
+        self._router = Router(settings.models, config.requests, means)
         self._disk = DiskGuard(settings.state.path, config.audit)
         self._capture = PromptCapture(
             settings.state.capture,

@@ -25,7 +25,8 @@ from appliance.models.launcher import SpawnLauncher
 from appliance.models.models_plan import ModelChange
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir, temporary_sibling
-from appliance.types import ModelInfo, ModelSpec
+from appliance.types import ModelInfo
+from appliance.upstream_spec import ServedModel
 
 
 @contextlib.asynccontextmanager
@@ -87,7 +88,7 @@ class _Closed:
         """None is served."""
         raise ChangeRefused("conflict", "no daemon runs here; models.yaml is read when it starts")
 
-    def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
+    def models(self) -> Sequence[tuple[ServedModel, ModelInfo | None]]:
         """None is served."""
         return ()
 

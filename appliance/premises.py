@@ -38,6 +38,7 @@ from appliance.security.office import Office
 from appliance.security.upkeep import alarms
 from appliance.state_dir import StateDir
 from appliance.types import ModelInfo, ModelSpec
+from appliance.upstream_spec import ServedModel
 
 # What counts only when the daemon starts: sections of appliance.yaml, but for some fields, and fields of others.
 _AT_START: Final = ("connections", "worker", "shutdown", "request_log", "audit")
@@ -72,7 +73,7 @@ class RunningPremises:
         path: Path | None,
         adjust: Callable[[Config], Config],
         environment: Mapping[str, str],
-        read_models: Callable[[], Sequence[ModelSpec]],
+        read_models: Callable[[], Sequence[ServedModel]],
         imported: ModelKeeper,
         siem: SiemForwarder | None = None,
     ) -> None:
@@ -155,7 +156,7 @@ class RunningPremises:
         Those whose worker is replaced follow one after the other; the log and the audit log say how each of them ended.
         """
         specs = await asyncio.to_thread(self._read_models)
-        changes = self._router.plan(specs)
+        changes = self._router.registry.plan(specs)
         if plan or not changes:
             return changes
         await self._office.audit.append_durably(_applied(actor, "allow", ", ".join(change.model for change in changes)))
@@ -163,7 +164,7 @@ class RunningPremises:
         def done(model: str, failure: str | None) -> None:
             self._office.audit.append(_applied(actor, "ok" if failure is None else "failed", model, failure or ""))
 
-        return self._router.apply(specs, self._office.config.requests.request_seconds, done)
+        return self._router.registry.apply(specs, self._office.config.requests.request_seconds, done)
 
     async def prune(self) -> None:
         """Removes what the audit log and the capture have kept long enough."""
@@ -178,7 +179,7 @@ class RunningPremises:
         if pruned.refusal is not None:
             _log.warning("the audit log keeps old segments: %s", pruned.refusal)
 
-    def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
+    def models(self) -> Sequence[tuple[ServedModel, ModelInfo | None]]:
         """As the router has them."""
         snapshots = self._router.snapshots()
         return [(spec, snapshots[spec.id].info) for spec in self._router.specs()]
@@ -190,7 +191,9 @@ class RunningPremises:
         return [
             spec.id
             for spec in self._router.specs()
-            if snapshots[spec.id].state not in resting and Path(spec.path).resolve().parent == real
+            if isinstance(spec, ModelSpec)
+            and snapshots[spec.id].state not in resting
+            and Path(spec.path).resolve().parent == real
         ]
 
     def port(self, listener: str) -> int | None:
@@ -234,6 +237,7 @@ class RunningPremises:
         ]
         # A client's own certificate is in ending_soon: the appliance is well without it.
         ended = (alarm.what for alarm in alarms(self._office.document, now) if alarm.days == 0)
+        reasons += self._router.troubles()
         reasons += [f"{what} has ended" for what in ended if not what.startswith("the certificate of ")]
         return reasons
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-FinishReason = Literal["stop", "length"]
+# The engine ends with the first two; another server that serves a model for us with any.
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 KvMode = Literal["auto", "unified", "split"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 FlashAttention = Literal["auto", "on", "off"]

@@ -15,7 +15,8 @@ from appliance.models.models_plan import ModelChange
 from appliance.models.router import Router
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
-from appliance.types import ModelInfo, ModelSpec
+from appliance.types import ModelInfo
+from appliance.upstream_spec import ServedModel
 
 
 class Premises(Protocol):
@@ -29,7 +30,7 @@ class Premises(Protocol):
         """Reads models.yaml again and serves what it says, or says what that would change. Raises as `reload`."""
         ...
 
-    def models(self) -> Sequence[tuple[ModelSpec, ModelInfo | None]]:
+    def models(self) -> Sequence[tuple[ServedModel, ModelInfo | None]]:
         """Every model, and what its worker found where it is loaded."""
         ...
 

@@ -19,15 +19,15 @@ _ANSWER_TOKENS: Final = 256
 
 
 @contextmanager
-def admitted(http: web.Request, request: Request, n: int) -> Iterator[None]:
-    """Counts the request inside the block. Raises RequestError (too_many_requests) with Retry-After.
+def admitted(http: web.Request, tokens: int) -> Iterator[None]:
+    """Counts a request inside the block; tokens: our estimate.
 
-    Either way the answer says in x-ratelimit-… headers what is left.
+    Raises RequestError (too_many_requests) with Retry-After. Either way the answer says in x-ratelimit-… headers what
+    is left.
     """
     caller, draft = http[CALLER], http[EVIDENCE]
     limits = http.app[PRINCIPAL_LIMITS]
-    estimate = estimated_tokens(request, n)
-    admission = limits.admit(caller.id, caller.settings, estimate, time.monotonic(), http.app[NOW]())
+    admission = limits.admit(caller.id, caller.settings, tokens, time.monotonic(), http.app[NOW]())
     http[ANSWER_HEADERS].update(admission.headers())
     if isinstance(admission, LimitRefusal):
         raise admission.error()
@@ -42,7 +42,17 @@ def estimated_tokens(request: Request, n: int) -> int:
     """About how many prompt and completion tokens a request for `n` choices will use."""
     prompt = request.prompt
     if isinstance(prompt, ChatPrompt):
-        size = sum(len(message.content) for message in prompt.messages) // _CHARS_PER_TOKEN
+        size = tokens_of_text(sum(len(message.content) for message in prompt.messages))
     else:
-        size = len(prompt.text) // _CHARS_PER_TOKEN if hasattr(prompt, "text") else len(prompt.tokens)
-    return 1 + size + n * min(request.max_tokens or _ANSWER_TOKENS, 4 * _ANSWER_TOKENS)
+        size = tokens_of_text(len(prompt.text)) if hasattr(prompt, "text") else len(prompt.tokens)
+    return 1 + size + answer_tokens(request.max_tokens, n)
+
+
+def tokens_of_text(chars: int) -> int:
+    """About how many tokens so many characters are."""
+    return chars // _CHARS_PER_TOKEN
+
+
+def answer_tokens(max_tokens: int | None, n: int) -> int:
+    """About how many tokens `n` answers will have."""
+    return n * min(max_tokens or _ANSWER_TOKENS, 4 * _ANSWER_TOKENS)

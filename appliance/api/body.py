@@ -16,11 +16,10 @@ T = TypeVar("T")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-async def read_body(http: web.Request, decoder: msgspec.json.Decoder[T], limits: RequestLimits) -> T:
-    """The body as `decoder`'s type.
+async def read_body(http: web.Request, limits: RequestLimits) -> bytes:
+    """The body, whole.
 
-    Raises RequestError: body_too_large before reading where the length is announced, body_timeout for one that
-    drips, invalid_json for what is no JSON, invalid_request with the field's name for a wrong type or range.
+    Raises RequestError: body_too_large before reading where the length is announced, body_timeout for one that drips.
     """
     if any(value.lower() not in ("", "identity") for value in http.headers.getall("Content-Encoding", [])):
         raise RequestError("unsupported_media_type", "compressed request bodies are not accepted")
@@ -28,16 +27,19 @@ async def read_body(http: web.Request, decoder: msgspec.json.Decoder[T], limits:
         raise _too_large(limits)
     try:
         async with asyncio.timeout(limits.body_seconds):
-            body = await http.read()
+            return await http.read()
     except TimeoutError:
         raise RequestError("body_timeout", f"the body did not arrive within {limits.body_seconds:.0f} s") from None
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(limits) from None
-    return decode(body, decoder)
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """`body` as the decoder's type, or a RequestError that says where it is wrong."""
+    """`body` as the decoder's type.
+
+    Raises RequestError: invalid_json for what is no JSON, invalid_request with the field's name for a wrong type or
+    range.
+    """
     if not body:
         raise RequestError("invalid_json", "the body is empty; send a JSON object")
     if body.startswith(_BOM):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from appliance.capture.exchange import CapturedChoice, Exchange, cut_text
-from appliance.models.stream import AnswerEvent, ChoiceEnd
+from appliance.models.stream import AnswerEnd, ChoiceEnd, Text
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import FinishReason
 
@@ -37,7 +37,7 @@ class CapturedRequest:
         self._left = bytes_max - min(len(body), bytes_max // 2)
         self._choices = [_Choice() for _ in range(n)]
 
-    def saw(self, event: AnswerEvent) -> None:
+    def saw(self, event: Text | ChoiceEnd | AnswerEnd) -> None:
         """`event` goes to the client."""
         choice = self._choices[event.choice]
         if isinstance(event, ChoiceEnd):

@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from appliance.api.body import read_body
+from appliance.api.body import decode, read_body
+from appliance.api.forward import forward
 from appliance.api.keys import LIMITS
 from appliance.api.logprobs import chat_logprobs
 from appliance.api.openai_schema import (
@@ -29,6 +30,7 @@ from appliance.api.shape import AnswerObjects, WholeChoice
 from appliance.errors import RequestError
 from appliance.models.stream import ChoiceEnd, Text
 from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ToolCall, ToolFunction, Usage
+from appliance.upstream_spec import UpstreamSpec
 
 PARTS_MAX: Final = 100_000
 _decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
@@ -39,8 +41,11 @@ _ROLES: Final = {"developer": "system", "function": "tool"}
 
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answers a chat through the model's own template."""
-    body = await read_body(http, _decoder, http.app[LIMITS]())
-    spec = model_of(http, body)
+    raw = await read_body(http, http.app[LIMITS]())
+    spec = model_of(http, raw)
+    if isinstance(spec, UpstreamSpec):
+        return await forward(http, raw, spec, "chat/completions")
+    body = decode(raw, _decoder)
     request = request_of(
         http,
         body,

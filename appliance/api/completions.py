@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from appliance.api.body import read_body
+from appliance.api.body import decode, read_body
+from appliance.api.forward import forward
 from appliance.api.keys import LIMITS
 from appliance.api.logprobs import TextLogprobWriter
 from appliance.api.openai_schema import CompletionObject, CompletionRequest, TextChoice, TextLogprobs, with_sampling
@@ -19,14 +20,18 @@ from appliance.api.shape import AnswerObjects, WholeChoice
 from appliance.errors import RequestError
 from appliance.models.stream import ChoiceEnd, Text
 from appliance.types import LogprobParams, TextPrompt, TokenLogprob, TokenPrompt, Usage
+from appliance.upstream_spec import UpstreamSpec
 
 _decoder: Final = msgspec.json.Decoder(with_sampling(CompletionRequest))
 
 
 async def completions(http: web.Request) -> web.StreamResponse:
     """Continues a prompt as it stands, without a chat template."""
-    body = await read_body(http, _decoder, http.app[LIMITS]())
-    spec = model_of(http, body)
+    raw = await read_body(http, http.app[LIMITS]())
+    spec = model_of(http, raw)
+    if isinstance(spec, UpstreamSpec):
+        return await forward(http, raw, spec, "completions")
+    body = decode(raw, _decoder)
     n = body.n or 1
     refuse_unsupported(best_of=body.best_of not in (None, n), echo=body.echo, suffix=body.suffix)
     request = request_of(

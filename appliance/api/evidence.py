@@ -12,7 +12,7 @@ from aiohttp import web
 
 from appliance.api.captured import CapturedRequest
 from appliance.errors import ErrorCode, RequestError
-from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd
+from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Relayed
 from appliance.safe_text import without_secrets
 from appliance.telemetry.request_record import Outcome, RequestRecord
 from appliance.types import FinishReason
@@ -55,7 +55,11 @@ class Evidence:
         )
 
     def saw(self, event: AnswerEvent) -> None:
-        """`event` came from the worker."""
+        """`event` came from the worker, or from the server that answers in its place."""
+        if isinstance(event, Relayed):
+            for part in event.parts:
+                self.saw(part)
+            return
         if self.captured is not None:
             self.captured.saw(event)
         if isinstance(event, ChoiceEnd):

@@ -11,7 +11,7 @@ from appliance.api.keys import ROUTER, STARTED
 from appliance.api.openai_schema import ModelList, ModelMeta, ModelObject
 from appliance.api.request_fields import permitted_model, permitted_models
 from appliance.models.instance import InstanceSnapshot
-from appliance.types import ModelSpec
+from appliance.upstream_spec import ServedModel
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -28,7 +28,7 @@ async def get_model(http: web.Request) -> web.StreamResponse:
     return _json(_object(spec, http.app[ROUTER].snapshots()[spec.id], http.app[STARTED]))
 
 
-def _object(spec: ModelSpec, snapshot: InstanceSnapshot, started: int) -> ModelObject:
+def _object(spec: ServedModel, snapshot: InstanceSnapshot, started: int) -> ModelObject:
     info = snapshot.info
     busy = snapshot.host_seconds + snapshot.device_seconds
     return ModelObject(
@@ -37,7 +37,7 @@ def _object(spec: ModelSpec, snapshot: InstanceSnapshot, started: int) -> ModelO
         aliases=spec.aliases,
         meta=ModelMeta(
             state=snapshot.state.value,
-            n_ctx=info.n_ctx if info else None,
+            n_ctx=info.n_ctx if info else snapshot.n_ctx,
             n_ctx_train=info.n_ctx_train if info else None,
             n_params=info.parameters if info else None,
             size=info.size_bytes if info else None,

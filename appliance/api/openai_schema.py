@@ -27,6 +27,8 @@ StopString = Annotated[str, Meta(min_length=1, max_length=STOP_STRING_CHARS_MAX)
 Stop = StopString | Annotated[list[StopString], Meta(max_length=STOP_STRINGS_MAX)]
 Logprobs = Annotated[int, Meta(ge=0, le=TOP_LOGPROBS_MAX)]
 DeadlineSeconds = Annotated[float, Meta(gt=0, le=86_400)]
+Choices = Annotated[int, Meta(ge=1, le=128)]
+CacheSalt = Annotated[str, Meta(min_length=1, max_length=1024)]
 LogitBias = Annotated[dict[TokenId, Annotated[float, Meta(ge=-1000, le=1000)] | bool], Meta(max_length=1024)]
 Body = TypeVar("Body", bound="CompletionFields")
 
@@ -83,6 +85,7 @@ class CompletionFields(Struct, frozen=True, kw_only=True):
     logit_bias: what SamplingParams knows, and false to forbid a token. post_sampling_probs: log probabilities of the
     distribution that was drawn from. priority, deadline_seconds: ours; they can only lower what the client has.
     keep_alive: Ollama's; how long the model shall stay loaded, in seconds or as `1h30m`, for ever where it is negative.
+    cache_salt: vLLM's; only requests with the same one find each other's prompts, within what the client may share.
     """
 
     model: Annotated[str, Meta(min_length=1)]
@@ -91,12 +94,28 @@ class CompletionFields(Struct, frozen=True, kw_only=True):
     max_tokens: MaxTokens | None = None
     logit_bias: LogitBias | None = None
     stop: Stop | None = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    n: Choices | None = None
     post_sampling_probs: bool | None = None
     user: str | None = None
     priority: Priority | None = None
     deadline_seconds: DeadlineSeconds | None = None
     keep_alive: float | Annotated[str, Meta(max_length=32)] | None = None
+    cache_salt: CacheSalt | None = None
+
+
+class ForwardedRequest(Struct, frozen=True, kw_only=True):
+    """What we must know of a request that another server answers; all else is between the client and that server."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
+    n: Choices | None = None
+    deadline_seconds: DeadlineSeconds | None = None
+    cache_salt: CacheSalt | None = None
+    messages: Raw = Raw()
+    prompt: Raw = Raw()
 
 
 class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from appliance.access_config import PrincipalSettings
+from appliance.api.body import decode
 from appliance.api.keys import EVIDENCE, LIMITS, ROUTER, settings_of
-from appliance.api.openai_schema import CompletionFields
+from appliance.api.openai_schema import CompletionFields, ForwardedRequest
 from appliance.errors import RequestError
 from appliance.types import LogprobParams, ModelSpec, Prompt, Request, SamplingParams
+from appliance.upstream_spec import ServedModel
 from appliance.validation import explain
 
 NESTING_MAX: Final = 64
@@ -28,16 +30,26 @@ _DURATION: Final = re.compile(rf"([-+]?)(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBE
 _SAMPLING_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(SamplingParams))
 
 
-def model_of(http: web.Request, body: CompletionFields) -> ModelSpec:
-    """The model a request asks for, noted in its evidence. Raises RequestError (model_not_found)."""
-    draft = http[EVIDENCE]
-    draft.stream = bool(body.stream)
-    spec = permitted_model(http, body.model)
+class _Addressed(msgspec.Struct, frozen=True):
+    """What says who is to answer, and how."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+
+
+_addressed: Final = msgspec.json.Decoder(_Addressed)
+
+
+def model_of(http: web.Request, body: bytes) -> ServedModel:
+    """The model a request asks for, noted in its evidence. Raises RequestError: model_not_found, and as `decode`."""
+    draft, asked = http[EVIDENCE], decode(body, _addressed)
+    draft.stream = bool(asked.stream)
+    spec = permitted_model(http, asked.model)
     draft.model = spec.id
     return spec
 
 
-def permitted_model(http: web.Request, name: str) -> ModelSpec:
+def permitted_model(http: web.Request, name: str) -> ServedModel:
     """The model of this id or alias, as far as the caller may know of it. Raises RequestError (model_not_found)."""
     router, known = http.app[ROUTER], permitted_models(http)
     spec = router.find(name)
@@ -49,7 +61,7 @@ def permitted_model(http: web.Request, name: str) -> ModelSpec:
     return spec
 
 
-def permitted_models(http: web.Request) -> list[ModelSpec]:
+def permitted_models(http: web.Request) -> list[ServedModel]:
     """The models that the caller may use, in the order of models.yaml."""
     specs, allowed = http.app[ROUTER].specs(), settings_of(http).models
     return [spec for spec in specs if not allowed or {spec.id, *spec.aliases}.intersection(allowed)]
@@ -72,7 +84,7 @@ def request_of(
         id=draft.id,
         model=spec.id,
         principal=draft.principal,
-        cache_domain=cache_domain(draft.principal, settings),
+        cache_domain=cache_domain(draft.principal, settings, body.cache_salt),
         # A client may step back behind others of its class, never ahead of them.
         priority=max(settings.priority, body.priority or 0),
         weight=settings.weight,
@@ -115,9 +127,13 @@ def _bias(value: float | bool) -> float:
     return FORBID_BIAS if value is False else value
 
 
-def cache_domain(principal: str, settings: PrincipalSettings) -> str:
-    """Who may share KV cache. A group can never be taken for a principal of the same name."""
-    return f"principal:{principal}" if settings.cache_group is None else f"group:{settings.cache_group}"
+def cache_domain(principal: str, settings: PrincipalSettings, salt: str | None = None) -> str:
+    """Who may share KV cache. A group can never be taken for a principal of the same name.
+
+    salt: the request's own; it parts a domain, and never joins two.
+    """
+    domain = f"principal:{principal}" if settings.cache_group is None else f"group:{settings.cache_group}"
+    return domain if salt is None else f"{domain}:{hashlib.sha256(salt.encode()).hexdigest()}"
 
 
 def flow(path: str, key_id: str, user: str) -> str:
@@ -127,7 +143,7 @@ def flow(path: str, key_id: str, user: str) -> str:
     return f"{path.removeprefix('/v1')}:{key_id}:{user}"
 
 
-def include_usage(fields: CompletionFields) -> bool:
+def include_usage(fields: CompletionFields | ForwardedRequest) -> bool:
     """Did the client ask for the usage chunk?"""
     return bool(fields.stream_options and fields.stream_options.include_usage)
 

@@ -8,92 +8,100 @@ cut unfinished: never a 200 with an error body. A waiting client gets `: ping`, 
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
-import msgspec
 from aiohttp import web
 
-from appliance.api.admission import admitted
+from appliance.api.admission import admitted, estimated_tokens
 from appliance.api.captured import CapturedRequest
 from appliance.api.envelope import error_body
 from appliance.api.evidence import Evidence
-from appliance.api.keys import CAPTURE, EVIDENCE, LIMITS, ROUTER
-from appliance.api.openai_schema import CompletionObject
-from appliance.api.shape import Shape, WholeAnswer
+from appliance.api.keys import CALLER, CAPTURE, EVIDENCE, LIMITS, ROUTER
+from appliance.api.shape import AnswerWriter, Shape, ShapedAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
-from appliance.api.timed_events import TimedEvents
+from appliance.api.timed_events import GRACE_SECONDS, TimedEvents
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
-from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd
+from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource
 from appliance.types import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one answer is held to. n: choices. tokens: reserved until it is known what was used.
+
+    seconds_max: after this we end it ourselves.
+    """
+
+    n: int
+    stream: bool
+    tokens: int
+    seconds_max: float
 
 
 async def respond(
     http: web.Request, request: Request, shape: Shape, *, n: int, stream: bool, include_usage: bool
 ) -> web.StreamResponse:
     """Runs `request` for `n` choices and writes its answer. Leaving early, for any reason, aborts it in the engine."""
+    terms = Terms(n, stream, estimated_tokens(request, n), request.seconds_max + GRACE_SECONDS)
+    writer = ShapedAnswer(shape, n, include_usage=include_usage)
+    return await answer_from(http, http.app[ROUTER].submit(request, n), writer, terms)
+
+
+async def answer_from(
+    http: web.Request, submitted: AbstractContextManager[AnswerSource], writer: AnswerWriter, terms: Terms
+) -> web.StreamResponse:
+    """Admits a request, lets `submitted` run it, and answers with what `writer` makes of it."""
     limits, draft = http.app[LIMITS](), http[EVIDENCE]
     with (
-        admitted(http, request, n),
-        http.app[ROUTER].submit(request, n) as source,
-        TimedEvents(source, draft, request.seconds_max) as events,
+        admitted(http, terms.tokens),
+        submitted as source,
+        TimedEvents(source, draft, terms.seconds_max) as events,
     ):
         draft.source = source
         if (capture := http.app[CAPTURE]) is not None:
-            bytes_max = capture.bytes_max(request.principal)
+            bytes_max = capture.bytes_max(http[CALLER].id)
             if bytes_max is not None:
-                draft.captured = CapturedRequest(capture, await http.read(), n, bytes_max)
-        answer = _Answer(http, shape, n, events, draft, limits)
-        return await (answer.stream(include_usage) if stream else answer.block())
+                draft.captured = CapturedRequest(capture, await http.read(), terms.n, bytes_max)
+        answer = _Answer(http, writer, events, draft, limits)
+        return await (answer.stream() if terms.stream else answer.block())
 
 
 class _Answer:
     """One answer under way to one client."""
 
     def __init__(
-        self, http: web.Request, shape: Shape, n: int, events: TimedEvents, draft: Evidence, limits: RequestLimits
+        self, http: web.Request, writer: AnswerWriter, events: TimedEvents, draft: Evidence, limits: RequestLimits
     ) -> None:
         self._http = http
-        self._shape = shape
-        self._n = n
+        self._writer = writer
         self._events = events
         self._draft = draft
         self._limits = limits
 
-    async def stream(self, include_usage: bool) -> web.StreamResponse:
+    async def stream(self) -> web.StreamResponse:
         """As server-sent events."""
         first = await self._events.next(self._limits.commit_stream_seconds)
         async with EventStream(self._http, self._draft.id, self._limits.slow_client_seconds) as sse:
             self._draft.committed = True
             try:
-                await self._send_events(sse, first, include_usage)
+                await self._send_events(sse, first)
             except RequestError as error:
                 self._draft.failed(error)
                 await sse.send_error(error_body(error))
                 await sse.end()
             return sse.response
 
-    async def _send_events(self, sse: EventStream, event: AnswerEvent | None, include_usage: bool) -> None:
-        unopened = set(range(self._n))
+    async def _send_events(self, sse: EventStream, event: AnswerEvent | None) -> None:
         while not isinstance(event, AnswerEnd):
             if event is None:
                 await sse.ping()
             else:
-                await sse.send(*self._opening(event.choice, unopened), self._chunk(event))
+                await sse.send(*self._writer.chunks(event))
             event = await self._events.next(self._limits.ping_seconds)
-        asked = [self._shape.usage(event.usage)] if include_usage else []
-        await sse.send(*self._opening(event.choice, unopened), self._chunk(event), *asked)
+        await sse.send(*self._writer.chunks(event))
         await sse.done()
-
-    def _opening(self, choice: int, unopened: set[int]) -> list[CompletionObject]:
-        if choice not in unopened:
-            return []
-        unopened.remove(choice)
-        return self._shape.opening(choice)
-
-    def _chunk(self, event: AnswerEvent) -> CompletionObject:
-        if isinstance(event, ChoiceEnd):
-            return self._shape.finish(event, event.usage if isinstance(event, AnswerEnd) else None)
-        return self._shape.delta(event)
 
     async def block(self) -> web.StreamResponse:
         """As one JSON body."""
@@ -111,7 +119,6 @@ class _Answer:
 
     async def _collect(self, early: _EarlyBody) -> bytes:
         """The whole answer; meanwhile the client hears something whenever it has waited long enough."""
-        answer = WholeAnswer(self._n)
         speak_at = time.monotonic() + self._limits.commit_blocking_seconds
         while True:
             event = await self._events.next(max(0.0, speak_at - time.monotonic()))
@@ -119,9 +126,9 @@ class _Answer:
                 await early.keep_waiting()
                 speak_at = time.monotonic() + self._limits.ping_seconds
                 continue
-            answer.add(event)
+            self._writer.add(event)
             if isinstance(event, AnswerEnd):
-                return msgspec.json.encode(self._shape.whole(answer.choices, event.usage))
+                return self._writer.whole(event.usage)
 
 
 class _EarlyBody:

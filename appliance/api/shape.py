@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw, Struct
 
 from appliance.api.openai_schema import Choice, CompletionObject, UsageOut
 from appliance.errors import RequestError
-from appliance.models.stream import AnswerEvent, ChoiceEnd, Text
+from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Relayed, Text
 from appliance.types import FinishReason, TokenLogprob, Usage
 
 # Log probabilities of one blocking answer, about 150 bytes each: nothing else bounds how many `n` and `top` make.
@@ -35,7 +36,7 @@ class WholeAnswer:
         self.choices = [WholeChoice() for _ in range(n)]
         self._logprobs = 0
 
-    def add(self, event: AnswerEvent) -> None:
+    def add(self, event: Text | ChoiceEnd) -> None:
         """The next event. Raises RequestError when there are more log probabilities than LOGPROBS_MAX."""
         choice = self.choices[event.choice]
         if isinstance(event, ChoiceEnd):
@@ -71,6 +72,78 @@ class Shape(Protocol):
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
         """The body of a blocking call."""
         ...
+
+
+class AnswerWriter(Protocol):
+    """What an answer's events become on their way out. It takes either all `chunks`, or `add` and then `whole`."""
+
+    def chunks(self, event: AnswerEvent) -> Sequence[Struct | Raw]:
+        """The objects of a stream that `event` adds; none is possible."""
+        ...
+
+    def add(self, event: AnswerEvent) -> None:
+        """Takes the next event of a blocking answer. Raises RequestError where it becomes too large."""
+        ...
+
+    def whole(self, usage: Usage) -> bytes:
+        """The body of the blocking answer, all of whose events have been added."""
+        ...
+
+
+class ShapedAnswer:
+    """An answer of our own engine, in the shape of its endpoint. An AnswerWriter."""
+
+    def __init__(self, shape: Shape, n: int, *, include_usage: bool) -> None:
+        self._shape = shape
+        self._include_usage = include_usage
+        self._unopened = set(range(n))
+        self._whole = WholeAnswer(n)
+
+    def chunks(self, event: AnswerEvent) -> list[CompletionObject]:
+        """See AnswerWriter."""
+        assert not isinstance(event, Relayed), "nobody else answers for the engine"
+        opening: list[CompletionObject] = []
+        if event.choice in self._unopened:
+            self._unopened.remove(event.choice)
+            opening = self._shape.opening(event.choice)
+        match event:
+            case AnswerEnd():
+                asked = [self._shape.usage(event.usage)] if self._include_usage else []
+                return [*opening, self._shape.finish(event, event.usage), *asked]
+            case ChoiceEnd():
+                return [*opening, self._shape.finish(event, None)]
+            case Text():
+                return [*opening, self._shape.delta(event)]
+
+    def add(self, event: AnswerEvent) -> None:
+        """See AnswerWriter."""
+        assert not isinstance(event, Relayed), "nobody else answers for the engine"
+        self._whole.add(event)
+
+    def whole(self, usage: Usage) -> bytes:
+        """See AnswerWriter."""
+        return msgspec.json.encode(self._shape.whole(self._whole.choices, usage))
+
+
+class RelayedAnswer:
+    """An answer of another server, as it came. An AnswerWriter."""
+
+    def __init__(self) -> None:
+        self._body = b""
+
+    def chunks(self, event: AnswerEvent) -> Sequence[Raw]:
+        """See AnswerWriter."""
+        return event.objects if isinstance(event, Relayed) else ()
+
+    def add(self, event: AnswerEvent) -> None:
+        """See AnswerWriter."""
+        if isinstance(event, Relayed):
+            (body,) = event.objects
+            self._body = bytes(body)
+
+    def whole(self, usage: Usage) -> bytes:
+        """See AnswerWriter. It has its usage in it."""
+        return self._body
 
 
 class AnswerObjects:

@@ -85,9 +85,10 @@ class EventStream:
     async def __aexit__(self, *exc: object) -> None:
         self._guard.__exit__(*exc)
 
-    async def send(self, *objects: msgspec.Struct) -> None:
+    async def send(self, *objects: msgspec.Struct | msgspec.Raw) -> None:
         """Sends one block per object, all in one write."""
-        await self._write(b"".join([b"data: " + _encoder.encode(item) + b"\n\n" for item in objects]))
+        if objects:
+            await self._write(b"".join([b"data: " + _encoder.encode(item) + b"\n\n" for item in objects]))
 
     async def send_error(self, body: bytes) -> None:
         """Sends an error chunk: the way to fail after the 200 is out."""

@@ -20,9 +20,10 @@ class TimedEvents:
     """
 
     def __init__(self, source: AnswerSource, draft: Evidence, seconds_max: float) -> None:
+        """seconds_max: from now; grace included where the source keeps the deadline itself."""
         self._source = source
         self._draft = draft
-        self._deadline = time.monotonic() + seconds_max + GRACE_SECONDS
+        self._deadline = time.monotonic() + seconds_max
         self._until: float | None = None
         self._timer_at = 0.0
         self._timer: asyncio.TimerHandle | None = None

@@ -20,13 +20,14 @@ from appliance.cli.common import DEFAULT_CONFIG, existing, state_of
 from appliance.cli.options import DEFAULT_STATE, STATE_ENV, ConfigOption, StateOption
 from appliance.config import Config, load_config, load_models
 from appliance.demo import DEMO_MODELS
-from appliance.errors import ApplianceError, ConfigError
+from appliance.errors import ApplianceError, ConfigError, StateError
 from appliance.model_file import check_model_file
 from appliance.process_hardening import keep_memory_private
 from appliance.safe_text import safe_lines
 from appliance.state_dir import StateDir
 from appliance.telemetry import logs
 from appliance.types import ModelSpec
+from appliance.upstream_spec import ServedModel
 
 if TYPE_CHECKING:
     from appliance.chat_client import ChatClient
@@ -84,7 +85,7 @@ def check(config: ConfigOption = None, models: ModelsOption = None) -> None:
         raise ConfigError(f"no models.yaml here and no {DEFAULT_MODELS}; name one with --models")
     specs = load_models(models_path)
     for spec in specs:
-        check_model_file(spec, models_path)
+        _check_served(spec, models_path)
     typer.echo(f"{models_path}: ok, {len(specs)} model{'' if len(specs) == 1 else 's'}")
 
 
@@ -112,7 +113,21 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _models(given: Path | None, *, demo: bool) -> tuple[ModelSpec, ...]:
+def _check_served(spec: ServedModel, source: Path) -> None:
+    """That the files a model needs are there. Nothing is loaded, and no server is asked."""
+    from appliance.security.replica_files import read_access
+
+    if isinstance(spec, ModelSpec):
+        check_model_file(spec, source)
+        return
+    for replica in spec.replicas:
+        try:
+            read_access(replica)
+        except StateError as error:
+            raise ConfigError(f"model {spec.id!r}: {error}", path=source) from error
+
+
+def _models(given: Path | None, *, demo: bool) -> tuple[ServedModel, ...]:
     """The demo's models, the file's, or both."""
     path = given if demo else existing(given, Path("models.yaml"), DEFAULT_MODELS)
     if path is None and not demo:
@@ -123,11 +138,11 @@ def _models(given: Path | None, *, demo: bool) -> tuple[ModelSpec, ...]:
     return (*(spec for spec in bundled if spec.id not in taken), *listed)
 
 
-def _checked_models(given: Path | None, *, demo: bool) -> tuple[ModelSpec, ...]:
+def _checked_models(given: Path | None, *, demo: bool) -> tuple[ServedModel, ...]:
     """The same, with their files."""
     specs = _models(given, demo=demo)
     for spec in specs:
-        check_model_file(spec, given or Path("models.yaml"))
+        _check_served(spec, given or Path("models.yaml"))
     return specs
 
 

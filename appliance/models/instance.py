@@ -87,6 +87,7 @@ class InstanceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     idle_seconds: since the last request ended. expires_seconds: until it is unloaded for want of use, None: it is not.
     steps, device_seconds, host_seconds, preemptions: of the present worker, as in `wire.Step`.
+    n_ctx: most tokens of one request, where another server serves the model and says so; of a worker `info` has it.
     """
 
     state: InstanceState
@@ -103,9 +104,10 @@ class InstanceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     pid: int | None
     reason: str | None
-    pinned: bool
-    idle_seconds: float
-    expires_seconds: float | None
+    pinned: bool = False
+    idle_seconds: float = 0.0
+    expires_seconds: float | None = None
+    n_ctx: int | None = None
 
 
 # Finds room for an instance that shall load, and says how. Raises LoadError where there will be none.

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from appliance.types import ModelSpec
+from appliance.upstream_spec import ServedModel
 
 # What counts without a new worker. Every other field is the worker's.
 AT_ONCE: Final = frozenset({"aliases", "preload", "pinned", "ttl", "group", "sampling"})
@@ -28,7 +29,7 @@ class ModelChange(Struct, frozen=True, kw_only=True):
 
 
 def plan_models(
-    before: Sequence[ModelSpec], after: Sequence[ModelSpec], files: Collection[str] = ()
+    before: Sequence[ServedModel], after: Sequence[ServedModel], files: Collection[str] = ()
 ) -> tuple[ModelChange, ...]:
     """Those that change, in the order of `after`, and what goes at the end.
 
@@ -41,14 +42,18 @@ def plan_models(
     return (*(change for change in changes if change is not None), *removed)
 
 
-def _change(before: ModelSpec | None, after: ModelSpec, other_file: bool) -> ModelChange | None:
+def _change(before: ServedModel | None, after: ServedModel, other_file: bool) -> ModelChange | None:
     if before is None:
         return ModelChange(model=after.id, action="add")
+    if type(before) is not type(after):
+        return ModelChange(model=after.id, action="replace", what=("engine",))
     names = [field.name for field in fields(after)]
     what = [name for name in names if getattr(before, name) != getattr(after, name)]
     if other_file:
         what.append("file")
     if not what:
         return None
-    action: Action = "adjust" if AT_ONCE.issuperset(what) else "replace"
+    # Servers elsewhere have no worker that would have to be loaded.
+    at_once = isinstance(after, ModelSpec) and AT_ONCE.issuperset(what)
+    action: Action = "adjust" if at_once else "replace"
     return ModelChange(model=after.id, action=action, what=tuple(what))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from appliance.errors import RequestError
 from appliance.types import FinishReason, Request, Timings, TokenLogprob, Usage
@@ -35,13 +35,23 @@ class ChoiceEnd(Struct, frozen=True, kw_only=True):
 
 
 class AnswerEnd(ChoiceEnd, frozen=True, kw_only=True):
-    """The last choice is complete, and with it the request: `usage` and `timings` are those of all choices."""
+    """The last choice is complete, and with it the request: `usage` and `timings` are those of all choices.
+
+    timings: None where another server did the work.
+    """
 
     usage: Usage
-    timings: Timings
+    timings: Timings | None
 
 
-AnswerEvent = Text | ChoiceEnd | AnswerEnd
+class Relayed(Struct, frozen=True, kw_only=True):
+    """What another server said: JSON objects as they go out, and what they say, for the records."""
+
+    objects: tuple[Raw, ...]
+    parts: tuple[Text | ChoiceEnd, ...] = ()
+
+
+AnswerEvent = Text | ChoiceEnd | AnswerEnd | Relayed
 
 
 class AnswerSource(Protocol):

@@ -20,7 +20,8 @@ from appliance.access_config import ApiKeys, ListenerMode
 from appliance.errors import ConfigError
 from appliance.security.identity import CLIENT_NAME
 from appliance.security.server_names import is_dns_name
-from appliance.types import ModelInfo, ModelSpec
+from appliance.types import ModelInfo
+from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 SIDECAR: Final = "llm-sidecar"
 SIDECAR_PORT: Final = 8080
@@ -31,6 +32,8 @@ CONTAINER_FOLDER: Final = "/appliance"
 MODELS_MAX: Final = 1000
 # `kv: auto` gives each slot its own cells where they are at least as many.
 _SPLIT_CELLS_MIN: Final = 8192
+# Of a model that another server serves and whose n_ctx models.yaml does not name.
+_UPSTREAM_CONTEXT: Final = 8192
 _DEFAULT_GRACE_HOURS: Final = ApiKeys().grace_hours
 
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
@@ -61,7 +64,7 @@ class DifyModel:
     max_tokens: int
 
     @classmethod
-    def of(cls, spec: ModelSpec, info: ModelInfo | None = None) -> DifyModel:
+    def of(cls, spec: ServedModel, info: ModelInfo | None = None) -> DifyModel:
         """From models.yaml, and exactly where `info` says what the model's worker found.
 
         Without it n_ctx may be more than the model was trained for, which models.yaml does not say.
@@ -100,7 +103,9 @@ def dify_files(
     return {name: text.encode() for name, text in files.items()}
 
 
-def _configured_context(spec: ModelSpec) -> int:
+def _configured_context(spec: ServedModel) -> int:
+    if isinstance(spec, UpstreamSpec):
+        return spec.n_ctx or _UPSTREAM_CONTEXT
     slot = spec.n_ctx // spec.parallel
     split = spec.kv == "split" or (spec.kv == "auto" and slot >= _SPLIT_CELLS_MIN)
     return slot if split else spec.n_ctx

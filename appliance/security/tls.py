@@ -119,6 +119,28 @@ def client_context(bundle: Path, stem: str = "client") -> ssl.SSLContext:
     return context
 
 
+def outgoing_context(ca_pem: bytes | None, pair_pem: bytes | None) -> ssl.SSLContext:
+    """For connections to servers elsewhere, whose names are always checked. TLS 1.2 is still good enough there.
+
+    ca_pem: who signs their certificates; None trusts those that the system trusts. pair_pem: our certificate and its
+    private key, for servers that ask for one. Raises ValueError.
+    """
+    try:
+        context = ssl.create_default_context(cadata=None if ca_pem is None else ca_pem.decode("ascii"))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if pair_pem is not None:
+            with _in_memory(pair_pem) as path:
+                context.load_cert_chain(path, password=_no_password)
+    except OSError as error:
+        raise ValueError(f"no TLS with these files: {error}") from error
+    return context
+
+
+def _no_password() -> str:
+    """Instead of a question at the terminal."""
+    raise ValueError("the private key is encrypted; a service cannot be asked for its password")
+
+
 @contextlib.contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
     """A path to a file that exists in memory only, as long as the block runs."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import pytest
 
 from appliance.admin_client import AdminClient, route
-from appliance.config import RequestLimits, WorkerLimits
+from appliance.config import RequestLimits
 from appliance.models.launcher import SpawnLauncher
+from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.state_dir import StateDir
 from appliance.types import ModelSpec
@@ -44,7 +45,7 @@ async def served(state: StateDir) -> AsyncIterator[Served]:
         ModelSpec(id="org/a:q4", path="/nowhere.gguf", aliases=("a",), ttl=60.0),
         ModelSpec(id="b", path="/nowhere.gguf", group="big"),
     ]
-    router = Router(specs, SpawnLauncher(WORKER), RequestLimits(), WorkerLimits())
+    router = Router(specs, RequestLimits(), Means(SpawnLauncher(WORKER)))
     router.start()
     try:
         async with Desk.open(state, router=router) as desk, desk.client() as admin:

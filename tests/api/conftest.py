@@ -20,10 +20,12 @@ from appliance.clock import utc_now
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.launcher import SpawnLauncher
+from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.security.limits import PrincipalLimits
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec, SamplingParams
+from appliance.upstream_spec import ServedModel
 
 WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
 
@@ -100,12 +102,13 @@ async def running_api(
     load: str = "ok",
     preload: bool = True,
     capture: CaptureSink | None = None,
+    specs: Sequence[ServedModel] | None = None,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
     )
     limits = limits or RequestLimits()
-    router = Router([spec], SpawnLauncher((*WORKER, "--load", load)), limits, worker or WorkerLimits())
+    router = Router(specs or [spec], limits, Means(SpawnLauncher((*WORKER, "--load", load)), worker or WorkerLimits()))
     records: list[RequestRecord] = []
     door = OneKey(principals or {})
     app = build_app(router, lambda: limits, PrincipalLimits(), utc_now, door, records.append, capture)

@@ -218,7 +218,7 @@ async def test_a_drained_service_is_not_ready(api: Api) -> None:
 
 async def test_a_preloaded_model_that_was_unloaded_is_loaded_by_the_next_request(api: Api) -> None:
     await ready(api)
-    instance = api.router.instance("gpt-x")
+    instance = api.router.registry.instance("gpt-x")
     assert instance is not None
     await instance.unload(1)
     assert (await api.session.get("/readyz")).status == 200

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from appliance.api.app import ApiRunner, build_app
-from appliance.config import Config, ConnectionLimits, RequestLimits, WorkerLimits
+from appliance.config import Config, ConnectionLimits, RequestLimits
 from appliance.front_door import FrontDoor
 from appliance.models.launcher import SpawnLauncher
+from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.security.limits import PrincipalLimits
 from appliance.security.opening import open_security
@@ -126,7 +127,7 @@ async def gated_api(
 ) -> AsyncIterator[GatedApi]:
     """Serves until the block ends; the state directory is prepared."""
     limits, connections = limits or RequestLimits(), connections or ConnectionLimits()
-    router = Router([MODEL], SpawnLauncher(WORKER), limits, WorkerLimits())
+    router = Router([MODEL], limits, Means(SpawnLauncher(WORKER)))
     config = Config(connections=connections, requests=limits)
     security = open_security(state, config, state.path, {}, create=True)
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)

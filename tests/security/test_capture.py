@@ -28,6 +28,7 @@ from appliance.config import Config
 from appliance.front_door import FrontDoor
 from appliance.model_trial import model_keeper
 from appliance.models.launcher import SpawnLauncher
+from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.premises import RunningPremises
 from appliance.security.capture_switch import switch_capture
@@ -104,7 +105,7 @@ def desk(state: StateDir, tmp_path: Path) -> Iterator[Desk]:
     security = open_security(state, config, state.path, {}, create=True)
     office = security.office
     capture = PromptCapture(state.capture, security.keyring.cipher("capture"), office.now)
-    router = Router([], SpawnLauncher(), config.requests, config.worker)
+    router = Router([], config.requests, Means(SpawnLauncher()))
     yaml = tmp_path / "appliance.yaml"
     premises = RunningPremises(
         office,

@@ -10,6 +10,8 @@ import pytest
 from appliance.access_config import JwtIssuer, Listener, PrincipalSettings
 from appliance.config import Config, load_config, load_models
 from appliance.errors import ConfigError
+from appliance.types import ModelSpec, SamplingParams
+from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -32,11 +34,10 @@ def test_the_shipped_models_file_is_a_documented_example() -> None:
     path = REPOSITORY / "models.yaml"
     specs = load_models(path)
     assert specs[0].id == "demo"
+    assert isinstance(specs[0], ModelSpec)
     assert Path(specs[0].path).is_file()
-    from appliance.types import ModelSpec, SamplingParams
-
     text = path.read_text()
-    for struct in (ModelSpec, SamplingParams):
+    for struct in (ModelSpec, SamplingParams, UpstreamSpec, UpstreamReplica):
         for field in struct.__struct_fields__:
             assert f"{field}:" in text, field
 
@@ -48,6 +49,7 @@ def test_kebab_and_snake_case_are_the_same(tmp_path: Path) -> None:
         "    flash-attn: on\n    sampling: {top-k: 3}\n",
     )
     (spec,) = load_models(path)
+    assert isinstance(spec, ModelSpec)
     assert (spec.n_ctx, spec.cache_type_k, spec.n_ubatch, spec.flash_attn, spec.sampling.top_k) == (
         *(512, "q8_0", 64),
         True,
@@ -201,4 +203,6 @@ def test_mistakes_in_principals(tmp_path: Path, text: str, line: int, says: str)
 
 def test_a_bias_in_the_models_file(tmp_path: Path) -> None:
     path = write(tmp_path, "models:\n  - {id: a, path: x, sampling: {logit_bias: {'15': -100}}}\n")
-    assert load_models(path)[0].sampling.logit_bias == {15: -100.0}
+    (spec,) = load_models(path)
+    assert isinstance(spec, ModelSpec)
+    assert spec.sampling.logit_bias == {15: -100.0}

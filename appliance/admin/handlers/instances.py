@@ -54,7 +54,7 @@ class InstanceView(Struct, frozen=True, kw_only=True):
 async def show(call: Call) -> Answer:
     """Every model of models.yaml. Looking at one is no use of it."""
     router = _router(call)
-    return call.answer({"draining": router.draining, "instances": [_view(one) for one in router.instances()]})
+    return call.answer({"draining": router.draining, "instances": [_view(one) for one in router.registry.instances()]})
 
 
 async def load(call: Call) -> Answer:
@@ -128,7 +128,7 @@ def _router(call: Call) -> Router:
 
 def _instance(call: Call) -> ModelInstance:
     router, name = _router(call), call.match["model"]
-    instance = router.instance(name)
+    instance = router.registry.instance(name)
     if instance is None:
         known = ", ".join(spec.id for spec in router.specs())
         raise ChangeRefused("not_found", f"there is no model {name!r} in models.yaml; known: {known}")

@@ -106,7 +106,7 @@ def test_every_choice_keeps_its_text_and_the_last_end_is_the_answer_s(steps: lis
             event = await source.next()
             if isinstance(event, Text):
                 heard[event.choice] += event.text
-            elif event is not None:
+            elif isinstance(event, ChoiceEnd):
                 ends.append(event)
 
         for number, (choice, step) in enumerate(steps):

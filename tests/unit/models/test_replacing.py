@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import RequestLimits, WorkerLimits
+from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.instance import InstanceState
 from appliance.models.launcher import SpawnLauncher, WorkerLink
+from appliance.models.registry import Means
 from appliance.models.residency import FindRoom, NoRoom, Resident, Room, room_enough
 from appliance.models.router import Router
 from appliance.types import ModelSpec
@@ -33,17 +34,17 @@ class Changing(House):
 
     def __init__(self, specs: Sequence[ModelSpec], find_room: FindRoom) -> None:
         self.launcher = Launching()
-        super().__init__(Router(specs, self.launcher, RequestLimits(), WorkerLimits(), find_room=find_room))
+        super().__init__(Router(specs, RequestLimits(), Means(self.launcher, find_room=find_room)))
         self.outcomes: list[tuple[str, str | None]] = []
         self.router.start()
 
     def apply(self, *specs: ModelSpec) -> list[str]:
-        changes = self.router.apply(specs, 10, lambda model, failure: self.outcomes.append((model, failure)))
+        changes = self.router.registry.apply(specs, 10, lambda model, failure: self.outcomes.append((model, failure)))
         return [f"{change.action} {change.model}" for change in changes]
 
     async def replaced(self, count: int = 1) -> None:
         await self.until(lambda: len(self.outcomes) >= count)
-        await self.until(lambda: len(self.router.instances()) == len(self.router.specs()))
+        await self.until(lambda: len(self.router.registry.instances()) == len(self.router.specs()))
 
 
 @pytest.fixture(params=[room_enough, only(1)], ids=["beside", "after"])
@@ -76,7 +77,7 @@ async def test_models_come_and_go(house: Changing) -> None:
         assert named is not None and named.id == "c"
     assert running.result() == "first last"
     assert await house.ask("c") == "hello"
-    await house.until(lambda: len(house.router.instances()) == 2)
+    await house.until(lambda: len(house.router.registry.instances()) == 2)
 
 
 async def test_what_counts_at_once_keeps_the_worker(house: Changing) -> None:
@@ -122,7 +123,7 @@ async def test_a_replacement_fails_no_request_and_cuts_none(one: Changing) -> No
         stop.set()
     assert all(done.result() > 2 for done in clients)
     assert one.router.snapshots()["a"].pid not in (None, pid)
-    assert (one.router.instances()[0].generation, one.router.snapshots()["a"].restarts) == (3, 0)
+    assert (one.router.registry.instances()[0].generation, one.router.snapshots()["a"].restarts) == (3, 0)
 
 
 @pytest.mark.parametrize("mode", ["fail", "crash"])
@@ -134,7 +135,7 @@ async def test_what_cannot_be_loaded_leaves_the_old_one(one: Changing, mode: str
     one.launcher.mode = "ok"
     ((model, failure),) = one.outcomes
     assert model == "a" and failure
-    instance = one.router.instance("a")
+    instance = one.router.registry.instance("a")
     assert instance is not None
     await one.until(lambda: one.state("a") in (InstanceState.READY, InstanceState.FAILED))
     instance.load()
@@ -150,16 +151,16 @@ async def test_another_file_of_the_same_name_takes_its_place(tmp_path: Path) -> 
     house = Changing([listed], room_enough)
     try:
         await house.ask("a")
-        assert house.router.plan([listed]) == ()
+        assert house.router.registry.plan([listed]) == ()
         path.with_name("new").write_bytes(b"another")
         path.with_name("new").replace(path)
-        (change,) = house.router.plan([listed])
+        (change,) = house.router.registry.plan([listed])
         assert (change.action, change.what) == ("replace", ("file",))
         house.apply(listed)
         await house.replaced()
-        assert house.router.plan([listed]) == ()
+        assert house.router.registry.plan([listed]) == ()
         path.unlink()
-        assert house.router.plan([listed]) == (), "what is loaded serves on"
+        assert house.router.registry.plan([listed]) == (), "what is loaded serves on"
     finally:
         await house.router.close(0)
 

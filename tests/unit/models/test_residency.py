@@ -13,6 +13,7 @@ from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.instance import InstanceState
 from appliance.models.launcher import SpawnLauncher
+from appliance.models.registry import Means
 from appliance.models.residency import FindRoom, NoRoom, Resident, Room, decide, room_enough
 from appliance.models.router import Router
 from appliance.models.stream import AnswerEnd, AnswerSource, Text
@@ -75,7 +76,7 @@ async def opened(
     *specs: ModelSpec, find_room: FindRoom = room_enough, load: str = "ok", worker: WorkerLimits | None = None
 ) -> AsyncIterator[House]:
     launcher = SpawnLauncher((*WORKER, "--load", load))
-    router = Router(specs, launcher, RequestLimits(), worker or WorkerLimits(), find_room=find_room)
+    router = Router(specs, RequestLimits(), Means(launcher, worker or WorkerLimits(), find_room=find_room))
     router.start()
     try:
         yield House(router)
@@ -146,7 +147,7 @@ async def test_a_model_that_is_unloaded_comes_back_with_the_next_request(open_ho
     house = await open_house(spec("a"))
     assert await house.ask("a") == "hello"
     pid = house.router.snapshots()["a"].pid
-    instance = house.router.instance("a")
+    instance = house.router.registry.instance("a")
     assert instance is not None
     await instance.unload(1)
     assert (house.state("a"), house.loaded()) == (STOPPED, set())
@@ -159,7 +160,7 @@ async def test_a_model_that_is_unloaded_comes_back_with_the_next_request(open_ho
 async def test_what_runs_ends_first_and_what_comes_waits_for_the_next_worker(open_house: OpenHouse) -> None:
     house = await open_house(spec("a"))
     await house.ask("a")
-    instance = house.router.instance("a")
+    instance = house.router.registry.instance("a")
     assert instance is not None
     async with asyncio.TaskGroup() as group:
         running = group.create_task(house.ask("a", "say:first sleep:0.2 say:_last"))
@@ -174,7 +175,7 @@ async def test_what_runs_ends_first_and_what_comes_waits_for_the_next_worker(ope
 async def test_a_load_that_is_asked_for_while_it_leaves_follows(open_house: OpenHouse) -> None:
     house = await open_house(spec("a"))
     await house.ask("a")
-    instance = house.router.instance("a")
+    instance = house.router.registry.instance("a")
     assert instance is not None
     leaving = instance.unload(1)
     instance.load()
@@ -185,7 +186,7 @@ async def test_a_load_that_is_asked_for_while_it_leaves_follows(open_house: Open
 async def test_what_runs_for_too_long_is_cut_with_a_reason(open_house: OpenHouse) -> None:
     house = await open_house(spec("a"))
     await house.ask("a")
-    instance = house.router.instance("a")
+    instance = house.router.registry.instance("a")
     assert instance is not None
     async with asyncio.TaskGroup() as group:
         hanging = group.create_task(_outcome(house.ask("a", "hang")))
@@ -198,7 +199,7 @@ async def test_what_runs_for_too_long_is_cut_with_a_reason(open_house: OpenHouse
 
 async def test_a_load_that_is_under_way_is_given_up(open_house: OpenHouse) -> None:
     house = await open_house(spec("a"), load="slow")
-    instance = house.router.instance("a")
+    instance = house.router.registry.instance("a")
     assert instance is not None
     instance.load()
     await house.until(lambda: house.state("a") is InstanceState.STARTING)
@@ -244,7 +245,7 @@ async def test_the_longest_wish_counts(open_house: OpenHouse) -> None:
 async def test_a_pinned_model_stays(open_house: OpenHouse) -> None:
     house = await open_house(spec("a", ttl=0.1, pinned=True))
     await house.ask("a")
-    instance = house.router.instance("a")
+    instance = house.router.registry.instance("a")
     assert instance is not None
     assert house.router.snapshots()["a"].expires_seconds is None
     instance.pin(False)
@@ -293,7 +294,7 @@ async def test_one_that_waits_for_room_can_be_called_off(open_house: OpenHouse) 
         await house.until(lambda: house.router.snapshots()["a"].outstanding == 1)
         waiting = group.create_task(_outcome(house.ask("b")))
         await house.until(lambda: house.state("b") is InstanceState.STARTING)
-        instance = house.router.instance("b")
+        instance = house.router.registry.instance("b")
         assert instance is not None
         await instance.unload(0)
         assert not running.done()

@@ -1,0 +1,55 @@
+"""A request on its way to another server: what we must know of it, and the body that goes there. Pure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+Endpoint = Literal["chat/completions", "completions"]
+# Ours, and settled here: a server may refuse what it does not know, or take it for something else.
+_OURS: Final = ("priority", "deadline_seconds")
+
+
+class UpstreamRequest(Struct, frozen=True, kw_only=True):
+    """One request for an upstream model; never changed afterwards.
+
+    id: the X-Request-Id. model: the id of its UpstreamSpec. body: as it goes out. n: choices. include_usage: the client
+    asked for the usage chunk. prompt_tokens: our estimate, for as long as the server has not counted.
+    seconds_max: from now; then it ends with what it has.
+    """
+
+    id: str
+    model: str
+    principal: str
+    endpoint: Endpoint
+    body: bytes
+    n: int
+    stream: bool
+    include_usage: bool
+    prompt_tokens: int
+    seconds_max: float
+
+
+def upstream_body(fields: dict[str, Raw], *, model: str, stream: bool, cache_salt: str | None) -> bytes:
+    """The client's fields byte for byte, but for the model's name, ours, and that the usage is always asked for.
+
+    cache_salt: whose prompts may be shared; takes the place of the client's own.
+    """
+    body = {name: value for name, value in fields.items() if name not in _OURS}
+    body["model"] = Raw(msgspec.json.encode(model))
+    if stream:
+        asked = msgspec.json.decode(fields.get("stream_options", Raw(b"null")), type=dict[str, Raw] | None) or {}
+        body["stream_options"] = Raw(msgspec.json.encode({**asked, "include_usage": True}))
+    if cache_salt is not None:
+        body["cache_salt"] = Raw(msgspec.json.encode(cache_salt))
+    return msgspec.json.encode(body)
+
+
+def cache_salt(cache_domain: str) -> str:
+    """The salt of a cache domain: the same on every appliance, so that several in front of one server agree."""
+    digest = hashlib.sha256(cache_domain.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
