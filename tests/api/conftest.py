@@ -22,10 +22,11 @@ from appliance.errors import RequestError
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
 from appliance.models.router import Router
+from appliance.models.upstream.model import Dial
 from appliance.security.limits import PrincipalLimits
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec, SamplingParams
-from appliance.upstream_spec import ServedModel
+from appliance.upstream_spec import ReplicaAccess, ServedModel
 
 WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
 
@@ -103,12 +104,14 @@ async def running_api(
     preload: bool = True,
     capture: CaptureSink | None = None,
     specs: Sequence[ServedModel] | None = None,
+    dial: Dial = lambda replica: ReplicaAccess,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
     )
     limits = limits or RequestLimits()
-    router = Router(specs or [spec], limits, Means(SpawnLauncher((*WORKER, "--load", load)), worker or WorkerLimits()))
+    launcher = SpawnLauncher((*WORKER, "--load", load))
+    router = Router(specs or [spec], limits, Means(launcher, worker or WorkerLimits(), dial=dial))
     records: list[RequestRecord] = []
     door = OneKey(principals or {})
     app = build_app(router, lambda: limits, PrincipalLimits(), utc_now, door, records.append, capture)
