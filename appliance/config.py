@@ -285,6 +285,7 @@ def _check_keys(source: YamlSource, data: Any, struct: Any, path: str) -> None:
             raise source.error(f"unknown key {source.written(inner)!r}; {known}", inner)
         kind = fields[key]
         if isinstance(value, list):
+            kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
             for position, entry in enumerate(value):
                 _check_keys(source, entry, next(iter(getattr(kind, "__args__", ())), None), f"{inner}[{position}]")
         else:
