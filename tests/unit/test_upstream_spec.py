@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import fields
 
 from appliance.config import load_models
 from appliance.errors import ConfigError
 from appliance.types import ModelSpec
-from appliance.upstream_spec import UpstreamSpec
+from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
 
 
 def write(folder: Path, entry: str) -> Path:
@@ -92,6 +94,30 @@ def test_an_engine_that_is_none(tmp_path: Path, engine: str) -> None:
     path.write_text(f"models:\n  - id: a\n    engine: {engine}\n    path: x\n")
     with pytest.raises(ConfigError, match=r"models.yaml:3: engine: .* is none; known: llama, upstream"):
         load_models(path)
+
+
+@pytest.mark.parametrize("struct", [UpstreamSpec, UpstreamReplica])
+def test_the_reference_has_every_field_with_its_default(struct: type[Struct]) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "CONFIGURATION.md").read_text()
+    table = text.partition("## Upstream models")[2].partition("\n## ")[0]
+    if struct is UpstreamReplica:
+        table = table.partition("Each of `replicas`")[2]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+    written = {row[1].strip(" `"): row[2].strip() for row in rows}
+    for field in fields(struct):
+        if field.required:
+            assert written[field.name] == "required"
+            continue
+        match field.default:
+            case True | False:
+                shown = str(field.default).lower()
+            case None:
+                shown = ""
+            case ():
+                shown = "[]"
+            case _:
+                shown = f"{field.default:g}"
+        assert written[field.name] == shown, field.name
 
 
 def test_names_are_unique_across_engines(tmp_path: Path) -> None:
