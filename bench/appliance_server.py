@@ -15,6 +15,7 @@ import psutil
 
 from appliance.security.tls import client_context
 from appliance.types import ModelSpec
+from appliance.upstream_spec import ServedModel
 from bench.lean_client import ApplianceClient
 from bench.server import peak_mib, stop
 
@@ -44,14 +45,15 @@ class ApplianceServer:
 
 
 @contextmanager
-def running_appliance(spec: ModelSpec, clients: tuple[str, ...] = ()) -> Iterator[ApplianceServer]:
+def running_appliance(spec: ServedModel, clients: tuple[str, ...] = ()) -> Iterator[ApplianceServer]:
     """`appliance serve` on a free port with `spec` loaded, and bundles for `clients` beside the first one.
 
     Raises RuntimeError with the end of its log where it does not start.
     """
     with tempfile.TemporaryDirectory() as folder:
         models, state, log = (Path(folder) / name for name in ("models.yaml", "state", "log"))
-        models.write_bytes(msgspec.yaml.encode({"models": [msgspec.to_builtins(spec)]}))
+        engine = "llama" if isinstance(spec, ModelSpec) else "upstream"
+        models.write_bytes(msgspec.yaml.encode({"models": [{"engine": engine, **msgspec.to_builtins(spec)}]}))
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 [*_command("serve", "--port", "0", "--models", str(models), "--state-dir", str(state))],

@@ -30,11 +30,11 @@ class LlamaServer:
 
     def __init__(self, pid: int, port: int) -> None:
         self._pid = pid
-        self._port = port
+        self.port = port
 
     async def connect(self) -> LlamaServerClient:
         """A client that connects for each request."""
-        return LlamaServerClient(self._port)
+        return LlamaServerClient(self.port)
 
     def peak_mib(self) -> dict[str, float]:
         """Its one process."""

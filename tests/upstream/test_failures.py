@@ -53,7 +53,7 @@ async def test_a_fault_of_the_server_is_ours(serve: Serve, script: str, status: 
     assert server.url not in error["message"]
 
 
-@pytest.mark.parametrize("script", ["garbage", "error", "huge"])
+@pytest.mark.parametrize("script", ["garbage", "error", pytest.param("huge", marks=pytest.mark.slow)])
 async def test_a_whole_answer_that_is_none(serve: Serve, script: str) -> None:
     api, _ = await serve()
     status, error, _ = await refusal(api, script)

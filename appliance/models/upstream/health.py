@@ -77,7 +77,7 @@ async def check_health(
         raise Unhealthy(f"cannot be reached: {why(error)}") from error
     except TimeoutError as error:
         raise Unhealthy("does not answer in time", silent=True) from error
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, ValueError) as error:
         raise Unhealthy(f"ended the connection: {why(error)}") from error
     return context_of(body, spec.model or spec.id)
 

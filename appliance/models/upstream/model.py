@@ -190,7 +190,11 @@ class UpstreamModel:
 
     async def _watch(self, replica: Replica) -> None:
         while True:
-            await self._probe(replica)
+            try:
+                await self._probe(replica)
+            except Exception as error:
+                _log.exception("model %s: the probe of %s failed", self.spec.id, replica.base_url)
+                replica.failed(f"an internal error: {type(error).__name__}")
             if all(one.known for one in self._replicas):
                 self.settled.set()
             await replica.nap(replica.pause_seconds(self.spec.probe_seconds))
