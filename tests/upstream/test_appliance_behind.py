@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.audit.record import Actor, StoredRecord
 from appliance.config import load_models
@@ -180,3 +181,48 @@ async def test_a_daemon_in_front(tmp_path: Path, behind: Appliance, bundle: Path
 
             await eventually(told, 5)
         assert (await record(front, "api.request", "ok")).resource == "demo"
+
+
+async def test_one_of_two_is_killed_under_load(tmp_path: Path, behind: Appliance, bundle: Path) -> None:
+    """Whatever had not begun there is answered by the other one; what had ends with an error."""
+    (spec,) = load_models(models_yaml(tmp_path, behind, bundle))
+    assert isinstance(spec, UpstreamSpec)
+    with scripted_appliance(tmp_path / "second") as second:
+        await add_client(second, "front")
+        (other,) = load_models(models_yaml(tmp_path, second, second.bundle("front")))
+        assert isinstance(other, UpstreamSpec)
+        both = replace(spec, replicas=(*spec.replicas, *other.replicas))
+        async with running_api(specs=[both], dial=ReplicaFiles) as api:
+            await api.router.preloaded()
+            stop = asyncio.Event()
+            statuses: list[int] = []
+            endings: list[bool] = []
+
+            async def blocking() -> None:
+                while not stop.is_set():
+                    answer = await api.completion("sleep:0.05 say:a")
+                    statuses.append(answer.status)
+                    await answer.read()
+
+            async def streaming() -> None:
+                while not stop.is_set():
+                    answer = await api.completion("say:a sleep:0.05 say:b", stream=True)
+                    text = await answer.text()
+                    endings.append("[DONE]" in text)
+                    assert "[DONE]" in text or '"engine_crash"' in text
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(8):
+                    group.create_task(blocking())
+                    group.create_task(streaming())
+                await asyncio.sleep(0.5)
+                second.kill()
+                await asyncio.sleep(0.5)
+                stop.set()
+            assert set(statuses) == {200}
+            # One stream of each client can have been under way there.
+            assert endings.count(False) <= 8
+            assert len(statuses) >= 8
+            assert any(record.attempts > 1 for record in api.records)
+            (trouble,) = api.router.troubles()
+            assert "cannot be reached" in trouble

@@ -37,7 +37,8 @@ Found = Literal["unreached", "lost", "busy", "refused", "broken"]
 
 
 class TryFailed(ApplianceError):
-    """One try failed. The message is for the operator, `error` for the client should no other try follow.
+    """One try failed. The message is for the operator and goes on from the server's address; `error` is for the client,
+    should no other try follow.
 
     found: `unreached` no connection, so the server has nothing of the request; `lost` the connection ended before an
     answer; `busy` it has no room; `refused` it answers no request like this one, for a reason of its own; `broken` no
@@ -80,12 +81,12 @@ async def exchange(
     except RequestError as error:
         raise TryFailed("broken", error.message, error) from error
     except ValueError as error:
-        raise TryFailed("broken", f"it {error}", _failed(spec.id, stream)) from error
+        raise TryFailed("broken", str(error), _failed(spec.id, stream)) from error
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         raise TryFailed("unreached", f"cannot be reached: {why(error)}", _failed(spec.id, stream)) from error
     except (aiohttp.ClientError, OSError) as error:
         found: Found = "broken" if stream.began else "lost"
-        raise TryFailed(found, f"the connection ended: {why(error)}", _failed(spec.id, stream)) from error
+        raise TryFailed(found, f"ended the connection: {why(error)}", _failed(spec.id, stream)) from error
 
 
 async def _send(
@@ -139,7 +140,7 @@ async def _refused(response: ClientResponse, model: str) -> TryFailed:
     error = refusal(status, body, response.headers.get("Retry-After"), model)
     # What is about the request would be so elsewhere, and what makes one server fail may do so to all.
     found: Found = "busy" if status in BUSY else "broken" if error.status < 500 or status == 500 else "refused"
-    return TryFailed(found, f"it answers {status} {response.reason or ''}".rstrip(), error)
+    return TryFailed(found, f"answers {status} {safe_text(response.reason or '')}".rstrip(), error)
 
 
 async def _read(response: ClientResponse, bytes_max: int) -> bytes:

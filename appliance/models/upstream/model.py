@@ -22,6 +22,7 @@ from appliance.models.upstream.health import Unhealthy, check_health
 from appliance.models.upstream.replica import Replica, least_busy
 from appliance.models.upstream.request import UpstreamRequest
 from appliance.models.upstream.stream import UpstreamStream
+from appliance.safe_text import safe_text
 from appliance.tasks import TaskOwner
 from appliance.upstream_spec import ReplicaAccess, UpstreamReplica, UpstreamSpec
 
@@ -177,12 +178,12 @@ class UpstreamModel:
                 self._down(replica, str(error))
                 raise TryFailed("unreached", str(error), self._unavailable()) from error
             except TryFailed as failure:
-                if not stream.ended and failure.found in ("unreached", "refused"):
+                if failure.found in ("unreached", "refused"):
                     self._down(replica, str(failure))
                 _log.log(
                     logging.DEBUG if failure.error.status < 500 else logging.WARNING,
                     "model %s: request %s failed at %s: %s",
-                    *(self.spec.id, stream.request.id, replica.base_url, failure),
+                    *(self.spec.id, stream.request.id, replica.base_url, safe_text(str(failure))),
                 )
                 raise
 
