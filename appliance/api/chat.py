@@ -42,7 +42,7 @@ _ROLES: Final = {"developer": "system", "function": "tool"}
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answers a chat through the model's own template."""
     raw = await read_body(http, http.app[LIMITS]())
-    spec = model_of(http, raw)
+    spec = model_of(http, raw, _decoder)
     if isinstance(spec, UpstreamSpec):
         return await forward(http, raw, spec, "chat/completions")
     body = decode(raw, _decoder)

@@ -28,7 +28,7 @@ _decoder: Final = msgspec.json.Decoder(with_sampling(CompletionRequest))
 async def completions(http: web.Request) -> web.StreamResponse:
     """Continues a prompt as it stands, without a chat template."""
     raw = await read_body(http, http.app[LIMITS]())
-    spec = model_of(http, raw)
+    spec = model_of(http, raw, _decoder)
     if isinstance(spec, UpstreamSpec):
         return await forward(http, raw, spec, "completions")
     body = decode(raw, _decoder)

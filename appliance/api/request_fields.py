@@ -40,9 +40,17 @@ class _Addressed(msgspec.Struct, frozen=True):
 _addressed: Final = msgspec.json.Decoder(_Addressed)
 
 
-def model_of(http: web.Request, body: bytes) -> ServedModel:
-    """The model a request asks for, noted in its evidence. Raises RequestError: model_not_found, and as `decode`."""
-    draft, asked = http[EVIDENCE], decode(body, _addressed)
+def model_of(http: web.Request, body: bytes, whole: msgspec.json.Decoder[Any]) -> ServedModel:
+    """The model a request asks for, noted in its evidence. Raises RequestError: model_not_found, and as `decode`.
+
+    whole: of the endpoint, which says best what is wrong with a body that does not tell its model.
+    """
+    draft = http[EVIDENCE]
+    try:
+        asked = decode(body, _addressed)
+    except RequestError:
+        decode(body, whole)
+        raise
     draft.stream = bool(asked.stream)
     spec = permitted_model(http, asked.model)
     draft.model = spec.id
