@@ -209,3 +209,33 @@ async def test_what_is_not_done_in_time_is_cut(serve: Serve) -> None:
     await api.router.close(0.1)
     assert '"shutting_down"' in await answer.text()
     await until(lambda: server.gone == 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nxx\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ],
+)
+async def test_what_answers_is_no_such_server(serve: Serve, said: bytes, stream: bool) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n" if head.startswith(b"GET") else said)
+        writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        api, _ = await serve(0, spec={"replicas": (UpstreamReplica(base_url=url),), "health_path": "/"})
+        status, error, after = await refusal(api, "say:a", stream=stream)
+        assert (status, error["code"]) == (503, "model_unavailable")
+        assert after is not None
+        assert api.records[0].attempts in (1, 2)
