@@ -93,11 +93,17 @@ class WorkerLink:
             self._connection.close()
         if self._process is None:
             return None
-        try:
-            return await asyncio.to_thread(self._process.wait, EXIT_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return await asyncio.to_thread(self._process.wait)
+        # Whoever is cancelled meanwhile leaves no child behind that nobody has waited for.
+        ended = asyncio.get_running_loop().run_in_executor(None, _wait_for, self._process)
+        cancelled = None
+        while not ended.done():
+            try:
+                await asyncio.wait((ended,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        return ended.result()
 
     def _read(self) -> None:
         """The loop's callback: takes all that has come, and wakes the task that receives.
@@ -134,6 +140,14 @@ class WorkerLink:
             loop.add_writer(self._connection, self._flush)
         else:
             loop.remove_writer(self._connection)
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(EXIT_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 class Launcher(Protocol):
