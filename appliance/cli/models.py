@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from appliance.admin_client import route
-from appliance.cli.common import Appliance, confirm, minute, moment, print_facts, print_json, print_table
+from appliance.cli.common import Appliance, minute, moment, print_facts, print_json, print_table
 from appliance.cli.layout import amount, size
 from appliance.cli.options import REMOTE_ENV, CommandGroup, How, JsonOption, YesOption
 from appliance.errors import ApplianceError, ConfigError
@@ -123,8 +123,8 @@ def remove(
 
     Example: appliance models remove qwen3-8b-q4_k_m
     """
-    confirm(f"Delete the files of {name}?", yes=yes or how.plan)
-    appliance.act(route("store", name, "remove"), {"quarantined": quarantined}, how)
+    question, body = f"Delete the files of {name}?", {"quarantined": quarantined}
+    appliance.act_if_agreed(question, route("store", name, "remove"), body, how, yes=yes)
     typer.echo(f"{name}: {'would be removed' if how.plan else 'removed'}")
 
 

@@ -17,7 +17,9 @@ from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.front_door import FrontDoor
 from appliance.keyring.passphrase_kek import FILE_NAME, PassphraseKek, ScryptCost
+from appliance.model_trial import model_keeper
 from appliance.models.launcher import SpawnLauncher
+from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.premises import RunningPremises, restart_needed
 from appliance.security.disk_guard import DiskGuard
@@ -56,7 +58,7 @@ def premises(state: StateDir, tmp_path: Path) -> Iterator[RunningPremises]:
     yield RunningPremises(
         security.office,
         security.keyring,
-        Router([], SpawnLauncher(), config.requests, config.worker),
+        Router([], config.requests, Means(SpawnLauncher())),
         FrontDoor(security.office, {}),
         state,
         DiskGuard(state.path, config.audit),
@@ -64,6 +66,8 @@ def premises(state: StateDir, tmp_path: Path) -> Iterator[RunningPremises]:
         tmp_path / "appliance.yaml",
         lambda config: config,
         {},
+        lambda: (),
+        model_keeper(state, security.office, SpawnLauncher()),
     )
     capture.close()
     security.close()
