@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from appliance.errors import GgufError
 from appliance.gguf.header import Array, GgufHeader, Scalar
+from appliance.gguf.layers import LAYERS_MAX, Layer, LayerParts, block_of, layers_with_kv, state_values
 
 CHAT_TEMPLATE_CHARS_MAX: Final = 65_536
-LAYERS_MAX: Final = 1024
 
 # llama_ftype of llama.cpp's include/llama.h, by the names people call files by.
 _FILE_TYPES: Final = {
@@ -54,20 +54,17 @@ _FILE_TYPES: Final = {
     40: "Q1_0",
 }
 
-
-class Layer(Struct, frozen=True):
-    """One block. weight_bytes: of its tensors. kv_heads: 0 where it has no attention."""
-
-    weight_bytes: int
-    heads: int
-    kv_heads: int
+_INPUT_TENSORS: Final = ("token_embd.", "per_layer_token_embd.", "position_embd.", "token_types.")
 
 
 class ModelFacts(Struct, frozen=True, kw_only=True):
     """layers: in order. key_length, value_length: values of one head of the KV cache. sliding_window: 0 without one.
 
-    input_bytes, output_bytes: weights before the first layer and after the last. chat_template_sha256: hex, of its
-    UTF-8; None without a template.
+    input_bytes, output_bytes: weights before the first layer and after the last; with a tied output the last are the
+    first, used again. latent_attention: keys and values are one. feed_forward_length: of the widest layer;
+    expert_feed_forward_length, experts_used: of each expert, and how many compute a token. state_inner_size: width of
+    a recurrent layer. tensor_bytes_max: of the largest tensor in a layer. chat_template_sha256: hex, of its UTF-8;
+    None without a template.
     """
 
     architecture: str
@@ -91,6 +88,13 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     chat_template_sha256: str | None
     split: tuple[int, int] | None
     """(number from 0, count) of a file that is one of several."""
+    tied_output: bool = False
+    latent_attention: bool = False
+    feed_forward_length: int = 0
+    expert_feed_forward_length: int = 0
+    experts_used: int = 0
+    state_inner_size: int = 0
+    tensor_bytes_max: int = 0
 
 
 def facts_of(header: GgufHeader) -> ModelFacts:
@@ -104,17 +108,18 @@ def facts_of(header: GgufHeader) -> ModelFacts:
     if count > LAYERS_MAX:
         raise GgufError(f"it has {count} layers, more than {LAYERS_MAX}")
     heads = own.per_layer("attention.head_count", count)
-    kv_heads = own.per_layer("attention.head_count_kv", count, heads)
     embedding = own.count("embedding_length")
     head = embedding // max(heads, default=0) if any(heads) else 0
-    weights: Counter[int] = Counter()
+    weights, largest = Counter[int](), 0
     outside: Counter[str] = Counter()
     for tensor in header.tensors:
-        block = _block_of(tensor.name)
+        block = block_of(tensor.name)
         if block is None:
-            outside["input" if tensor.name.startswith("token_embd") else "output"] += tensor.bytes
+            outside["input" if tensor.name.startswith(_INPUT_TENSORS) else "output"] += tensor.bytes
         else:
             weights[block] += tensor.bytes
+            largest = max(largest, tensor.bytes)
+    layers = _layers(header, own, architecture, weights, heads)
     template = fields.text("tokenizer.chat_template")
     if template is not None and len(template) > CHAT_TEMPLATE_CHARS_MAX:
         raise GgufError(f"its chat template is longer than {CHAT_TEMPLATE_CHARS_MAX} characters")
@@ -128,17 +133,43 @@ def facts_of(header: GgufHeader) -> ModelFacts:
         context_length=own.count("context_length"),
         embedding_length=embedding,
         vocabulary=own.count("vocab_size") or fields.length("tokenizer.ggml.tokens"),
-        layers=tuple(Layer(weights[i], heads[i], kv_heads[i]) for i in range(count)),
+        layers=layers,
         key_length=own.count("attention.key_length") or head,
         value_length=own.count("attention.value_length") or head,
         sliding_window=own.count("attention.sliding_window"),
-        recurrent=own.has("ssm."),
+        recurrent=any(layer.state_values for layer in layers),
         experts=own.count("expert_count"),
         input_bytes=outside["input"],
         output_bytes=outside["output"],
         chat_template=template,
         chat_template_sha256=None if template is None else hashlib.sha256(template.encode()).hexdigest(),
         split=_split(fields),
+        tied_output=all(tensor.name != "output.weight" for tensor in header.tensors),
+        latent_attention=own.count("attention.key_length_mla") > 0,
+        feed_forward_length=max(own.per_layer("feed_forward_length", count), default=0),
+        expert_feed_forward_length=own.count("expert_feed_forward_length"),
+        experts_used=own.count("expert_used_count"),
+        state_inner_size=own.count("ssm.inner_size"),
+        tensor_bytes_max=largest,
+    )
+
+
+def _layers(
+    header: GgufHeader, own: _Fields, architecture: str, weights: Mapping[int, int], heads: tuple[int, ...]
+) -> tuple[Layer, ...]:
+    count = len(heads)
+    kv_heads = own.per_layer("attention.head_count_kv", count, heads)
+    parts = LayerParts(tensor.name for tensor in header.tensors)
+    with_kv = layers_with_kv(architecture, own, count)
+    state = state_values(own, own.count("embedding_length"), max(heads, default=0))
+    return tuple(
+        Layer(
+            weight_bytes=weights.get(i, 0),
+            heads=heads[i],
+            kv_heads=kv_heads[i] if i < with_kv and parts.attends(i) else 0,
+            state_values=state if parts.has_state(i) else 0,
+        )
+        for i in range(count)
     )
 
 
@@ -161,9 +192,6 @@ class _Fields:
         value = self._metadata.get(self._prefix + key)
         return value.count if isinstance(value, Array) else 0
 
-    def has(self, start: str) -> bool:
-        return any(key.startswith(self._prefix + start) for key in self._metadata)
-
     def per_layer(self, key: str, count: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """One number for all layers, or one for each."""
         value = self._metadata.get(self._prefix + key)
@@ -172,12 +200,6 @@ class _Fields:
         if isinstance(value, int) and value >= 0:
             return (value,) * count
         return default or (0,) * count
-
-
-def _block_of(tensor: str) -> int | None:
-    """`blk.12.attn_q.weight` is of layer 12."""
-    parts = tensor.split(".", 2)
-    return int(parts[1]) if parts[0] == "blk" and len(parts) == 3 and parts[1].isdecimal() else None
 
 
 def _quantisation(header: GgufHeader) -> str:
