@@ -119,7 +119,9 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One entry of models.yaml: a GGUF file and how to run it.
 
     path: absolute, or relative to models.yaml.
-    n_gpu_layers: `auto` puts every layer on the GPU where the build and the machine have one, else none.
+    n_gpu_layers: layers on GPUs, the output counted as the last one; `auto` puts there as many as have room. 0 leaves
+    GPUs alone.
+    tensor_split: proportions in which GPUs share the layers on GPUs, in their order; empty: by room.
     n_ctx: KV cells of the model in all, shared by its slots (as llama-server's -c).
     parallel: slots, that is sequences decoded in one step.
     kv: `unified` lets one request use all n_ctx cells; `split` gives each slot n_ctx / parallel of its own (both: no
@@ -138,6 +140,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: Annotated[str, Meta(min_length=1, max_length=4096)]
     aliases: Annotated[tuple[ModelId, ...], Meta(max_length=32)] = ()
     n_gpu_layers: Annotated[int, Meta(ge=0, le=10_000)] | Literal["auto"] = "auto"
+    tensor_split: Annotated[tuple[Annotated[float, Meta(ge=0, le=10_000)], ...], Meta(max_length=16)] = ()
     n_ctx: Annotated[int, Meta(ge=64, le=16_777_216)] = 8192
     parallel: Annotated[int, Meta(ge=1, le=256)] = 4
     kv: KvMode = "auto"
@@ -156,11 +159,41 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None = None
 
 
+class DeviceBytes(Struct, frozen=True, kw_only=True):
+    """Memory of one GPU, by the driver's name for it."""
+
+    uuid: str
+    bytes: int
+
+
+class EngineBuffer(Struct, frozen=True, kw_only=True):
+    """Memory that llama.cpp says it has allocated. device: its word: CPU, CPU_Mapped, CPU_REPACK, CUDA0, CUDA_Host."""
+
+    device: str
+    kind: Literal["model", "KV", "RS", "compute", "output"]
+    bytes: int
+
+
+class MemoryUse(Struct, frozen=True, kw_only=True):
+    """What a model takes, measured after its load.
+
+    resident_bytes: of the worker; compute buffers that no prompt has filled yet are not in it,
+    weights that are mapped and need not stay are. process_bytes: of the worker without what `buffers` account for.
+    devices: by the driver, of this process; empty where it cannot be asked.
+    """
+
+    resident_bytes: int
+    process_bytes: int
+    buffers: tuple[EngineBuffer, ...] = ()
+    devices: tuple[DeviceBytes, ...] = ()
+
+
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """What a worker found when it loaded a model.
 
     n_ctx: most tokens one request may use, prompt and answer together: the figure a context_length_exceeded
-    error reports. n_ctx_total: KV cells in all. size_bytes: tensor data in memory.
+    error reports. n_ctx_total: KV cells in all. size_bytes: tensor data in memory. memory: None from a worker that did
+    not measure.
     """
 
     architecture: str
@@ -176,6 +209,42 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     gpu_layers: int
     chat_template: bool
     load_seconds: float
+    memory: MemoryUse | None = None
+
+
+class HostReading(Struct, frozen=True, kw_only=True):
+    """available_bytes: what can be had without swapping, within the limits of this service's control groups too.
+
+    total_bytes: of the machine, or of the smallest of those limits. cpu_busy: 0 to 1, since the last reading.
+    """
+
+    total_bytes: int
+    available_bytes: int
+    cpu_busy: float
+
+
+class GpuReading(Struct, frozen=True, kw_only=True):
+    """One GPU that llama.cpp may use, in its order. None: the driver does not tell.
+
+    busy: part of the last moments in which it computed, 0 to 1.
+    """
+
+    uuid: str
+    name: str
+    total_bytes: int
+    free_bytes: int
+    used_bytes: int
+    busy: float | None = None
+    temperature_celsius: int | None = None
+    power_watts: float | None = None
+
+
+class HardwareReading(Struct, frozen=True, kw_only=True):
+    """The machine at one moment. gpu_trouble: why GPUs cannot be read, where there is no driver or it fails."""
+
+    host: HostReading
+    gpus: tuple[GpuReading, ...] = ()
+    gpu_trouble: str | None = None
 
 
 class ToolFunction(Struct, frozen=True, kw_only=True, omit_defaults=True):

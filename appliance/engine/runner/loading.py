@@ -13,21 +13,21 @@ import llama_cpp
 import psutil
 
 from appliance.engine.limits import Limits
+from appliance.engine.runner.memory_use import memory_use
 from appliance.engine.runner.native_log import NativeLog
 from appliance.engine.runner.runner import Runner
 from appliance.engine.runner.vocabulary import Vocabulary
 from appliance.errors import LoadError
-from appliance.types import FlashAttention, ModelInfo, ModelSpec
+from appliance.placement.rules import SHARE_MIN, kv_mode, slots
+from appliance.types import FlashAttention, MemoryUse, ModelInfo, ModelSpec
 
 _MAGIC: Final = b"GGUF"
 _ALL_LAYERS: Final = 10_000
+# LLAMA_SPLIT_MODE_NONE of include/llama.h.
+_SPLIT_NONE: Final = 0
+_NO_GPU: Final = -1
 _META_BYTES: Final = 256
 _REASONS_MAX: Final = 3
-_SHARE_MIN: Final = 16
-# LLAMA_MAX_SEQ of src/llama-cparams.h.
-_SLOTS_MAX: Final = 256
-# `kv: auto` splits the cache where every slot gets this many cells.
-_SPLIT_SHARE_MIN: Final = 8192
 
 # ggml_type and llama_flash_attn_type of include/ggml.h and include/llama.h.
 _CACHE_TYPES: Final = {
@@ -57,13 +57,14 @@ def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
         log = NativeLog()
         llama_cpp.llama_backend_init()
         model = _load_model(spec, log, progress)
-        kv = _kv_mode(spec, model)
+        kv = kv_mode(spec, int(llama_cpp.llama_model_n_ctx_train(model)), _state_is_whole(model))
         context = _make_context(spec, model, kv, log)
         vocabulary = Vocabulary(model)
         limits = _limits(spec, model, context, kv)
         _warm_up(context, vocabulary)
     except LoadError as error:
         raise LoadError(f"{path.name}: {error}") from None
+    memory = memory_use(log.buffers())
     log.forget()
     template = llama_cpp.llama_model_chat_template(model, None)
     return Runner(
@@ -71,7 +72,7 @@ def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
         context=context,
         vocabulary=vocabulary,
         limits=limits,
-        info=_info(spec, model, limits, kv, template is not None, time.monotonic() - began),
+        info=_info(spec, model, limits, kv, template is not None, memory, time.monotonic() - began),
         chat_template=None if template is None else template.decode(errors="replace"),
         saved_bytes_max=spec.preempt_host_mib * 2**20,
     )
@@ -99,13 +100,14 @@ def _check_file(path: Path) -> None:
 def _check_share(spec: ModelSpec) -> None:
     """llama.cpp aborts the process where slots outnumber cells."""
     share = spec.n_ctx // spec.parallel
-    if share < _SHARE_MIN:
+    if share < SHARE_MIN:
         raise LoadError(f"n_ctx / parallel leaves {share} tokens a request; raise n_ctx or lower parallel")
 
 
 def _load_model(spec: ModelSpec, log: NativeLog, progress: Callable[[float], None]) -> Any:
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = _gpu_layers(spec)
+    _choose_devices(params, spec)
 
     def on_progress(fraction: float, _data: Any) -> bool:
         progress(fraction)
@@ -121,20 +123,6 @@ def _load_model(spec: ModelSpec, log: NativeLog, progress: Callable[[float], Non
     return model
 
 
-def _kv_mode(spec: ModelSpec, model: Any) -> Literal["unified", "split"]:
-    """`auto`: split where a slot's own share is as long as a request may ever want to be, or at least long.
-
-    Attention in a unified cache visits the cells of all slots, idle ones included, to find them masked; a stream of
-    one's own costs only the length of the request, and copied prefixes. Recurrent states need the spare slots of a
-    unified cache for their checkpoints. docs/BENCHMARKS.md has both modes measured.
-    """
-    if spec.kv != "auto":
-        return spec.kv
-    n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model)) or _SPLIT_SHARE_MIN
-    roomy = spec.n_ctx // spec.parallel >= min(_SPLIT_SHARE_MIN, n_ctx_train)
-    return "split" if roomy and not _state_is_whole(model) else "unified"
-
-
 def _state_is_whole(model: Any) -> bool:
     """Whether the memory is, or has in part, a recurrent state: it cannot go back to a prefix."""
     return bool(llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
@@ -145,7 +133,7 @@ def _make_context(spec: ModelSpec, model: Any, kv: str, log: NativeLog) -> Any:
     params.n_ctx = spec.n_ctx
     params.n_batch = max(spec.n_batch, spec.parallel)
     params.n_ubatch = spec.n_ubatch
-    params.n_seq_max = _slots(spec, kv)
+    params.n_seq_max = slots(spec, kv)
     params.n_threads = _threads(spec.threads)
     params.n_threads_batch = _threads(spec.threads_batch)
     params.flash_attn_type = _FLASH_ATTENTION[_flash_attention(spec.flash_attn)]
@@ -153,6 +141,9 @@ def _make_context(spec: ModelSpec, model: Any, kv: str, log: NativeLog) -> Any:
     params.type_v = _CACHE_TYPES[spec.cache_type_v]
     params.kv_unified = kv == "unified"
     params.swa_full = True
+    # Room for a row of logits for each slot; by default there is one for each token of a pass, 300 MB at a large
+    # vocabulary, of which a step never fills more than `parallel`.
+    params.n_outputs_max = params.n_seq_max
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         advice = "lower n_ctx or parallel, or change cache_type_k, cache_type_v or flash_attn"
@@ -179,7 +170,7 @@ def _limits(spec: ModelSpec, model: Any, context: Any, kv: str) -> Limits:
     n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model))
     return Limits(
         parallel=spec.parallel,
-        n_slots=_slots(spec, kv),
+        n_slots=slots(spec, kv),
         n_cells=spec.n_ctx,
         n_ctx=min(n_ctx, n_ctx_train) if n_ctx_train > 0 else n_ctx,
         # llama.cpp lowers both where n_ctx is smaller, and aborts on a larger batch.
@@ -191,15 +182,14 @@ def _limits(spec: ModelSpec, model: Any, context: Any, kv: str) -> Limits:
     )
 
 
-def _slots(spec: ModelSpec, kv: str) -> int:
-    """Sequence ids: in a unified cache twice as many as run at once, which cost nothing and hold idle residents."""
-    if kv == "split":
-        return spec.parallel
-    return max(spec.parallel, min(2 * spec.parallel, _SLOTS_MAX, spec.n_ctx // _SHARE_MIN))
-
-
 def _info(
-    spec: ModelSpec, model: Any, limits: Limits, kv: Literal["unified", "split"], chat_template: bool, seconds: float
+    spec: ModelSpec,
+    model: Any,
+    limits: Limits,
+    kv: Literal["unified", "split"],
+    chat_template: bool,
+    memory: MemoryUse,
+    seconds: float,
 ) -> ModelInfo:
     description = ctypes.create_string_buffer(_META_BYTES)
     llama_cpp.llama_model_desc(model, description, _META_BYTES)
@@ -217,6 +207,7 @@ def _info(
         gpu_layers=min(_gpu_layers(spec), llama_cpp.llama_model_n_layer(model) + 1),
         chat_template=chat_template,
         load_seconds=seconds,
+        memory=memory,
     )
 
 
@@ -224,6 +215,23 @@ def _gpu_layers(spec: ModelSpec) -> int:
     if not llama_cpp.llama_supports_gpu_offload():
         return 0
     return _ALL_LAYERS if spec.n_gpu_layers == "auto" else spec.n_gpu_layers
+
+
+def _choose_devices(params: Any, spec: ModelSpec) -> None:
+    """Which GPUs take part; without shares llama.cpp divides by free memory.
+
+    The others stay untouched: a context on each costs hundreds of megabytes.
+    """
+    shares = spec.tensor_split
+    if spec.n_gpu_layers == 0:
+        params.split_mode, params.main_gpu = _SPLIT_NONE, _NO_GPU
+        return
+    used = [index for index, share in enumerate(shares) if share > 0]
+    if len(used) == 1:
+        params.split_mode, params.main_gpu = _SPLIT_NONE, used[0]
+    elif used:
+        count = int(llama_cpp.llama_max_devices())
+        params.tensor_split = (ctypes.c_float * count)(*shares[:count])
 
 
 def _threads(wanted: int | Literal["auto"]) -> int:

@@ -1,4 +1,4 @@
-"""What llama.cpp says: errors and warnings are kept, the rest is dropped."""
+"""What llama.cpp says: errors, warnings and the sizes of its buffers are kept, the rest is dropped."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from collections import deque
 from typing import Any, Final
 
 import llama_cpp
+import msgspec
+
+from appliance.types import EngineBuffer
 
 _LINES_MAX: Final = 64
 _LINE_CHARS_MAX: Final = 500
+_BUFFERS_MAX: Final = 256
+_INFO: Final = 2
 _WARN: Final = 3
 _ERROR: Final = 4
 _CONTINUED: Final = 5
 
 _PREFIX: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_:~]*: (error loading model: )?")
+_BUFFER: Final = re.compile(r"(\S+) +(model|KV|RS|compute|output) buffer size = +([0-9.]+) MiB")
 # Lines that only say again that something failed.
 _NO_REASON: Final = ("failed to load model", "failed to initialize", "failed to read key-value pairs")
 
@@ -26,6 +32,7 @@ class NativeLog:
 
     def __init__(self) -> None:
         self._lines: deque[tuple[int, str]] = deque(maxlen=_LINES_MAX)
+        self._buffers: deque[EngineBuffer] = deque(maxlen=_BUFFERS_MAX)
         self._level = 0
         callback = llama_cpp.llama_log_callback(self._take)
         # llama.cpp may call it until the process ends, long after this object's last use: it is never freed.
@@ -41,13 +48,20 @@ class NativeLog:
                 return list(dict.fromkeys(useful or texts))
         return []
 
+    def buffers(self) -> tuple[EngineBuffer, ...]:
+        """What it has allocated so far; its API does not tell."""
+        return tuple(self._buffers)
+
     def forget(self) -> None:
-        """Drops the lines so far."""
+        """Drops what was kept so far."""
         self._lines.clear()
+        self._buffers.clear()
 
     def _take(self, level: int, text: bytes, _data: Any) -> None:
         level = self._level if level == _CONTINUED else level
         self._level = level
+        if level == _INFO and b" buffer size = " in text:
+            self._take_buffer(text.decode(errors="replace"))
         if level < _WARN:
             return
         line = text.decode(errors="replace").strip()[:_LINE_CHARS_MAX]
@@ -55,3 +69,10 @@ class NativeLog:
             self._lines.append((level, line))
             if level == _ERROR:
                 sys.stderr.write(f"llama.cpp: {line}\n")
+
+    def _take_buffer(self, line: str) -> None:
+        if (found := _BUFFER.search(line)) is not None:
+            device, kind, mib = found.groups()
+            self._buffers.append(
+                msgspec.convert({"device": device, "kind": kind, "bytes": round(float(mib) * 2**20)}, EngineBuffer)
+            )

@@ -1,0 +1,47 @@
+"""What an operator is told where a model does not fit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from appliance.placement.estimate import Footprint, MemoryEstimate
+from appliance.placement.memory import Memory
+from appliance.types import ModelSpec
+
+_GIB: Final = 2**30
+
+
+class Way(Struct, frozen=True, kw_only=True):
+    """One change that makes it fit. words: as in a list after `It would fit with`. spec: with the change.
+
+    evict: models that leave, idle ones that would leave anyway included.
+    """
+
+    words: str
+    spec: ModelSpec
+    evict: tuple[str, ...]
+    footprint: Footprint
+
+
+def no_room_sentence(
+    spec: ModelSpec, need: MemoryEstimate, in_host: Footprint, free: Memory, margin_bytes: int, ways: tuple[Way, ...]
+) -> str:
+    """free: what there is once every idle model has gone."""
+    parts = f"weights {gib(need.weights)}, cache {gib(need.cache)}, computing {gib(need.compute)}"
+    places = [f"{gib(device.free_bytes)} on {device.name}" for device in free.devices]
+    places.append(f"{gib(free.host.available_bytes)} of host memory")
+    asked = "" if spec.n_gpu_layers == "auto" or not free.devices else f" with n_gpu_layers {spec.n_gpu_layers}"
+    said = (
+        f"model {spec.id!r} needs about {gib(in_host.total)}{asked} ({parts}); without idle models there is "
+        f"{', '.join(places)}, of which {gib(margin_bytes)} each stays free."
+    )
+    if not ways:
+        return f"{said} No setting makes it fit: use a smaller quantisation or a smaller model, or add memory."
+    return f"{said} It would fit with: {'; or '.join(way.words for way in ways)}."
+
+
+def gib(count: int) -> str:
+    """`3.2 GiB`."""
+    return f"{count / _GIB:.1f} GiB"
