@@ -3,8 +3,8 @@
 A frame is a 4-byte big-endian length and that many bytes of msgpack, one tagged struct. The daemon's first frame
 is the worker's job. The connection's end is the message that either side has gone.
 
-    daemon → worker   Load · Add · Abort · Inspect
-    worker → daemon   Loading · Loaded · LoadFailed · Step · Inspected
+    daemon → worker   Load · Add · Abort · Inspect · WatchHardware
+    worker → daemon   Loading · Loaded · LoadFailed · Step · Inspected · Hardware
 
 A `Step` carries what one engine step (or the io thread's checks) produced, for any number of requests. For every
 `Add` the worker sends exactly one `Finished` or `Failed`, and nothing for that request after it. While it has work
@@ -22,6 +22,7 @@ from msgspec import Struct
 from appliance.errors import ErrorCode, WireError
 from appliance.types import (
     FinishReason,
+    HardwareReading,
     LogprobParams,
     ModelInfo,
     ModelSpec,
@@ -59,6 +60,12 @@ class Inspect(Struct, frozen=True, kw_only=True, tag="inspect"):
     path: str
     load_seconds_max: float
     template_seconds_max: float
+
+
+class WatchHardware(Struct, frozen=True, kw_only=True, tag="watch_hardware"):
+    """Send a Hardware at once and then every `interval_seconds`."""
+
+    interval_seconds: float
 
 
 class Add(Struct, frozen=True, kw_only=True, tag="add"):
@@ -161,6 +168,12 @@ class Inspected(Struct, frozen=True, kw_only=True, tag="inspected"):
     info: ModelInfo
 
 
+class Hardware(Struct, frozen=True, kw_only=True, tag="hardware"):
+    """What the machine has and what of it is free."""
+
+    reading: HardwareReading
+
+
 class Step(Struct, frozen=True, kw_only=True, tag="step"):
     """What happened since the last frame. running, waiting: sequences; kv_cells: cells of the cache in use.
 
@@ -178,8 +191,8 @@ class Step(Struct, frozen=True, kw_only=True, tag="step"):
     preemptions: int = 0
 
 
-ToWorker = Load | Add | Abort | Inspect
-FromWorker = Loading | Loaded | LoadFailed | Step | Inspected
+ToWorker = Load | Add | Abort | Inspect | WatchHardware
+FromWorker = Loading | Loaded | LoadFailed | Step | Inspected | Hardware
 Message = TypeVar("Message")
 
 _encoder = msgspec.msgpack.Encoder()

@@ -37,6 +37,8 @@ def prepare_process() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     faulthandler.enable()
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # GPUs have one order, llama.cpp's and the driver's: by their place in the machine.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # On a failed assertion llama.cpp would start a debugger to print its own stack.
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 

@@ -1,4 +1,5 @@
-"""Serves one model on one socket, with two threads; or tries one (`worker.inspect`) and ends.
+"""Serves one model on one socket, with two threads; or tries one (`worker.inspect`), or watches the machine
+(`worker.hardware`).
 
 The main thread reads frames, renders templates and tokenises; the engine thread loads the model and then computes.
 Both send. When the daemon closes the connection the process ends at once, also in the middle of a step.
@@ -18,16 +19,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
+from msgspec.structs import replace
+
 from appliance.engine.loop import EngineLoop
 from appliance.engine.prompt import ChatTemplate, PromptReader
 from appliance.engine.runner import Runner, load
 from appliance.engine.scheduler import Scheduler
 from appliance.errors import LoadError, WireError
-from appliance.types import ModelSpec
-from appliance.wire import HEARTBEAT_SECONDS, Abort, Add, Inspect, Load, Loaded, LoadFailed, Loading, ToWorker
+from appliance.types import ModelInfo, ModelSpec
+from appliance.wire import (
+    HEARTBEAT_SECONDS,
+    Abort,
+    Add,
+    Inspect,
+    Load,
+    Loaded,
+    LoadFailed,
+    Loading,
+    ToWorker,
+    WatchHardware,
+)
 from appliance.worker.channel import Channel
+from appliance.worker.hardware import watch_hardware
 from appliance.worker.inspect import inspect
 from appliance.worker.intake import Intake
+from appliance.worker.nvml import own_device_bytes
 from appliance.worker.watchdog import StepWatchdog, ends_after
 
 _PROGRESS_SECONDS: Final = 0.1
@@ -59,6 +75,9 @@ class _Worker:
                     pass
                 case Inspect() if self._engine is None:
                     self._inspect(message, messages)
+                    return
+                case WatchHardware() if self._engine is None:
+                    watch_hardware(message, messages, self._channel.send)
                     return
                 case Load() if self._engine is None:
                     self._start_engine(message)
@@ -103,8 +122,15 @@ class _Worker:
         self._intake = Intake(reader, runner.preparer, self._loop, runner.limits.n_ctx, self._channel.send)
         # What stays for the life of the process need not be looked through again by any collection of garbage.
         gc.freeze()
-        self._channel.send(Loaded(info=runner.info))
+        self._channel.send(Loaded(info=_measured(runner.info)))
         self._loop.run()
+
+
+def _measured(info: ModelInfo) -> ModelInfo:
+    """With what the driver says that this process takes of each GPU."""
+    if info.memory is None or not info.gpu_layers:
+        return info
+    return replace(info, memory=replace(info.memory, devices=own_device_bytes()))
 
 
 class _Progress:
