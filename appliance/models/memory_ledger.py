@@ -104,7 +104,8 @@ def measured(use: MemoryUse, need: MemoryEstimate, model_bytes: int, uuids: tupl
     """What a loaded model takes, as a footprint that placement can reckon with.
 
     Buffers count whole, filled or not. Weights count once: where llama.cpp has copied mapped ones into an order of its
-    own, the mapping need not stay in memory. What waits on the host for preempted requests counts as promised.
+    own, the mapping need not stay in memory. What is taken only later counts as promised: for preempted requests, and
+    for computing on the processor.
     model_bytes: of all weights. uuids: of the machine's GPUs, in order.
     """
     host = [buffer for buffer in use.buffers if _is_host(buffer.device)]
@@ -112,9 +113,11 @@ def measured(use: MemoryUse, need: MemoryEstimate, model_bytes: int, uuids: tupl
     allocated = sum(buffer.bytes for buffer in host) - mapped
     elsewhere = sum(buffer.bytes for buffer in use.buffers if buffer.kind == "model") - mapped
     weights = min(mapped, max(0, model_bytes - elsewhere))
+    computes = any(buffer.kind in ("KV", "RS") for buffer in host)
+    promised = need.preempted + (need.host_work if computes else 0)
     by_driver = {device.uuid: device.bytes for device in use.devices}
     return Footprint(
-        allocated + weights + use.process_bytes + need.preempted,
+        allocated + weights + use.process_bytes + promised,
         tuple(by_driver.get(uuid) or _by_engine(use, index, need) for index, uuid in enumerate(uuids)),
     )
 

@@ -9,8 +9,10 @@ The seam, for whoever loads models (event loop):
     loaded     every model in memory, with `pinned` and `busy` as of now
 
     match place(facts, spec, memory, loaded, correction=…):
-        case Placement(): unload `evict` and wait for it, then send `Load(spec=placed_spec(spec, placement), …)`;
-                          after `Loaded` call `MemoryLedger.note(file, spec, placement, info.memory)`
+        case Placement(): unload `evict` and wait for it, then send `Load(spec=placed_spec(spec, placement), …)`. After
+                          `Loaded`, `taken = measured(info.memory, need, info.size_bytes, uuids)` is its footprint
+                          and `MemoryLedger.note(file, spec, need, placement.tensor_split, taken)` remembers it; need is
+                          `estimate(facts, spec)` without correction
         case NoRoom():    the load is refused with `sentence`; nothing was changed
 
 A decision is only as good as its snapshot: decide and reserve without an `await` in between.

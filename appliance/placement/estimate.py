@@ -59,7 +59,8 @@ class MemoryEstimate(Struct, frozen=True, kw_only=True):
     their own only on a GPU. input_weights, output_buffer, process, preempted: always on the host; preempted is what
     waits there while others run, and is free until then. compute: on every device that computes. mask,
     input_activations: those parts of it that are held several times where several GPUs share all layers. tensor_max: a
-    GPU that computes prompts for layers on the host borrows one of their tensors at a time. device_process: on every
+    GPU that computes prompts for layers on the host borrows one of their tensors at a time. host_work: what the
+    processor converts for itself where it computes layers; llama.cpp's account leaves it out. device_process: on every
     GPU that is used.
     """
 
@@ -73,6 +74,7 @@ class MemoryEstimate(Struct, frozen=True, kw_only=True):
     process: int
     preempted: int
     tensor_max: int
+    host_work: int
     device_process: int = DEVICE_PROCESS_BYTES
 
     @property
@@ -141,6 +143,7 @@ def estimate(facts: ModelFacts, spec: ModelSpec) -> MemoryEstimate:
         process=PROCESS_BYTES + facts.vocabulary * _TOKEN_BYTES,
         preempted=min(spec.preempt_host_mib * MIB, cache),
         tensor_max=facts.tensor_bytes_max,
+        host_work=_host_work(facts, spec, cells, tokens),
     )
 
 
@@ -176,6 +179,13 @@ def _mask_bytes(facts: ModelFacts, spec: ModelSpec, cells: int, tokens: int) -> 
         return 0
     masks = 2 if facts.sliding_window else 1
     return masks * cells * tokens * (_HALF if flash_attention(spec) else _FLOAT)
+
+
+def _host_work(facts: ModelFacts, spec: ModelSpec, cells: int, tokens: int) -> int:
+    """The widest operand of a product in the type of the other: of the feed-forward, or all scores."""
+    heads = max((layer.heads for layer in facts.layers), default=0)
+    scores = 0 if flash_attention(spec) else cells * heads
+    return max(facts.feed_forward_length, scores) * tokens * _HALF
 
 
 def _layer_peak(facts: ModelFacts, spec: ModelSpec, cells: int, n_slots: int, tokens: int) -> int:

@@ -38,7 +38,7 @@ class Layout:
         host = need.input_weights + self._sums[start] + need.output_buffer + need.process + need.preempted
         if not offloaded and need.tied_output:
             host -= need.layers[-1].weights
-        host += need.compute if start else need.mask + need.input_activations
+        host += need.compute + need.host_work if start else need.mask + need.input_activations
         fixed = self._fixed(start, several=sum(1 for items in split if items) > 1)
         devices = []
         for items in split:
