@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +32,10 @@ from appliance.config import Config
 from appliance.errors import ErrorCode, StateError
 from appliance.front_door import FrontDoor, bind, bind_all, url_of
 from appliance.model_trial import model_keeper
+from appliance.models.hardware import HardwareWatch
 from appliance.models.launcher import SpawnLauncher
+from appliance.models.memory_ledger import MemoryLedger
+from appliance.models.placer import Placer
 from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.premises import RunningPremises
@@ -116,7 +120,10 @@ class _Daemon:
         read_signers(config)
         launcher = SpawnLauncher()
         self._imported = model_keeper(settings.state, self._office, launcher)
-        means = Means(launcher, config.worker, self._imported.store.check_unchanged, dial=ReplicaFiles)
+        self._hardware = HardwareWatch(launcher)
+        self._ledger = MemoryLedger(settings.state.store / "memory.json")
+        placer = Placer(self._hardware, self._ledger, time.monotonic)
+        means = Means(launcher, config.worker, self._imported.store.check_unchanged, placer, ReplicaFiles)
         self._router = Router(settings.models, config.requests, means)
         self._disk = DiskGuard(settings.state.path, config.audit)
         self._capture = PromptCapture(
@@ -191,6 +198,7 @@ class _Daemon:
         )
         await runner.setup()
         await self._door.open(runner)
+        self._hardware.start()
         self._router.start()
         self._tasks.spawn(upkeep.run(), name="upkeep")
         self._tasks.spawn(self._save_quotas(), name="quotas")
@@ -247,6 +255,7 @@ class _Daemon:
         self._malformed.close()
         await self._tasks.close()
         await self._imported.close()
+        await self._hardware.close()
         self._quotas.save(self._limits.sums())
 
     def _restore_quotas(self) -> None:
@@ -259,6 +268,7 @@ class _Daemon:
     async def _save_quotas(self) -> None:
         while True:
             await asyncio.sleep(QUOTA_SECONDS)
+            await self._ledger.save_aside()
             try:
                 await asyncio.to_thread(self._quotas.save, self._limits.sums())
             except StateError as error:

@@ -122,8 +122,9 @@ class ModelInstance:
     """Runs `spec` in a worker when it is wanted. All methods belong to the event loop.
 
     check_file: asked in a thread before each load. make_room: asked then. changed: told whenever it has become idle, or
-    has no worker any more. settled: set once the first attempt to load has succeeded or failed. pinned: never unloaded
-    but by `unload`. generation: counts those that models.yaml has had under this id since the start.
+    has no worker any more. loaded: told when it is ready. settled: set once the first attempt to load has succeeded or
+    failed. pinned: never unloaded but by `unload`. generation: counts those that models.yaml has had under this id
+    since the start.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class ModelInstance:
         self.generation = generation
         self.pinned = spec.pinned
         self.changed: Callable[[], None] = lambda: None
+        self.loaded: Callable[[ModelInfo], None] = lambda info: None
         self._check_file = check_file
         self._make_room = make_room
         self._launcher = launcher
@@ -447,6 +449,7 @@ class ModelInstance:
     def _ready(self, link: WorkerLink, info: ModelInfo) -> None:
         self._link, self._starting, self._info, self._reason = link, None, info, None
         self.settled.set()
+        self.loaded(info)
         self._waiting_since = None
         self._served_at = self._clock()
         self._keep_until = 0.0

@@ -19,7 +19,7 @@ from appliance.errors import StateError
 from appliance.placement.estimate import Correction, Footprint, MemoryEstimate
 from appliance.placement.layout import Layout
 from appliance.state_dir import read_private, write_atomic
-from appliance.types import MemoryUse, ModelSpec
+from appliance.types import EngineBuffer, MemoryUse, ModelSpec
 
 FILE_BYTES_MAX: Final = 4 * 2**20
 FILES_MAX: Final = 256
@@ -109,10 +109,8 @@ def measured(use: MemoryUse, need: MemoryEstimate, model_bytes: int, uuids: tupl
     model_bytes: of all weights. uuids: of the machine's GPUs, in order.
     """
     host = [buffer for buffer in use.buffers if _is_host(buffer.device)]
-    mapped = sum(buffer.bytes for buffer in host if buffer.kind == "model" and buffer.device.endswith("_Mapped"))
-    allocated = sum(buffer.bytes for buffer in host) - mapped
-    elsewhere = sum(buffer.bytes for buffer in use.buffers if buffer.kind == "model") - mapped
-    weights = min(mapped, max(0, model_bytes - elsewhere))
+    allocated = sum(buffer.bytes for buffer in host if not _is_mapped(buffer))
+    weights = mapped_weights(use, model_bytes)
     computes = any(buffer.kind in ("KV", "RS") for buffer in host)
     promised = need.preempted + (need.host_work if computes else 0)
     by_driver = {device.uuid: device.bytes for device in use.devices}
@@ -120,6 +118,13 @@ def measured(use: MemoryUse, need: MemoryEstimate, model_bytes: int, uuids: tupl
         allocated + weights + use.process_bytes + promised,
         tuple(by_driver.get(uuid) or _by_engine(use, index, need) for index, uuid in enumerate(uuids)),
     )
+
+
+def mapped_weights(use: MemoryUse, model_bytes: int) -> int:
+    """Of the weights, those that are read where they lie in the page cache, in bytes. model_bytes: of all weights."""
+    mapped = sum(buffer.bytes for buffer in use.buffers if _is_mapped(buffer))
+    elsewhere = sum(buffer.bytes for buffer in use.buffers if buffer.kind == "model") - mapped
+    return min(mapped, max(0, model_bytes - elsewhere))
 
 
 def file_key(path: str, size_bytes: int, sha256: str | None = None) -> str:
@@ -143,6 +148,10 @@ def _by_engine(use: MemoryUse, index: int, need: MemoryEstimate) -> int:
     """What llama.cpp says it has of a GPU, where the driver does not tell; 0 where it has nothing."""
     own = sum(buffer.bytes for buffer in use.buffers if _device_index(buffer.device) == index)
     return own + need.device_process if own else 0
+
+
+def _is_mapped(buffer: EngineBuffer) -> bool:
+    return buffer.kind == "model" and _is_host(buffer.device) and buffer.device.endswith("_Mapped")
 
 
 def _is_host(device: str) -> bool:

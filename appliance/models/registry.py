@@ -19,7 +19,7 @@ from appliance.models.instance import FileCheck, InstanceState, ModelInstance, a
 from appliance.models.launcher import Launcher
 from appliance.models.model import Model
 from appliance.models.models_plan import ModelChange, plan_models
-from appliance.models.residency import FindRoom, Residency, room_enough
+from appliance.models.residency import Residency, RoomEnough, RoomFinder
 from appliance.models.upstream.model import Dial, UpstreamModel
 from appliance.tasks import TaskOwner
 from appliance.types import ModelSpec
@@ -37,14 +37,14 @@ _log = logging.getLogger(__name__)
 class Means:
     """What models are served with.
 
-    check_file: see ModelInstance. find_room: decides by memory. dial: reads the files that requests to servers
+    check_file: see ModelInstance. finder: decides by memory. dial: reads the files that requests to servers
     elsewhere need.
     """
 
     launcher: Launcher
     worker: WorkerLimits = field(default_factory=WorkerLimits)
     check_file: FileCheck = any_file
-    find_room: FindRoom = room_enough
+    finder: RoomFinder = field(default_factory=RoomEnough)
     dial: Dial = lambda replica: ReplicaAccess
 
 
@@ -53,7 +53,7 @@ class Registry:
 
     def __init__(self, specs: Sequence[ServedModel], means: Means) -> None:
         self._means = means
-        self._residency = Residency(means.find_room)
+        self._residency = Residency(means.finder)
         self._models = {spec.id: self._make(spec) for spec in specs}
         # On their way in, or out: another one serves their model, or none does.
         self._others: list[Model] = []

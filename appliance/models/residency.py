@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from appliance.errors import LoadError
 from appliance.models.instance import InstanceState, ModelInstance
-from appliance.types import ModelSpec
+from appliance.placement.place import Placement
+from appliance.types import ModelInfo, ModelSpec
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +35,11 @@ class Resident(Struct, frozen=True, kw_only=True):
 
 
 class Room(Struct, frozen=True, kw_only=True):
-    """It fits when those in `evict` are gone. spec: how to load it."""
+    """It fits when those in `evict` are gone. spec: how to load it. placement: None where memory is not known."""
 
     spec: ModelSpec
     evict: tuple[str, ...] = ()
+    placement: Placement | None = None
 
 
 class NoRoom(Struct, frozen=True, kw_only=True):
@@ -45,20 +49,55 @@ class NoRoom(Struct, frozen=True, kw_only=True):
     waits: bool = False
 
 
-# Decides by memory alone; what it is given to evict is neither pinned nor busy. Pure.
-FindRoom = Callable[[ModelSpec, Sequence[Resident]], Room | NoRoom]
+class RoomFinder(Protocol):
+    """Decides by memory alone. Belongs to the event loop."""
+
+    async def prepare(self, spec: ModelSpec) -> None:
+        """Gets what `find` needs. Raises LoadError."""
+        ...
+
+    def find(self, spec: ModelSpec, residents: Sequence[Resident], leaving: Sequence[Resident]) -> Room | NoRoom:
+        """The decision of this moment; evicts nobody who is pinned or busy. leaving: those who go in any case."""
+        ...
+
+    def admit(self, name: str, spec: ModelSpec, room: Room) -> None:
+        """An instance gets this room. spec: as it is configured."""
+        ...
+
+    def loaded(self, name: str, info: ModelInfo) -> None:
+        """It has been loaded."""
+        ...
+
+    def gone(self, name: str) -> None:
+        """It has no worker any more."""
+        ...
 
 
-def room_enough(spec: ModelSpec, residents: Sequence[Resident]) -> Room | NoRoom:
+class RoomEnough:
     """Where nothing is known of memory."""
-    return Room(spec=spec)
+
+    async def prepare(self, spec: ModelSpec) -> None:
+        """Needs nothing."""
+
+    def find(self, spec: ModelSpec, residents: Sequence[Resident], leaving: Sequence[Resident]) -> Room | NoRoom:
+        """As it is."""
+        return Room(spec=spec)
+
+    def admit(self, name: str, spec: ModelSpec, room: Room) -> None:
+        """Keeps nothing."""
+
+    def loaded(self, name: str, info: ModelInfo) -> None:
+        """Keeps nothing."""
+
+    def gone(self, name: str) -> None:
+        """Keeps nothing."""
 
 
 class Residency:
     """Belongs to the event loop. One newcomer at a time gets its room; those that wait keep nobody waiting."""
 
-    def __init__(self, find_room: FindRoom = room_enough) -> None:
-        self._find_room = find_room
+    def __init__(self, finder: RoomFinder) -> None:
+        self._finder = finder
         self._instances: dict[str, ModelInstance] = {}
         self._admitted: set[str] = set()
         self._deciding = asyncio.Lock()
@@ -67,29 +106,33 @@ class Residency:
     def add(self, instance: ModelInstance) -> None:
         """One more whose room it is."""
         self._instances[instance.name] = instance
-        instance.changed = self._changed.set
+        instance.changed = lambda: self._note(instance)
+        instance.loaded = lambda info: self._finder.loaded(instance.name, info)
 
     def remove(self, instance: ModelInstance) -> None:
         """It is closed."""
         del self._instances[instance.name]
         self._admitted.discard(instance.name)
+        self._finder.gone(instance.name)
         self._changed.set()
 
     def fits_beside(self, spec: ModelSpec) -> bool:
         """Whether there is room now without anybody leaving."""
-        found = decide(spec, self._residents(None), self._find_room)
+        found = decide(spec, self._residents(None), self._finder)
         return isinstance(found, Room) and not found.evict
 
     async def make_room(self, newcomer: ModelInstance) -> ModelSpec:
         """How to load it, once there is room. Raises LoadError where there will be none."""
         self._admitted.discard(newcomer.name)
+        await self._finder.prepare(newcomer.spec)
         told = False
         while True:
             async with self._deciding:
                 self._changed.clear()
-                found = decide(newcomer.spec, self._residents(newcomer), self._find_room)
+                found = decide(newcomer.spec, self._residents(newcomer), self._finder)
                 if isinstance(found, Room):
                     self._admitted.add(newcomer.name)
+                    self._finder.admit(newcomer.name, newcomer.spec, found)
                     await self._evict(newcomer.name, found.evict)
                     return found.spec
             if not found.waits or newcomer.unloading:
@@ -98,6 +141,11 @@ class Residency:
                 _log.info("model %s waits for room: %s", newcomer.name, found.reason)
                 told = True
             await self._changed.wait()
+
+    def _note(self, instance: ModelInstance) -> None:
+        if instance.state not in _HOLDING:
+            self._finder.gone(instance.name)
+        self._changed.set()
 
     async def _evict(self, newcomer: str, others: Sequence[str]) -> None:
         for other in others:
@@ -120,7 +168,7 @@ class Residency:
         return instance.state in _HOLDING and (instance.name in self._admitted or not starting)
 
 
-def decide(spec: ModelSpec, residents: Sequence[Resident], find_room: FindRoom) -> Room | NoRoom:
+def decide(spec: ModelSpec, residents: Sequence[Resident], finder: RoomFinder) -> Room | NoRoom:
     """Room for `spec` among those that are loaded: first by its group, then by memory. Pure."""
     rivals = [one for one in residents if spec.group is not None and one.spec.group == spec.group]
     for rival in rivals:
@@ -132,5 +180,5 @@ def decide(spec: ModelSpec, residents: Sequence[Resident], find_room: FindRoom) 
         names = ", ".join(repr(rival.name) for rival in rivals if rival.busy)
         return NoRoom(reason=f"{names} of the same group ({spec.group}) is in use", waits=True)
     gone = tuple(rival.name for rival in rivals)
-    found = find_room(spec, [one for one in residents if one.name not in gone])
-    return found if isinstance(found, NoRoom) else Room(spec=found.spec, evict=(*gone, *found.evict))
+    found = finder.find(spec, [one for one in residents if one.name not in gone], rivals)
+    return found if isinstance(found, NoRoom) else replace(found, evict=(*gone, *found.evict))

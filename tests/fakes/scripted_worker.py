@@ -24,7 +24,17 @@ import time
 
 import msgspec
 
-from appliance.types import ChatPrompt, FinishReason, ModelInfo, TextPrompt, Timings, TokenLogprob, Usage
+from appliance.types import (
+    ChatPrompt,
+    FinishReason,
+    HardwareReading,
+    HostReading,
+    ModelInfo,
+    TextPrompt,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 from appliance.wire import (
     Abort,
     Add,
@@ -33,11 +43,13 @@ from appliance.wire import (
     Failed,
     Finished,
     FromWorker,
+    Hardware,
     Load,
     Loaded,
     LoadFailed,
     Started,
     Step,
+    WatchHardware,
     encode,
     worker_reader,
 )
@@ -57,6 +69,8 @@ INFO = ModelInfo(
     chat_template=True,
     load_seconds=0.0,
 )
+
+ROOMY = HardwareReading(host=HostReading(total_bytes=2**40, available_bytes=2**40, cpu_busy=0.0))
 
 WORKING = Step(running=1, steps=8, device_seconds=0.03, host_seconds=0.01, preemptions=2)
 
@@ -137,6 +151,11 @@ class ScriptedWorker:
         timings = Timings(queue_seconds=0.1, prefill_seconds=0.2, decode_seconds=0.3)
         self.emit(Finished(number=add.number, reason=reason, usage=usage, timings=timings))
 
+    def watch(self, job: WatchHardware) -> None:
+        while True:
+            self.send(Hardware(reading=ROOMY))
+            time.sleep(job.interval_seconds)
+
     def serve(self, load: str) -> None:
         reader = worker_reader()
         while data := self.connection.recv(65536):
@@ -155,6 +174,8 @@ class ScriptedWorker:
                         threading.Thread(target=self.run, args=(message,), daemon=True).start()
                     case Abort():
                         self.aborted.add(message.number)
+                    case WatchHardware():
+                        threading.Thread(target=self.watch, args=(message,), daemon=True).start()
 
 
 def main() -> None:

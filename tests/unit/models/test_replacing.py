@@ -13,10 +13,10 @@ from appliance.errors import RequestError
 from appliance.models.instance import InstanceState
 from appliance.models.launcher import SpawnLauncher, WorkerLink
 from appliance.models.registry import Means
-from appliance.models.residency import FindRoom, NoRoom, Resident, Room, room_enough
+from appliance.models.residency import NoRoom, Resident, Room, RoomEnough, RoomFinder
 from appliance.models.router import Router
 from appliance.types import ModelSpec
-from tests.unit.models.test_residency import WORKER, House, only, spec
+from tests.unit.models.test_residency import WORKER, House, Only, spec
 
 
 class Launching:
@@ -32,9 +32,9 @@ class Launching:
 class Changing(House):
     """A router whose models.yaml changes; `outcomes` of replacements, in turn."""
 
-    def __init__(self, specs: Sequence[ModelSpec], find_room: FindRoom) -> None:
+    def __init__(self, specs: Sequence[ModelSpec], finder: RoomFinder) -> None:
         self.launcher = Launching()
-        super().__init__(Router(specs, RequestLimits(), Means(self.launcher, find_room=find_room)))
+        super().__init__(Router(specs, RequestLimits(), Means(self.launcher, finder=finder)))
         self.outcomes: list[tuple[str, str | None]] = []
         self.router.start()
 
@@ -47,7 +47,7 @@ class Changing(House):
         await self.until(lambda: len(self.router.registry.instances()) == len(self.router.specs()))
 
 
-@pytest.fixture(params=[room_enough, only(1)], ids=["beside", "after"])
+@pytest.fixture(params=[RoomEnough(), Only(1)], ids=["beside", "after"])
 async def one(request: pytest.FixtureRequest) -> AsyncIterator[Changing]:
     """One model, and room for one more or for none."""
     house = Changing([spec("a")], request.param)
@@ -57,7 +57,7 @@ async def one(request: pytest.FixtureRequest) -> AsyncIterator[Changing]:
 
 @pytest.fixture
 async def house() -> AsyncIterator[Changing]:
-    house = Changing([spec("a"), spec("b", aliases=("x",))], room_enough)
+    house = Changing([spec("a"), spec("b", aliases=("x",))], RoomEnough())
     yield house
     await house.router.close(0)
 
@@ -148,7 +148,7 @@ async def test_another_file_of_the_same_name_takes_its_place(tmp_path: Path) -> 
     path = tmp_path / "m.gguf"
     path.write_bytes(b"one")
     listed = ModelSpec(id="a", path=str(path))
-    house = Changing([listed], room_enough)
+    house = Changing([listed], RoomEnough())
     try:
         await house.ask("a")
         assert house.router.registry.plan([listed]) == ()
@@ -168,12 +168,13 @@ async def test_another_file_of_the_same_name_takes_its_place(tmp_path: Path) -> 
 async def test_a_replacement_waits_for_no_room_that_others_hold(tmp_path: Path) -> None:
     """Both models are loaded, and there is room for no third: one makes room for its own successor."""
 
-    def two(wanted: ModelSpec, residents: Sequence[Resident]) -> Room | NoRoom:
-        if len(residents) < 2:
-            return Room(spec=wanted)
-        return NoRoom(reason="two are loaded", waits=True)
+    class Two(RoomEnough):
+        def find(self, spec: ModelSpec, residents: Sequence[Resident], leaving: Sequence[Resident]) -> Room | NoRoom:
+            if len(residents) < 2:
+                return Room(spec=spec)
+            return NoRoom(reason="two are loaded", waits=True)
 
-    house = Changing([spec("a"), spec("b")], two)
+    house = Changing([spec("a"), spec("b")], Two())
     try:
         await house.ask("a")
         await house.ask("b")

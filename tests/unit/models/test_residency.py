@@ -14,7 +14,7 @@ from appliance.errors import RequestError
 from appliance.models.instance import InstanceState
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
-from appliance.models.residency import FindRoom, NoRoom, Resident, Room, decide, room_enough
+from appliance.models.residency import NoRoom, Resident, Room, RoomEnough, RoomFinder, decide
 from appliance.models.router import Router
 from appliance.models.stream import AnswerEnd, AnswerSource, Text
 from appliance.types import ModelSpec, Request, TextPrompt
@@ -73,10 +73,10 @@ class House:
 
 @asynccontextmanager
 async def opened(
-    *specs: ModelSpec, find_room: FindRoom = room_enough, load: str = "ok", worker: WorkerLimits | None = None
+    *specs: ModelSpec, finder: RoomFinder | None = None, load: str = "ok", worker: WorkerLimits | None = None
 ) -> AsyncIterator[House]:
     launcher = SpawnLauncher((*WORKER, "--load", load))
-    router = Router(specs, RequestLimits(), Means(launcher, worker or WorkerLimits(), find_room=find_room))
+    router = Router(specs, RequestLimits(), Means(launcher, worker or WorkerLimits(), finder=finder or RoomEnough()))
     router.start()
     try:
         yield House(router)
@@ -97,17 +97,18 @@ async def open_house() -> AsyncIterator[OpenHouse]:
         yield enter
 
 
-def only(count: int) -> FindRoom:
+class Only(RoomEnough):
     """Memory for so many models: the least recently used one goes."""
 
-    def find(wanted: ModelSpec, residents: Sequence[Resident]) -> Room | NoRoom:
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def find(self, spec: ModelSpec, residents: Sequence[Resident], leaving: Sequence[Resident]) -> Room | NoRoom:
         idle = sorted((one for one in residents if not (one.busy or one.pinned)), key=lambda one: one.used_at)
-        missing = len(residents) + 1 - count
+        missing = len(residents) + 1 - self.count
         if missing > len(idle):
             return NoRoom(reason="no room", waits=any(one.busy and not one.pinned for one in residents))
-        return Room(spec=wanted, evict=tuple(one.name for one in idle[: max(0, missing)]))
-
-    return find
+        return Room(spec=spec, evict=tuple(one.name for one in idle[: max(0, missing)]))
 
 
 # The decision.
@@ -115,29 +116,30 @@ def only(count: int) -> FindRoom:
 
 def test_of_a_group_one_is_loaded_at_a_time() -> None:
     rival, other = resident("a", group="big"), resident("b", group="small")
-    found = decide(spec("new", group="big"), [rival, other], room_enough)
+    found = decide(spec("new", group="big"), [rival, other], RoomEnough())
     assert found == Room(spec=spec("new", group="big"), evict=("a",))
-    assert decide(spec("new"), [rival, other], room_enough) == Room(spec=spec("new"))
+    assert decide(spec("new"), [rival, other], RoomEnough()) == Room(spec=spec("new"))
 
 
 def test_a_rival_that_is_busy_is_waited_for_and_one_that_is_pinned_is_not() -> None:
     busy, pinned = resident("a", busy=True, group="big"), resident("b", pinned=True, group="big")
-    found = decide(spec("new", group="big"), [busy], room_enough)
+    found = decide(spec("new", group="big"), [busy], RoomEnough())
     assert isinstance(found, NoRoom) and found.waits and "'a'" in found.reason
-    found = decide(spec("new", group="big"), [busy, pinned], room_enough)
+    found = decide(spec("new", group="big"), [busy, pinned], RoomEnough())
     assert isinstance(found, NoRoom) and not found.waits and "pinned" in found.reason
 
 
-def test_memory_is_asked_about_those_that_stay() -> None:
+def test_memory_is_asked_about_those_that_stay_and_told_of_those_that_go() -> None:
     asked: list[list[str]] = []
 
-    def find(wanted: ModelSpec, residents: Sequence[Resident]) -> Room | NoRoom:
-        asked.append([one.name for one in residents])
-        return Room(spec=wanted, evict=("c",))
+    class Asked(RoomEnough):
+        def find(self, spec: ModelSpec, residents: Sequence[Resident], leaving: Sequence[Resident]) -> Room | NoRoom:
+            asked.append([one.name for one in (*residents, *leaving)])
+            return Room(spec=spec, evict=("c",))
 
     residents = [resident("a", group="big"), resident("b"), resident("c")]
-    assert decide(spec("new", group="big"), residents, find) == Room(spec=spec("new", group="big"), evict=("a", "c"))
-    assert asked == [["b", "c"]]
+    assert decide(spec("new", group="big"), residents, Asked()) == Room(spec=spec("new", group="big"), evict=("a", "c"))
+    assert asked == [["b", "c", "a"]]
 
 
 # Loading and unloading.
@@ -256,7 +258,7 @@ async def test_a_pinned_model_stays(open_house: OpenHouse) -> None:
 
 
 async def test_the_one_that_was_used_least_lately_makes_room(open_house: OpenHouse) -> None:
-    house = await open_house(spec("a"), spec("b"), spec("c"), find_room=only(2))
+    house = await open_house(spec("a"), spec("b"), spec("c"), finder=Only(2))
     await house.ask("a")
     await house.ask("b")
     await house.ask("a")
@@ -265,7 +267,7 @@ async def test_the_one_that_was_used_least_lately_makes_room(open_house: OpenHou
 
 
 async def test_a_busy_model_is_waited_for(open_house: OpenHouse) -> None:
-    house = await open_house(spec("a"), spec("b"), find_room=only(1))
+    house = await open_house(spec("a"), spec("b"), finder=Only(1))
     await house.ask("a")
     async with asyncio.TaskGroup() as group:
         running = group.create_task(house.ask("a", "say:x sleep:0.3 say:y"))
@@ -278,7 +280,7 @@ async def test_a_busy_model_is_waited_for(open_house: OpenHouse) -> None:
 
 
 async def test_what_can_never_fit_is_refused_at_once(open_house: OpenHouse) -> None:
-    house = await open_house(spec("a", pinned=True), spec("b"), find_room=only(1))
+    house = await open_house(spec("a", pinned=True), spec("b"), finder=Only(1))
     await house.ask("a")
     with pytest.raises(RequestError, match="no room") as refused:
         await house.ask("b")
@@ -287,7 +289,7 @@ async def test_what_can_never_fit_is_refused_at_once(open_house: OpenHouse) -> N
 
 
 async def test_one_that_waits_for_room_can_be_called_off(open_house: OpenHouse) -> None:
-    house = await open_house(spec("a"), spec("b"), find_room=only(1))
+    house = await open_house(spec("a"), spec("b"), finder=Only(1))
     await house.ask("a")
     async with asyncio.TaskGroup() as group:
         running = group.create_task(house.ask("a", "say:x sleep:0.3"))
@@ -305,7 +307,7 @@ async def test_one_that_waits_for_room_can_be_called_off(open_house: OpenHouse) 
 @pytest.mark.slow
 async def test_many_models_in_turn_answer_every_request(open_house: OpenHouse) -> None:
     names = [f"m{number}" for number in range(5)]
-    house = await open_house(*(spec(name) for name in names), find_room=only(2))
+    house = await open_house(*(spec(name) for name in names), finder=Only(2))
 
     async def client(number: int) -> list[str]:
         return [await house.ask(names[(number + turn) % 5], f"say:{number}-{turn}") for turn in range(6)]

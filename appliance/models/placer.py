@@ -1,0 +1,169 @@
+"""Room by memory: what a model will take, what the machine has free, and who must leave for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from appliance.errors import GgufError
+from appliance.gguf.facts import ModelFacts, facts_of
+from appliance.gguf.header import GgufHeader, read_header
+from appliance.gguf.split import join_parts
+from appliance.models.file_identity import FileIdentity
+from appliance.models.hardware import HardwareWatch
+from appliance.models.memory_ledger import MemoryLedger, file_key, mapped_weights, measured
+from appliance.models.residency import NoRoom, Resident, Room
+from appliance.placement.estimate import Footprint, estimate
+from appliance.placement.memory import Loaded, Memory, memory_of
+from appliance.placement.place import MARGIN_BYTES, Placement, place, placed_spec
+from appliance.types import HardwareReading, ModelInfo, ModelSpec
+
+# A machine whose memory nobody can tell is taken as it is.
+FIRST_READING_SECONDS: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Tenant(Struct, frozen=True, kw_only=True):
+    """A model that has room. footprint: estimated, and measured once it is loaded. mapped: of it, weights that the
+    machine counts as free all the same. since: on the watch's clock, when it was placed, and when it was loaded.
+    """
+
+    spec: ModelSpec
+    placement: Placement
+    footprint: Footprint
+    mapped: int
+    since: float
+
+
+class Placer:
+    """A RoomFinder. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        hardware: HardwareWatch,
+        ledger: MemoryLedger,
+        clock: Callable[[], float],
+        margin_bytes: int = MARGIN_BYTES,
+    ) -> None:
+        self._hardware = hardware
+        self._ledger = ledger
+        self._clock = clock
+        self._margin = margin_bytes
+        self._facts: dict[str, tuple[FileIdentity, ModelFacts]] = {}
+        self._tenants: dict[str, _Tenant] = {}
+
+    async def prepare(self, spec: ModelSpec) -> None:
+        """Reads the file's header, and waits for the first reading of the machine. What cannot be had is gone without:
+        then the worker is the one to say what is wrong.
+        """
+        identity = FileIdentity.of(spec.path)
+        known = self._facts.get(spec.path)
+        if identity is not None and (known is None or known[0] != identity):
+            self._facts.pop(spec.path, None)
+            try:
+                self._facts[spec.path] = identity, await asyncio.to_thread(read_facts, Path(spec.path))
+            except (GgufError, OSError) as error:
+                _log.warning("model %s is loaded without a plan for its memory: %s", spec.id, error)
+        try:
+            async with asyncio.timeout(FIRST_READING_SECONDS):
+                await self._hardware.first.wait()
+        except TimeoutError:
+            _log.warning("model %s is loaded without a plan for its memory: nobody tells what is free", spec.id)
+
+    def find(self, spec: ModelSpec, residents: Sequence[Resident], leaving: Sequence[Resident]) -> Room | NoRoom:
+        """By the newest reading, less what has been promised since."""
+        facts, reading = self._facts.get(spec.path), self._hardware.latest
+        if facts is None or reading is None:
+            return Room(spec=spec)
+        memory = self._free(reading, [*residents, *leaving]).plus(self._loaded(leaving))
+        loaded = self._loaded(residents)
+        correction = self._ledger.correction(_file_key(facts[0], spec), spec)
+
+        def answer(loaded: Sequence[Loaded]) -> Placement | str:
+            found = place(facts[1], spec, memory, loaded, correction=correction, margin_bytes=self._margin)
+            return found if isinstance(found, Placement) else found.sentence
+
+        found = answer(loaded)
+        if isinstance(found, Placement):
+            return Room(spec=placed_spec(spec, found), evict=found.evict, placement=found)
+        waits = isinstance(answer([replace(one, busy=False) for one in loaded]), Placement)
+        return NoRoom(reason=found, waits=waits)
+
+    def admit(self, name: str, spec: ModelSpec, room: Room) -> None:
+        """It is about to be loaded so. spec: as it is configured."""
+        if room.placement is None:
+            self._tenants.pop(name, None)
+            return
+        footprint = room.placement.footprint
+        self._tenants[name] = _Tenant(
+            spec=spec, placement=room.placement, footprint=footprint, mapped=0, since=self._clock()
+        )
+
+    def loaded(self, name: str, info: ModelInfo) -> None:
+        """It has been; what it took is remembered for the next time."""
+        tenant, use, reading = self._tenants.get(name), info.memory, self._hardware.latest
+        if tenant is None or use is None or reading is None:
+            return
+        identity, facts = self._facts[tenant.spec.path]
+        need = estimate(facts, tenant.spec)
+        taken = measured(use, need, info.size_bytes, tuple(gpu.uuid for gpu in reading.gpus))
+        self._ledger.note(_file_key(identity, tenant.spec), tenant.spec, need, tenant.placement.tensor_split, taken)
+        mapped = mapped_weights(use, info.size_bytes)
+        self._tenants[name] = replace(tenant, footprint=taken, mapped=mapped, since=self._clock())
+
+    def gone(self, name: str) -> None:
+        """It has no worker any more."""
+        self._tenants.pop(name, None)
+
+    def footprints(self) -> Mapping[str, Footprint]:
+        """What each model takes, by the instance's name."""
+        return {name: tenant.footprint for name, tenant in self._tenants.items()}
+
+    def _free(self, reading: HardwareReading, residents: Sequence[Resident]) -> Memory:
+        memory = memory_of(reading)
+        for resident in residents:
+            if (tenant := self._tenants.get(resident.name)) is not None:
+                # Mapped weights are page cache: free to whoever asks the kernel, and needed all the same.
+                late = tenant.since >= self._hardware.read_at
+                memory = memory.less(tenant.footprint if late else Footprint(tenant.mapped, ()))
+        return memory
+
+    def _loaded(self, residents: Sequence[Resident]) -> list[Loaded]:
+        return [
+            Loaded(
+                model=resident.name,
+                footprint=self._tenants[resident.name].footprint,
+                pinned=resident.pinned,
+                busy=resident.busy,
+                last_used=resident.used_at,
+            )
+            for resident in residents
+            if resident.name in self._tenants
+        ]
+
+
+def read_facts(path: Path) -> ModelFacts:
+    """Of a model's file, or of all parts where it is one of several. Blocking. Raises GgufError and OSError."""
+    with path.open("rb") as file:
+        first = read_header(file)
+    parts = first.metadata.get("split.count", 1)
+    mark = f"-00001-of-{parts:05}.gguf"
+    if not isinstance(parts, int) or parts < 2 or not path.name.endswith(mark):
+        return facts_of(first)
+    stem = path.name.removesuffix(mark)
+    headers: list[GgufHeader] = [first]
+    for number in range(2, parts + 1):
+        with path.with_name(f"{stem}-{number:05}-of-{parts:05}.gguf").open("rb") as file:
+            headers.append(read_header(file))
+    return facts_of(join_parts(headers))
+
+
+def _file_key(identity: FileIdentity, spec: ModelSpec) -> str:
+    return file_key(spec.path, identity.size)

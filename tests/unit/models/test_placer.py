@@ -1,0 +1,137 @@
+"""appliance.models.placer: real files, a machine that a test describes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from appliance.models import placer as placer_module
+from appliance.models.hardware import HardwareWatch
+from appliance.models.launcher import SpawnLauncher
+from appliance.models.memory_ledger import MemoryLedger
+from appliance.models.placer import Placer, read_facts
+from appliance.models.residency import NoRoom, Resident, Room
+from appliance.placement.estimate import MIB
+from appliance.types import EngineBuffer, GpuReading, HardwareReading, HostReading, MemoryUse, ModelSpec
+from tests.fakes.scripted_worker import INFO
+
+GIB = 1024 * MIB
+
+
+def machine(host: int, *gpus: int) -> HardwareReading:
+    """With so many bytes free."""
+    return HardwareReading(
+        host=HostReading(total_bytes=2**40, available_bytes=host, cpu_busy=0.0),
+        gpus=tuple(
+            GpuReading(uuid=f"gpu{index}", name="GPU", total_bytes=80 * GIB, free_bytes=free, used_bytes=0)
+            for index, free in enumerate(gpus)
+        ),
+    )
+
+
+@dataclass
+class Bench:
+    placer: Placer
+    watch: HardwareWatch
+    ledger: MemoryLedger
+    spec: ModelSpec
+    now: float = 100.0
+
+    def read(self, reading: HardwareReading) -> None:
+        self.now += 1
+        self.watch.latest, self.watch.read_at = reading, self.now
+        self.watch.first.set()
+
+    def find(self, *residents: Resident, leaving: Sequence[Resident] = ()) -> Room | NoRoom:
+        return self.placer.find(self.spec, residents, leaving)
+
+    def place(self, name: str) -> Resident:
+        """One more of it, loading."""
+        room = self.find()
+        assert isinstance(room, Room)
+        self.now += 1
+        self.placer.admit(name, self.spec, room)
+        return Resident(name=name, spec=self.spec, busy=True, pinned=False, used_at=self.now)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, random_gguf: Path) -> Bench:
+    watch, ledger = HardwareWatch(SpawnLauncher()), MemoryLedger(tmp_path / "memory.json")
+    spec = ModelSpec(id="m", path=str(random_gguf), n_ctx=65_536)
+    made = Bench(Placer(watch, ledger, lambda: made.now), watch, ledger, spec)
+    made.read(machine(64 * GIB))
+    await made.placer.prepare(spec)
+    return made
+
+
+def test_it_goes_to_the_gpu_where_there_is_one(bench: Bench) -> None:
+    assert bench.find() == Room(spec=replace(bench.spec, n_gpu_layers=0), placement=bench.find().placement)  # type: ignore[union-attr]
+    bench.read(machine(64 * GIB, 40 * GIB))
+    room = bench.find()
+    assert isinstance(room, Room)
+    assert isinstance(room.spec.n_gpu_layers, int) and room.spec.n_gpu_layers > 0
+
+
+def test_what_does_not_fit_is_refused_with_what_would_help(bench: Bench) -> None:
+    bench.read(machine(GIB + 10 * MIB))
+    found = bench.find()
+    assert isinstance(found, NoRoom) and not found.waits
+    assert "needs about" in found.reason
+
+
+def test_what_is_loading_is_reckoned_with_and_what_was_read_since_is_not_counted_twice(bench: Bench) -> None:
+    first = bench.place("m")
+    taken = bench.placer.footprints()["m"].host
+    bench.read(machine(GIB + taken + taken // 2))
+    bench.placer.admit("m", bench.spec, bench.find())  # type: ignore[arg-type]
+    bench.now += 1
+    found = bench.find(first)
+    assert isinstance(found, NoRoom) and found.waits, "the reading is from before the first one was placed"
+    bench.read(machine(GIB + taken + taken // 2))
+    assert isinstance(bench.find(first), Room)
+
+
+def test_an_idle_model_leaves_and_a_busy_one_is_waited_for(bench: Bench) -> None:
+    busy = bench.place("m")
+    bench.read(machine(GIB + 10 * MIB))
+    found = bench.find(busy)
+    assert isinstance(found, NoRoom) and found.waits
+    idle = replace(busy, busy=False)
+    room = bench.find(idle)
+    assert isinstance(room, Room) and room.evict == ("m",)
+    assert isinstance(bench.find(replace(idle, pinned=True)), NoRoom)
+    # One that leaves in any case frees its memory too.
+    assert isinstance(bench.find(leaving=[idle]), Room)
+    bench.placer.gone("m")
+    assert isinstance(bench.find(idle), NoRoom)
+
+
+def test_what_a_load_took_counts_from_then_on(bench: Bench) -> None:
+    bench.place("m")
+    expected = bench.placer.footprints()["m"].host
+    use = MemoryUse(
+        resident_bytes=0,
+        process_bytes=5 * GIB,
+        buffers=(EngineBuffer(device="CPU_Mapped", kind="model", bytes=7 * MIB),),
+    )
+    bench.placer.loaded("m", replace(INFO, memory=use, size_bytes=7 * MIB))
+    assert bench.placer.footprints()["m"].host > 5 * GIB > expected
+    bench.placer.gone("m")
+    bench.read(machine(6 * GIB))
+    assert isinstance(bench.find(), NoRoom), "the ledger knows better than the estimate"
+
+
+async def test_what_cannot_be_read_is_loaded_without_a_plan(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = replace(bench.spec, path="/nowhere.gguf")
+    await bench.placer.prepare(odd)
+    assert bench.placer.find(odd, [], []) == Room(spec=odd)
+    monkeypatch.setattr(placer_module, "FIRST_READING_SECONDS", 0.01)
+    bench.watch.first, bench.watch.latest = asyncio.Event(), None
+    await bench.placer.prepare(bench.spec)
+    assert bench.find() == Room(spec=bench.spec)
+    assert read_facts(Path(bench.spec.path)).architecture == "llama"
