@@ -96,7 +96,7 @@ def take(
     typer.echo(f"{answer['name']}: imported, {size(answer['bytes'])}{_by(answer)}")
     for file in answer["files"]:
         typer.echo(f"sha256 {file['sha256']}  {file['name']}")
-    typer.echo("to serve it, add to models.yaml and restart:\n", err=True)
+    typer.echo("to serve it, add to models.yaml, then `appliance models apply`:\n", err=True)
     typer.echo(_entry(answer))
 
 
@@ -197,9 +197,23 @@ def _facts(found: Mapping[str, Any]) -> dict[str, object]:
         facts["path"] = found["path"]
         facts["state"] = found["fault"] or "whole when it was verified"
         facts["files"] = [f"{file['sha256']}  {file['name']}" for file in found["files"]]
+        if found["fit"]:
+            facts["room now"] = [_room(row) for row in found["fit"]]
     else:
         facts["files"] = [f"{file['name']}, {size(file['bytes'])}" for file in found["files"]]
     return facts
+
+
+def _room(row: Mapping[str, Any]) -> str:
+    """One line of the table of users and contexts."""
+    asked = f"{row['context']} tokens each, {row['cache_type']} cache"
+    if not row["users"]:
+        return f"no user at {asked}"
+    footprint, layers = row["footprint"], f"{row['n_gpu_layers']} of {row['layers']} layers on GPUs"
+    taken = [f"{size(footprint['host'])} of host memory"]
+    if sum(footprint["devices"]):
+        taken += [f"{size(sum(footprint['devices']))} of GPU memory", layers]
+    return f"{row['users']} user{'' if row['users'] == 1 else 's'} at {asked}: {', '.join(taken)}"
 
 
 def _template(header: Mapping[str, Any]) -> str:

@@ -122,6 +122,10 @@ class Placer:
         """It has no worker any more."""
         self._tenants.pop(name, None)
 
+    def memory(self) -> Memory | None:
+        """By the newest reading."""
+        return None if self._hardware.latest is None else memory_of(self._hardware.latest)
+
     def footprints(self) -> Mapping[str, Footprint]:
         """What each model takes, by the instance's name."""
         return {name: tenant.footprint for name, tenant in self._tenants.items()}

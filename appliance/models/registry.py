@@ -21,6 +21,7 @@ from appliance.models.model import Model
 from appliance.models.models_plan import ModelChange, plan_models
 from appliance.models.residency import Residency, RoomEnough, RoomFinder
 from appliance.models.upstream.model import Dial, UpstreamModel
+from appliance.placement.memory import Memory
 from appliance.tasks import TaskOwner
 from appliance.types import ModelSpec
 from appliance.upstream_spec import ReplicaAccess, ServedModel
@@ -106,6 +107,10 @@ class Registry:
     def upstreams(self) -> list[UpstreamModel]:
         """Every model that servers elsewhere serve."""
         return [model for model in self._models.values() if isinstance(model, UpstreamModel)]
+
+    def memory(self) -> Memory | None:
+        """What is free on the machine; None where nobody can tell."""
+        return self._means.finder.memory()
 
     # ── a changed models.yaml ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from appliance.errors import LoadError
 from appliance.models.instance import InstanceState, ModelInstance
+from appliance.placement.memory import Memory
 from appliance.placement.place import Placement
 from appliance.types import ModelInfo, ModelSpec
 
@@ -72,6 +73,10 @@ class RoomFinder(Protocol):
         """It has no worker any more."""
         ...
 
+    def memory(self) -> Memory | None:
+        """What is free on the machine; None where nobody can tell."""
+        ...
+
 
 class RoomEnough:
     """Where nothing is known of memory."""
@@ -91,6 +96,10 @@ class RoomEnough:
 
     def gone(self, name: str) -> None:
         """Keeps nothing."""
+
+    def memory(self) -> Memory | None:
+        """Nobody can tell."""
+        return None
 
 
 class Residency:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from pathlib import Path
@@ -14,6 +15,8 @@ from appliance.admin.route import Answer, Call
 from appliance.errors import ChangeRefused
 from appliance.gguf.facts import ModelFacts
 from appliance.model_store.importing import ImportRequest
+from appliance.placement.fit_table import fit_table
+from appliance.types import ModelSpec
 
 
 class Import(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,9 +50,15 @@ async def list_all(call: Call) -> Answer:
 
 
 async def show(call: Call) -> Answer:
-    """One model: its manifest, and what its header says."""
+    """One model: its manifest, what its header says, and for how many users there is room now."""
     manifest, facts = await call.site.models.show(call.match["name"])
-    return call.answer({**call.site.models.store.view(manifest), "header": header_view(facts)})
+    shown = call.site.models.store.view(manifest)
+    memory = None if call.site.router is None else call.site.router.registry.memory()
+    fit = None
+    if memory is not None:
+        spec = ModelSpec(id=manifest.name, path=str(shown["path"]))
+        fit = await asyncio.to_thread(fit_table, facts, spec, memory)
+    return call.answer({**shown, "header": header_view(facts), "fit": fit})
 
 
 async def start_import(call: Call) -> Answer:
