@@ -158,6 +158,8 @@ class ModelInstance:
         self._closing = False
         self._load_again = False
         self._unloading: asyncio.Task[None] | None = None
+        self._leaving = False
+        self._began = asyncio.Event()
         self._file: FileIdentity | None = None
         self._starting: WorkerLink | None = None
         self._link: WorkerLink | None = None
@@ -185,16 +187,19 @@ class ModelInstance:
     def load(self) -> None:
         """Begins to load, unless it is loaded; after a failure at once, and after an unloading that is under way."""
         self._retry_at = 0.0
-        self._load_again = self.unloading
+        self._load_again = self._unloading is not None
         self._wanted.set()
 
     def unload(self, drain_seconds: float) -> asyncio.Task[None]:
         """Ends the worker once it is done with what it holds, or after `drain_seconds`, which cuts that short.
 
-        From this call on the worker gets no request: those that come wait for the next worker, and start it. Returns
-        what ends with the worker; shield it, or wait for it.
+        A worker that is loading for somebody serves them first. One that is ready gets no request from this call on:
+        those that come wait for the next worker, and start it. Returns what ends with the worker; shield it, or wait
+        for it.
         """
         if self._unloading is None:
+            # Who waits for a load that is under way is served first.
+            self._leaving = self._state is InstanceState.READY or not len(self._backlog)
             self._unloading = self._tasks.spawn(self._unload(drain_seconds), name="unload")
         return self._unloading
 
@@ -319,7 +324,7 @@ class ModelInstance:
     @property
     def unloading(self) -> bool:
         """Whether it shall have no worker."""
-        return self._unloading is not None
+        return self._leaving
 
     def pin(self, pinned: bool) -> None:
         """Until the next start, in place of what models.yaml says."""
@@ -359,6 +364,7 @@ class ModelInstance:
                 await asyncio.sleep(min(pause, _LOOK_SECONDS))
                 continue
             self._state = InstanceState.STARTING
+            self._began.clear()
             self._ended.clear()
             try:
                 status = await self._serve_once()
@@ -380,7 +386,8 @@ class ModelInstance:
                     self._unloaded()
                 else:
                     self._crashed(status)
-            self._unloading = None
+            self._unloading, self._leaving = None, False
+            self._began.set()
             self._ended.set()
             self.changed()
 
@@ -462,6 +469,7 @@ class ModelInstance:
         )
         self._keep(None)
         self._dispatch()
+        self._began.set()
         self._note_drained()
 
     def _take(self, message: object) -> None:
@@ -548,23 +556,31 @@ class ModelInstance:
             # A crash may have left requests, which the next worker gets.
             if not len(self._backlog):
                 self._wanted.clear()
-            self._unloading = None
+            self._unloading, self._leaving = None, False
             return
-        if self._link is None:
-            if self._starting is not None:
-                self._starting.kill()
-            self.changed()
-        else:
+        try:
+            async with asyncio.timeout(drain_seconds):
+                if not self._leaving:
+                    await self._began.wait()
+                    if self._ended.is_set():
+                        return
+                self._leave()
+                await self._wait_until_quiet()
+        except TimeoutError:
+            self._leave()
+            self._backlog.fail_sent(_unloaded())
+        if self._link is not None:
+            self._link.hang_up()
+        elif self._starting is not None:
+            self._starting.kill()
+        self.changed()
+        await self._ended.wait()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        if self._link is not None:
             self._state = InstanceState.DRAINING
             self._forget_expiry()
-            try:
-                async with asyncio.timeout(drain_seconds):
-                    await self._wait_until_quiet()
-            except TimeoutError:
-                self._backlog.fail_sent(_unloaded())
-            if self._link is not None:
-                self._link.hang_up()
-        await self._ended.wait()
 
     async def _wait_until_quiet(self) -> None:
         if self._backlog.in_flight:

@@ -44,6 +44,7 @@ from appliance.worker.hardware import watch_hardware
 from appliance.worker.inspect import inspect
 from appliance.worker.intake import Intake
 from appliance.worker.nvml import own_device_bytes
+from appliance.worker.process_name import HARDWARE, name_process
 from appliance.worker.watchdog import StepWatchdog, ends_after
 
 _PROGRESS_SECONDS: Final = 0.1
@@ -77,6 +78,7 @@ class _Worker:
                     self._inspect(message, messages)
                     return
                 case WatchHardware() if self._engine is None:
+                    name_process(HARDWARE)
                     watch_hardware(message, messages, self._channel.send)
                     return
                 case Load() if self._engine is None:

@@ -17,6 +17,7 @@ import aiohttp
 import psutil
 
 from appliance.security.tls import client_context
+from appliance.worker.process_name import HARDWARE
 
 START_SECONDS_MAX = 60.0
 
@@ -62,10 +63,11 @@ class Appliance:
         )
 
     def workers(self) -> list[psutil.Process]:
+        """Those that serve a model."""
         return [
             child
             for child in psutil.Process(self.process.pid).children()
-            if "appliance.worker" in " ".join(child.cmdline())
+            if "appliance.worker" in " ".join(child.cmdline()) and child.name() != HARDWARE
         ]
 
     def kill(self) -> None:

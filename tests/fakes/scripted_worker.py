@@ -53,6 +53,7 @@ from appliance.wire import (
     encode,
     worker_reader,
 )
+from appliance.worker.process_name import HARDWARE, name_process
 
 INFO = ModelInfo(
     architecture="scripted",
@@ -175,6 +176,7 @@ class ScriptedWorker:
                     case Abort():
                         self.aborted.add(message.number)
                     case WatchHardware():
+                        name_process(HARDWARE)
                         threading.Thread(target=self.watch, args=(message,), daemon=True).start()
 
 

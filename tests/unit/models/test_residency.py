@@ -199,6 +199,18 @@ async def test_what_runs_for_too_long_is_cut_with_a_reason(open_house: OpenHouse
     assert house.state("a") is STOPPED
 
 
+async def test_who_waits_for_a_load_is_served_before_it_is_unloaded(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"), load="slow")
+    instance = house.router.registry.instance("a")
+    assert instance is not None
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(house.ask("a"))
+        await house.until(lambda: house.state("a") is InstanceState.STARTING)
+        await instance.unload(10)
+    assert waiting.result() == "hello"
+    assert house.state("a") is STOPPED
+
+
 async def test_a_load_that_is_under_way_is_given_up(open_house: OpenHouse) -> None:
     house = await open_house(spec("a"), load="slow")
     instance = house.router.registry.instance("a")

@@ -1,0 +1,15 @@
+"""What `ps` and `top` call a worker process that serves no model."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+HARDWARE: Final = "appl-hardware"
+
+_PR_SET_NAME: Final = 15
+
+
+def name_process(name: str) -> None:
+    """Of at most 15 characters. On the main thread."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())

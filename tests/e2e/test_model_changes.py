@@ -1,0 +1,166 @@
+"""Models that come, go and are replaced under load, with real workers and real TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import psutil
+import pytest
+
+from appliance.admin_client import AdminClient, route
+from tests.e2e.appliance_process import Appliance, running_appliance
+from tests.models.vocabulary import WORDS, word
+from tests.security.daemons import admin_of, until
+
+pytestmark = pytest.mark.slow
+
+_log = logging.getLogger(__name__)
+
+CLIENTS = 8
+TOKENS = 60
+
+
+def write_models(folder: Path, *entries: dict[str, Any]) -> Path:
+    path = folder / "models.yaml"
+    usual = {"threads": 1, "threads_batch": 1, "sampling": {"temperature": 0}}
+    path.write_bytes(msgspec.yaml.encode({"models": [usual | entry for entry in entries]}))
+    return path
+
+
+@dataclass
+class Load:
+    """Clients that stream from `models` until they are told to stop; what is not the whole answer is in `faults`."""
+
+    appliance: Appliance
+    models: list[str]
+    answers: int = 0
+    faults: list[str] = field(default_factory=list)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with self.appliance.session() as session, asyncio.TaskGroup() as group:
+            for number in range(CLIENTS):
+                group.create_task(self._client(session, random.Random(number)))
+            try:
+                yield
+            finally:
+                self.stop.set()
+
+    async def _client(self, session: aiohttp.ClientSession, chance: random.Random) -> None:
+        while not self.stop.is_set():
+            first = chance.randrange(WORDS)
+            body = {"model": chance.choice(self.models), "prompt": word(first), "max_tokens": TOKENS, "stream": True}
+            async with session.post("/v1/completions", json=body) as answer:
+                text = (await answer.read()).decode()
+            lines = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: {")]
+            said = "".join(msgspec.json.decode(line)["choices"][0]["text"] for line in lines if "text" in line)
+            wanted = "".join(word((first + step) % WORDS) for step in range(1, TOKENS + 1))
+            if answer.status != 200 or said != wanted or not text.endswith("data: [DONE]\n\n"):
+                self.faults.append(f"{answer.status} {text[-300:]}")
+            self.answers += 1
+
+
+@pytest.fixture
+def two(tmp_path: Path, recite_gguf: Path) -> Iterator[Appliance]:
+    models = write_models(
+        tmp_path,
+        {"id": "m", "path": str(recite_gguf), "preload": True, "parallel": 8},
+        {"id": "other", "path": str(recite_gguf), "parallel": 8},
+    )
+    with running_appliance(tmp_path / "run", "--models", models) as appliance:
+        yield appliance
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """As whoever replaces a file that is in use should."""
+    target.with_suffix(".new").write_bytes(source.read_bytes())
+    target.with_suffix(".new").replace(target)
+
+
+async def instances(admin: AdminClient) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await admin.get("/instances"))["instances"]
+    return found
+
+
+async def test_a_model_is_replaced_under_streaming_clients(two: Appliance, tmp_path: Path, recite_gguf: Path) -> None:
+    """Its settings, then its file; 0 failed, 0 truncated."""
+    copy = tmp_path / "copy.gguf"
+    load = Load(two, ["m"])
+    async with admin_of(two) as admin, load.running():
+        for turn in range(1, 7):
+            put_in_place(recite_gguf, copy)
+            settings = {"id": "m", "path": str(copy), "preload": True, "parallel": 8, "n_ctx": 8192 + 8 * (turn // 2)}
+            write_models(tmp_path, settings, {"id": "other", "path": str(recite_gguf), "parallel": 8})
+            (change,) = (await admin.post("/models/apply"))["changes"]
+            assert (change["model"], change["action"]) == ("m", "replace")
+
+            async def replaced(generation: int = turn + 1) -> bool:
+                return [one["generation"] for one in await instances(admin) if one["id"] == "m"] == [generation]
+
+            before = load.answers
+            await until(replaced, 60)
+
+            async def served(before: int = before) -> bool:
+                return load.answers > before + CLIENTS
+
+            await until(served, 60)
+    assert load.faults == []
+    assert load.answers > 6 * CLIENTS
+
+
+async def test_loading_and_unloading_under_load_leaks_nothing(two: Appliance) -> None:
+    """50 turns, in which a model is unloaded, loaded, pinned or let go; every request is answered whole."""
+    chance, load = random.Random(5), Load(two, ["m", "other"])
+    daemon = psutil.Process(two.process.pid)
+    async with admin_of(two) as admin:
+        measured = []
+        async with load.running():
+            for turn in range(50):
+                model = chance.choice(load.models)
+                match chance.choice(["unload", "unload", "load", "pin", "unpin"]):
+                    case "unload":
+                        await admin.post(route("instances", model, "unload"), {"drain_seconds": 30})
+                    case act:
+                        await admin.post(route("instances", model, act))
+                await asyncio.sleep(chance.uniform(0.0, 0.3))
+                if turn in (10, 49):
+                    measured.append((daemon.num_fds(), len(daemon.children()), daemon.memory_info().rss))
+    assert load.faults == []
+    (fds, workers, resident), (fds_after, workers_after, resident_after) = measured
+    assert fds_after <= fds + 8
+    assert workers_after <= 3, "two models and the hardware"
+    assert workers <= 3
+    assert resident_after < resident + 24 * 2**20
+
+
+async def test_a_killed_worker_is_back_within_seconds_and_no_other_model_notices(two: Appliance) -> None:
+    async with admin_of(two) as admin, two.session() as session:
+        await admin.post(route("instances", "other", "load"))
+
+        async def both() -> bool:
+            return all(one["state"] == "ready" for one in await instances(admin))
+
+        await until(both, 30)
+        pids = {one["id"]: one["pid"] for one in await instances(admin)}
+        psutil.Process(pids["m"]).send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        async with session.post("/v1/completions", json={"model": "m", "prompt": word(0), "max_tokens": 2}) as answer:
+            assert answer.status == 200
+        took = time.monotonic() - killed
+        after = {one["id"]: one["pid"] for one in await instances(admin)}
+    _log.info("ready and answered %.2f s after kill -9", took)
+    assert after["other"] == pids["other"] and after["m"] not in (None, pids["m"])
+    # 3 s on a machine that does nothing else.
+    assert took < 10
