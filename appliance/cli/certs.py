@@ -235,7 +235,9 @@ def _print(found: dict[str, Any]) -> None:
 
 def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
     for authority in found["authorities"]:
-        yield _row(f"{authority['name']} CA", authority["phase"], authority["current"])
+        phase = authority["phase"]
+        # Of a rotation: none is under way, and the authority works.
+        yield _row(f"{authority['name']} CA", "active" if phase == "standby" else phase, authority["current"])
         if authority["successor"]:
             yield _row(f"{authority['name']} CA", "successor", authority["successor"])
     for trusted in found["trusted"]:
