@@ -164,7 +164,7 @@ def test_the_server_certificate_and_authorities(cli: Command, tmp_path: Path) ->
     for verb in ("activate", "rollback"):
         assert cli("certs", verb).ok().out.startswith("server: active, valid until ")
     table = cli("certs", "list").ok().out
-    for word in ("server CA", "client CA", "admin CA", "client demo", "previous", "standby"):
+    for word in ("server CA", "client CA", "admin CA", "client demo", "previous", "active"):
         assert word in table
     assert cli("certs", "rotate-ca", "client", "start").ok().out == "client CA: trust_both; 0 connections ended\n"
     assert cli("certs", "trust", "client").ok().out.count("BEGIN CERTIFICATE") == 2
