@@ -59,6 +59,7 @@ async def test_a_worker_killed_mid_stream(tmp_path: Path, recite_gguf: Path) -> 
             assert time.monotonic() - killed < 5
 
 
+@pytest.mark.slow
 async def test_sigterm_finishes_what_runs(tmp_path: Path, random_gguf: Path) -> None:
     models = models_file(tmp_path, random_gguf)
     with running_appliance(tmp_path / "run", "--models", models) as appliance, workers_end(appliance):

@@ -69,6 +69,7 @@ def test_a_worker_measures_itself(recite_gguf: Path) -> None:
     assert taken.host - need.preempted - need.host_work == pytest.approx(need.buffers + use.process_bytes, rel=0.1)
 
 
+@pytest.mark.slow
 def test_no_layer_on_a_gpu_and_shares_of_gpus_that_are_not_there_load_all_the_same(recite_gguf: Path) -> None:
     for changes in ({"n_gpu_layers": 0}, {"tensor_split": (0.0, 1.0)}, {"tensor_split": (1.0, 1.0)}):
         info, _, _ = loaded(recite_spec(recite_gguf, **changes))

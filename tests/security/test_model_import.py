@@ -24,6 +24,7 @@ from tests.unit.model_store.conftest import NOW, put, source, store
 __all__ = ["founded", "put", "source", "state", "store"]
 
 
+@pytest.mark.slow
 def test_what_is_swapped_while_it_is_imported_is_never_loaded_under_its_hash(
     tmp_path: Path, store: ModelStore, recite_gguf: Path, random_gguf: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_kill_9_at_random_moments_leaves_nothing_that_counts(state: StateDir, re
     assert store.names() == ["recite"]
 
 
+@pytest.mark.slow
 def test_a_store_that_somebody_else_may_write_is_not_used(state: StateDir) -> None:
     state.models.chmod(0o777)
     said = run_command("models", "list", "--state-dir", state.path)

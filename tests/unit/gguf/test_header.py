@@ -62,7 +62,7 @@ def test_a_file_of_the_gguf_package_is_read_as_it_reads_it(recite_gguf: Path) ->
             assert found == known
 
 
-@pytest.mark.parametrize("values", [1023, 1024, 1025, 200_000])
+@pytest.mark.parametrize("values", [1023, 1024, 1025, 20_000])
 def test_a_long_array_is_counted_and_passed_over(tmp_path: Path, values: int) -> None:
     path = tmp_path / "m.gguf"
     writer = gguf.GGUFWriter(str(path), "llama")

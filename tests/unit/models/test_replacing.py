@@ -99,6 +99,7 @@ async def test_a_model_that_is_not_loaded_is_replaced_where_it_lies(house: Chang
     assert (house.loaded(), house.router.specs()[0].n_ctx) == (set(), 4096)
 
 
+@pytest.mark.slow
 async def test_a_replacement_fails_no_request_and_cuts_none(one: Changing) -> None:
     await one.ask("a")
     pid = one.router.snapshots()["a"].pid
@@ -126,6 +127,7 @@ async def test_a_replacement_fails_no_request_and_cuts_none(one: Changing) -> No
     assert (one.router.registry.instances()[0].generation, one.router.snapshots()["a"].restarts) == (3, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fail", "crash"])
 async def test_what_cannot_be_loaded_leaves_the_old_one(one: Changing, mode: str) -> None:
     await one.ask("a")
@@ -165,6 +167,7 @@ async def test_another_file_of_the_same_name_takes_its_place(tmp_path: Path) -> 
         await house.router.close(0)
 
 
+@pytest.mark.slow
 async def test_a_replacement_waits_for_no_room_that_others_hold(tmp_path: Path) -> None:
     """Both models are loaded, and there is room for no third: one makes room for its own successor."""
 

@@ -199,6 +199,7 @@ async def test_what_runs_for_too_long_is_cut_with_a_reason(open_house: OpenHouse
     assert house.state("a") is STOPPED
 
 
+@pytest.mark.slow
 async def test_who_waits_for_a_load_is_served_before_it_is_unloaded(open_house: OpenHouse) -> None:
     house = await open_house(spec("a"), load="slow")
     instance = house.router.registry.instance("a")
@@ -233,6 +234,7 @@ async def _outcome(work: Awaitable[str]) -> str | RequestError:
 # Use.
 
 
+@pytest.mark.slow
 async def test_a_model_without_use_leaves_after_its_time(open_house: OpenHouse) -> None:
     house = await open_house(spec("a", ttl=0.3), spec("b"))
     await house.ask("b")
@@ -356,6 +358,7 @@ async def test_a_drain_refuses_what_is_new_and_waits_for_what_runs(open_house: O
 # Health.
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_stuck_without_anybody_waiting_is_restarted(open_house: OpenHouse) -> None:
     limits = WorkerLimits(probe_seconds=0.1, step_seconds_max=0.3)
     house = await open_house(spec("a"), spec("b"), worker=limits)
