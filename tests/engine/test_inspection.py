@@ -85,6 +85,7 @@ async def test_one_that_never_ends_counts_as_a_crash(recite_gguf: Path) -> None:
 @pytest.mark.slow
 async def test_who_stops_waiting_ends_the_worker(tmp_path: Path) -> None:
     build_recite(tmp_path / "m.gguf", chat_template=HOSTILE_TEMPLATES["nested loops"])
+    before = psutil.Process().children()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(inspected(tmp_path / "m.gguf", WorkerLimits(template_seconds_max=60)), 1.5)
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= set(before)
