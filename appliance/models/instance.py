@@ -61,8 +61,11 @@ _RETRY_SECONDS: Final[Mapping[ErrorCode, int]] = {
 }
 
 
-# Whom probes are from.
+# Whom probes are from, and what they ask.
 PROBE: Final = "appliance:probe"
+PROBE_PROMPT: Final = "1"
+# A worker that keeps its deadline speaks before it is taken for stuck.
+_GRACE_SECONDS: Final = 1.0
 
 # Whether a file may be loaded. Blocks for a moment; raises LoadError.
 FileCheck = Callable[[Path], None]
@@ -122,9 +125,9 @@ class ModelInstance:
     """Runs `spec` in a worker when it is wanted. All methods belong to the event loop.
 
     check_file: asked in a thread before each load. make_room: asked then. changed: told whenever it has become idle, or
-    has no worker any more. loaded: told when it is ready. settled: set once the first attempt to load has succeeded or
-    failed. pinned: never unloaded but by `unload`. generation: counts those that models.yaml has had under this id
-    since the start.
+    has no worker any more. loaded: told when it is ready. settled: set once the first attempt to load has succeeded,
+    failed, or been given up. pinned: never unloaded but by `unload`. generation: counts those that models.yaml has had
+    under this id since the start.
     """
 
     def __init__(
@@ -275,18 +278,18 @@ class ModelInstance:
             self._keep(None)
         self._note_drained()
 
-    async def probe(self, seconds: float) -> str | None:
-        """Has the worker compute one token, and says why it could not; None where it could, or is not ready.
+    async def probe(self, seconds: float) -> None:
+        """Has the worker compute one token; does nothing where it is not ready. Raises RequestError, TimeoutError.
 
         It is no use of the model: it neither keeps it loaded nor loads it.
         """
         if self._state is not InstanceState.READY or self.unloading:
-            return None
+            return
         request = Request(
             id="probe",
             model=self.spec.id,
             principal=PROBE,
-            prompt=TextPrompt(text="1"),
+            prompt=TextPrompt(text=PROBE_PROMPT),
             cache_domain=PROBE,
             max_tokens=1,
             seconds_max=seconds,
@@ -295,16 +298,11 @@ class ModelInstance:
         self._backlog.add(stream)
         self._dispatch()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds + _GRACE_SECONDS):
                 while not isinstance(await stream.next(), AnswerEnd):
                     pass
-        except TimeoutError:
-            return f"no token in {seconds:.0f} s"
-        except RequestError as error:
-            return error.message
         finally:
             self._drop(stream)
-        return None
 
     @property
     def state(self) -> InstanceState:
@@ -404,7 +402,7 @@ class ModelInstance:
             self._ready(link, info)
             watches = [
                 self._tasks.spawn(self._watch_silence(link), name="silence"),
-                self._tasks.spawn(self._watch_health(), name="health"),
+                self._tasks.spawn(self._watch_health(link), name="health"),
             ]
             try:
                 while messages := await link.receive():
@@ -532,7 +530,7 @@ class ModelInstance:
                 link.kill()
                 return
 
-    async def _watch_health(self) -> None:
+    async def _watch_health(self, link: WorkerLink) -> None:
         """Asks a worker that serves nobody for a token now and then: it may be stuck without anybody waiting for it.
 
         While it serves, its answers are the proof.
@@ -543,11 +541,18 @@ class ModelInstance:
             if len(self._backlog) or self._clock() < self._served_at + pause:
                 await asyncio.sleep(min(1.0, pause))
                 continue
-            failure = await self.probe(self._limits.step_seconds_max)
+            # A worker that refuses is alive.
+            with contextlib.suppress(RequestError):
+                await self._probe_or_kill(link)
             self._served_at = self._clock()
-            if failure is not None and self._link is not None:
-                _log.error("model %s does not answer a probe (%s); ending the worker", self.name, failure)
-                self._link.kill()
+
+    async def _probe_or_kill(self, link: WorkerLink) -> None:
+        seconds = self._limits.step_seconds_max
+        try:
+            await self.probe(seconds)
+        except TimeoutError:
+            _log.error("model %s gave a probe no token in %.0f s; ending the worker", self.name, seconds)
+            link.kill()
 
     # ── leaving ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -589,6 +594,7 @@ class ModelInstance:
 
     def _unloaded(self) -> None:
         _log.info("model %s is unloaded", self.name)
+        self.settled.set()
         self._state = InstanceState.STOPPED
         self._reason = None
         if not (len(self._backlog) or self._load_again):

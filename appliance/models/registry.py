@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from appliance.config import WorkerLimits
+from appliance.errors import RequestError
 from appliance.models.file_identity import FileIdentity
 from appliance.models.instance import FileCheck, InstanceState, ModelInstance, any_file
 from appliance.models.launcher import Launcher
@@ -260,7 +261,13 @@ class Registry:
         await new.settled.wait()
         if new.state is not InstanceState.READY:
             return new.snapshot().reason or "it was unloaded"
-        return await new.probe(self._means.worker.step_seconds_max)
+        try:
+            await new.probe(self._means.worker.step_seconds_max)
+        except TimeoutError:
+            return "it gives no token"
+        except RequestError as error:
+            return error.message
+        return None
 
 
 def _adjust(model: Model, spec: ServedModel) -> None:

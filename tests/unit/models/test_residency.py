@@ -11,6 +11,7 @@ import pytest
 
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
+from appliance.models import instance as instance_module
 from appliance.models.instance import InstanceState
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
@@ -231,6 +232,17 @@ async def _outcome(work: Awaitable[str]) -> str | RequestError:
         return error
 
 
+async def test_a_preloaded_model_that_is_unloaded_while_it_loads_has_settled(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a", preload=True), load="slow")
+    instance = house.router.registry.instance("a")
+    assert instance is not None
+    await house.until(lambda: house.state("a") is InstanceState.STARTING)
+    await instance.unload(0)
+    async with asyncio.timeout(5):
+        await house.router.preloaded()
+    assert house.router.settled
+
+
 # Use.
 
 
@@ -378,3 +390,12 @@ async def test_a_probe_is_no_use_of_a_model(open_house: OpenHouse) -> None:
     await house.ask("a")
     await house.until(lambda: not house.loaded())
     assert house.router.snapshots()["a"].restarts == 0
+
+
+async def test_a_worker_that_refuses_a_probe_is_alive(open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instance_module, "PROBE_PROMPT", "fail:kv_cache_full")
+    house = await open_house(spec("a"), worker=WorkerLimits(probe_seconds=0.05))
+    await house.ask("a")
+    pid = house.router.snapshots()["a"].pid
+    await asyncio.sleep(0.4)
+    assert (house.router.snapshots()["a"].pid, house.router.snapshots()["a"].restarts) == (pid, 0)
