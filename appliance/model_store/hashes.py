@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from appliance.errors import ChangeRefused
-from appliance.model_store.names import NAME, PARTS_MAX
+from appliance.gguf.split import PARTS_MAX
+from appliance.model_store.names import NAME
 
 SUMS: Final = "SHA256SUMS"
 SIGNATURE: Final = "SHA256SUMS.sig"

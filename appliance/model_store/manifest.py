@@ -15,7 +15,8 @@ from msgspec import Meta, Struct
 
 from appliance.errors import StateError
 from appliance.gguf.facts import ModelFacts
-from appliance.model_store.names import NAME, PARTS_MAX
+from appliance.gguf.split import PARTS_MAX
+from appliance.model_store.names import NAME
 from appliance.model_store.signing import SignerId
 
 FILE: Final = "manifest.json"

@@ -13,9 +13,9 @@ from typing import Final
 from appliance.errors import ChangeRefused, GgufError
 from appliance.gguf.facts import ModelFacts, facts_of
 from appliance.gguf.header import GgufHeader, read_header
-from appliance.gguf.split import join_parts
+from appliance.gguf.split import SUFFIX, join_parts, part_names
 from appliance.model_store.hashes import SIGNATURE, SUMS, SUMS_BYTES_MAX, parse_sums
-from appliance.model_store.names import SUFFIX, check_name, model_name, part_names, split_name
+from appliance.model_store.names import check_name, model_name, split_name
 from appliance.model_store.safe_open import open_place, open_regular, reopen, unreadable
 from appliance.model_store.signing import SIGNATURE_BYTES
 

@@ -1,4 +1,4 @@
-"""Whether a file is still the one that was loaded, without reading it."""
+"""Which files a model is, and whether they are still those that were loaded, without reading them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,30 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from appliance.errors import GgufError
+from appliance.gguf.split import part_names, split_name
+
 
 class FileIdentity(Struct, frozen=True):
-    """Size in bytes, time of the last change in ns, and place on the disk."""
+    """bytes: of all files of the model. files: of each the time of its last change in ns, and its place on the disk."""
 
-    size: int
-    mtime_ns: int
-    device: int
-    inode: int
+    bytes: int
+    files: tuple[tuple[int, int, int], ...]
 
     @classmethod
     def of(cls, path: str) -> FileIdentity | None:
-        """None where there is no such file, or none that can be looked at."""
+        """None where one of the files is not there, or cannot be looked at."""
         try:
-            found = Path(path).stat()
+            found = [file.stat() for file in files_of(Path(path))]
         except OSError:
             return None
-        return cls(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino)
+        return cls(sum(one.st_size for one in found), tuple((one.st_mtime_ns, one.st_dev, one.st_ino) for one in found))
+
+
+def files_of(path: Path) -> list[Path]:
+    """All parts, in order, where the name says that it is one of several. Pure."""
+    try:
+        split = split_name(path.name)
+    except GgufError:
+        split = None
+    return [path] if split is None else [path.with_name(name) for name in part_names(split)]

@@ -675,10 +675,7 @@ class ModelInstance:
         )
 
     def _load_seconds_max(self) -> float:
-        try:
-            mib = Path(self.spec.path).stat().st_size / 2**20
-        except OSError:
-            mib = 0.0
+        mib = 0.0 if self._file is None else self._file.bytes / 2**20
         return max(self._limits.load_seconds_min, mib / self._limits.load_mib_per_second_min)
 
 

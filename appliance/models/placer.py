@@ -15,7 +15,7 @@ from appliance.errors import GgufError
 from appliance.gguf.facts import ModelFacts, facts_of
 from appliance.gguf.header import GgufHeader, read_header
 from appliance.gguf.split import join_parts
-from appliance.models.file_identity import FileIdentity
+from appliance.models.file_identity import FileIdentity, files_of
 from appliance.models.hardware import HardwareWatch
 from appliance.models.memory_ledger import MemoryLedger, file_key, mapped_weights, measured
 from appliance.models.residency import NoRoom, Resident, Room
@@ -154,20 +154,14 @@ class Placer:
 
 
 def read_facts(path: Path) -> ModelFacts:
-    """Of a model's file, or of all parts where it is one of several. Blocking. Raises GgufError and OSError."""
+    """Of a model, from all its files. Blocking. Raises GgufError and OSError."""
+    return facts_of(join_parts([_header(file) for file in files_of(path)]))
+
+
+def _header(path: Path) -> GgufHeader:
     with path.open("rb") as file:
-        first = read_header(file)
-    parts = first.metadata.get("split.count", 1)
-    mark = f"-00001-of-{parts:05}.gguf"
-    if not isinstance(parts, int) or parts < 2 or not path.name.endswith(mark):
-        return facts_of(first)
-    stem = path.name.removesuffix(mark)
-    headers: list[GgufHeader] = [first]
-    for number in range(2, parts + 1):
-        with path.with_name(f"{stem}-{number:05}-of-{parts:05}.gguf").open("rb") as file:
-            headers.append(read_header(file))
-    return facts_of(join_parts(headers))
+        return read_header(file)
 
 
 def _file_key(identity: FileIdentity, spec: ModelSpec) -> str:
-    return file_key(spec.path, identity.size)
+    return file_key(spec.path, identity.bytes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from appliance.errors import ChangeRefused
-from appliance.model_store.names import check_name, model_name, part_names, split_name
+from appliance.gguf.split import part_names
+from appliance.model_store.names import check_name, model_name, split_name
 
 
 @pytest.mark.parametrize("name", ["a", "Qwen3-8B-Q4_K_M", "7b.v2", "a" * 128])

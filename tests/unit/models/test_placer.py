@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.models import placer as placer_module
+from appliance.models.file_identity import FileIdentity, files_of
 from appliance.models.hardware import HardwareWatch
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.memory_ledger import MemoryLedger
@@ -19,6 +21,8 @@ from appliance.models.residency import NoRoom, Resident, Room
 from appliance.placement.estimate import MIB
 from appliance.types import EngineBuffer, GpuReading, HardwareReading, HostReading, MemoryUse, ModelSpec
 from tests.fakes.scripted_worker import INFO
+from tests.models.random_weights import build_random
+from tests.models.raw_gguf import item, model, string
 
 GIB = 1024 * MIB
 
@@ -135,3 +139,32 @@ async def test_what_cannot_be_read_is_loaded_without_a_plan(bench: Bench, monkey
     await bench.placer.prepare(bench.spec)
     assert bench.find() == Room(spec=bench.spec)
     assert read_facts(Path(bench.spec.path)).architecture == "llama"
+
+
+@pytest.mark.parametrize("count", [string("many"), struct.pack("<IQ", 5, 2) + bytes(8)], ids=["text", "array"])
+async def test_a_header_that_lies_about_its_parts_is_loaded_without_a_plan(
+    bench: Bench, tmp_path: Path, count: bytes
+) -> None:
+    path = tmp_path / "m.gguf"
+    kind = 8 if count.endswith(b"many") else 9
+    path.write_bytes(model(metadata=(item("split.count", kind, count),)))
+    odd = replace(bench.spec, path=str(path))
+    await bench.placer.prepare(odd)
+    assert bench.placer.find(odd, [], []) == Room(spec=odd)
+
+
+def test_a_model_in_several_files_is_one(tmp_path: Path) -> None:
+    build_random(tmp_path / "whole.gguf")
+    build_random(tmp_path / "m.gguf", tensors_per_file=5)
+    parts = sorted(tmp_path.glob("m-*.gguf"))
+    assert len(parts) > 1
+    assert files_of(parts[0]) == parts
+    whole, split = read_facts(tmp_path / "whole.gguf"), read_facts(parts[0])
+    assert (split.weight_bytes, split.layers) == (whole.weight_bytes, whole.layers)
+    before = FileIdentity.of(str(parts[0]))
+    assert before is not None and before.bytes == sum(part.stat().st_size for part in parts)
+    parts[1].touch()
+    assert FileIdentity.of(str(parts[0])) not in (None, before)
+    parts[1].unlink()
+    assert FileIdentity.of(str(parts[0])) is None
+    assert files_of(Path("m-00009-of-00002.gguf")) == [Path("m-00009-of-00002.gguf")]
