@@ -17,15 +17,15 @@ from appliance.state_dir import StateDir, write_atomic
 FILE_BYTES_MAX: Final = 16 * 2**20
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
     """A small file. Raises ConfigError."""
     try:
         with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
+            data = file.read(bytes_max + 1)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > FILE_BYTES_MAX:
-        raise ConfigError(f"{path} is larger than {FILE_BYTES_MAX // 2**20} MiB; name another file")
+    if len(data) > bytes_max:
+        raise ConfigError(f"{path} is larger than {bytes_max} bytes; name another file")
     return data
 
 

@@ -14,6 +14,7 @@ import typer
 
 from appliance.admin_client import route
 from appliance.cli.common import Appliance, minute, moment, print_facts, print_json, print_table
+from appliance.cli.files import read_file
 from appliance.cli.layout import amount, size
 from appliance.cli.options import REMOTE_ENV, CommandGroup, How, JsonOption, YesOption
 from appliance.errors import ApplianceError, ConfigError
@@ -86,7 +87,7 @@ def take(
     What takes that worker down goes into quarantine; nothing else notices. Ctrl-C leaves nothing behind.
     Example: appliance models import /media/stick/qwen3-8b-q4_k_m.gguf
     """
-    given = None if signature is None else base64.b64encode(_read(signature, SIGNATURE_BYTES_MAX)).decode()
+    given = None if signature is None else base64.b64encode(read_file(signature, SIGNATURE_BYTES_MAX)).decode()
     body = {"path": str(_real(path)), "name": name, "sha256": sha256, "signature": given}
     with _progress(f"import {path.name}") as look:
         answer = appliance.attend("/store", body, how, look)
@@ -254,21 +255,10 @@ def _real(path: Path) -> Path:
     return real
 
 
-def _read(path: Path, bytes_max: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(bytes_max + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > bytes_max:
-        raise ConfigError(f"{path} is larger than {bytes_max} bytes")
-    return data
-
-
 def _signing_key(path: Path) -> Any:
     from appliance.model_store.signing import parse_signing_key
 
-    pem = _read(path, KEY_BYTES_MAX)
+    pem = read_file(path, KEY_BYTES_MAX)
     try:
         return parse_signing_key(pem, None)
     except TypeError:

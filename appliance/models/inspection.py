@@ -9,7 +9,7 @@ from typing import Final
 
 from appliance.config import WorkerLimits
 from appliance.errors import LoadCrash, LoadError, WireError
-from appliance.models.launcher import Launcher, WorkerLink
+from appliance.models.launcher import Launcher, WorkerLink, exit_text
 from appliance.types import ModelInfo
 from appliance.wire import Inspect, Inspected, LoadFailed, Loading
 
@@ -46,7 +46,10 @@ async def inspect_model(
         raise
     status = await link.close()
     if info is None:
-        raise LoadCrash(f"its trial ended the engine worker ({_exit_text(status)})")
+        raise LoadCrash(
+            f"its trial ended the engine worker ({exit_text(status)}): it crashed, was stuck, or failed; "
+            "the service log has its last words"
+        )
     return info
 
 
@@ -64,11 +67,3 @@ async def _outcome(link: WorkerLink, progress: Callable[[float], None]) -> Model
                 case _:
                     raise WireError(f"unexpected {type(message).__name__} from a worker that inspects")
     return None
-
-
-def _exit_text(status: int | None) -> str:
-    if status is None:
-        return "exit status unknown"
-    if status < 0:
-        return f"signal {-status}"
-    return f"exit status {status}: it was stuck, or failed; the service log has its last words"

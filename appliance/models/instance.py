@@ -29,7 +29,7 @@ from appliance.errors import ErrorCode, LoadError, RequestError, WireError
 from appliance.models.backlog import Backlog, Entry
 from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
-from appliance.models.launcher import Launcher, WorkerLink
+from appliance.models.launcher import Launcher, WorkerLink, exit_text
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, ResponseStream
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request, TextPrompt
@@ -377,7 +377,7 @@ class ModelInstance:
                 self._load_failed(f"an internal error: {type(error).__name__}")
             else:
                 if self._closing:
-                    _log.error("model %s: the worker ended while it drained (%s)", self.name, _exit_text(status))
+                    _log.error("model %s: the worker ended while it drained (%s)", self.name, exit_text(status))
                     self._drained.set()
                     return
                 if self.unloading and not self._backlog.in_flight:
@@ -447,7 +447,7 @@ class ModelInstance:
             raise LoadError(f"loading took longer than {seconds:.0f} s") from None
         status = await link.close()
         raise LoadError(
-            f"the engine worker ended while it loaded {Path(self.spec.path).name} ({_exit_text(status)}); "
+            f"the engine worker ended while it loaded {Path(self.spec.path).name} ({exit_text(status)}); "
             "the service log has its last words"
         )
 
@@ -631,7 +631,7 @@ class ModelInstance:
     def _crashed(self, status: int | None) -> None:
         self._failures += 1
         self._restarts += 1
-        self._reason = f"the engine worker ended unexpectedly ({_exit_text(status)})"
+        self._reason = f"the engine worker ended unexpectedly ({exit_text(status)})"
         _log.error("model %s: %s; %d requests outstanding", self.name, self._reason, len(self._backlog))
         self._backlog.crashed("the engine failed while it worked on this request; it is being restarted")
         self._note_drained()
@@ -685,9 +685,3 @@ def _unloaded() -> RequestError:
 
 def _stopping() -> RequestError:
     return RequestError("shutting_down", "the service is stopping; try again shortly", retry_after=5)
-
-
-def _exit_text(status: int | None) -> str:
-    if status is None:
-        return "exit status unknown"
-    return f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -142,6 +142,13 @@ class WorkerLink:
             loop.remove_writer(self._connection)
 
 
+def exit_text(status: int | None) -> str:
+    """How a worker ended, for people. status: as `WorkerLink.close` returns it."""
+    if status is None:
+        return "exit status unknown"
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
 def _wait_for(process: subprocess.Popen[bytes]) -> int:
     try:
         return process.wait(EXIT_SECONDS_MAX)

@@ -228,7 +228,7 @@ def test_files_that_could_not_be_written_after_all(tmp_path: Path) -> None:
 
 
 def test_reading_has_a_limit(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="larger than 16 MiB"):
+    with pytest.raises(ConfigError, match="larger than 16777216 bytes"):
         read_pem(Path("/dev/zero"))
 
 
