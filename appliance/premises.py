@@ -25,9 +25,9 @@ from appliance.front_door import FrontDoor
 from appliance.keyring.keyring import Keyring
 from appliance.keyring.open_kek import probe_kek
 from appliance.model_store.keeper import ModelKeeper
-from appliance.models.instance import InstanceState
 from appliance.models.models_plan import ModelChange
 from appliance.models.router import Router
+from appliance.models.snapshot import InstanceState
 from appliance.security.access_view import ConfiguredAccess, all_allowlists
 from appliance.security.allow_changes import locked_out, refuse_lock_out
 from appliance.security.ca_changes import under_way

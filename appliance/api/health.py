@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from appliance.api.keys import ROUTER
-from appliance.models.instance import InstanceState
+from appliance.models.snapshot import InstanceState
 
 # As soon as all have settled: STOPPED is what was unloaded since.
 _SERVED: Final = (InstanceState.READY, InstanceState.DRAINING, InstanceState.STOPPED)

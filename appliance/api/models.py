@@ -10,7 +10,7 @@ from aiohttp import web
 from appliance.api.keys import ROUTER, STARTED
 from appliance.api.openai_schema import ModelList, ModelMeta, ModelObject
 from appliance.api.request_fields import permitted_model, permitted_models
-from appliance.models.instance import InstanceSnapshot
+from appliance.models.snapshot import InstanceSnapshot
 from appliance.upstream_spec import ServedModel
 
 _encoder: Final = msgspec.json.Encoder()

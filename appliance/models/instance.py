@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
 import math
 import time
@@ -22,14 +21,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, assert_never
 
-import msgspec
-
 from appliance.config import WorkerLimits
 from appliance.errors import ErrorCode, LoadError, RequestError, WireError
 from appliance.models.backlog import Backlog, Entry
 from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
 from appliance.models.launcher import Launcher, WorkerLink, exit_text
+from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, ResponseStream
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request, TextPrompt
@@ -73,44 +71,6 @@ FileCheck = Callable[[Path], None]
 
 def any_file(path: Path) -> None:
     """Every file may."""
-
-
-class InstanceState(enum.Enum):
-    """Where a model is in its life."""
-
-    STOPPED = "stopped"
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    FAILED = "failed"
-
-
-class InstanceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What an observer sees; taking it wakes nobody. progress: 0 to 1 while STARTING.
-
-    idle_seconds: since the last request ended. expires_seconds: until it is unloaded for want of use, None: it is not.
-    steps, device_seconds, host_seconds, preemptions: of the present worker, as in `wire.Step`.
-    n_ctx: most tokens of one request, where another server serves the model and says so; of a worker `info` has it.
-    """
-
-    state: InstanceState
-    info: ModelInfo | None
-    progress: float
-    outstanding: int
-    running: int
-    waiting: int
-    kv_cells: int
-    steps: int
-    device_seconds: float
-    host_seconds: float
-    preemptions: int
-    restarts: int
-    pid: int | None
-    reason: str | None
-    pinned: bool = False
-    idle_seconds: float = 0.0
-    expires_seconds: float | None = None
-    n_ctx: int | None = None
 
 
 # Finds room for an instance that shall load, and says how. Raises LoadError where there will be none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from appliance.models.instance import InstanceSnapshot
+from appliance.models.snapshot import InstanceSnapshot
 from appliance.upstream_spec import ServedModel
 
 

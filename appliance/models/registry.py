@@ -16,11 +16,12 @@ from typing import Final
 from appliance.config import WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.file_identity import FileIdentity
-from appliance.models.instance import FileCheck, InstanceState, ModelInstance, any_file
+from appliance.models.instance import FileCheck, ModelInstance, any_file
 from appliance.models.launcher import Launcher
 from appliance.models.model import Model
 from appliance.models.models_plan import ModelChange, plan_models
 from appliance.models.residency import Residency, RoomEnough, RoomFinder
+from appliance.models.snapshot import InstanceState
 from appliance.models.upstream.model import Dial, UpstreamModel
 from appliance.placement.memory import Memory
 from appliance.tasks import TaskOwner

@@ -15,7 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from appliance.errors import LoadError
-from appliance.models.instance import InstanceState, ModelInstance
+from appliance.models.instance import ModelInstance
+from appliance.models.snapshot import InstanceState
 from appliance.placement.memory import Memory
 from appliance.placement.place import Placement
 from appliance.types import ModelInfo, ModelSpec

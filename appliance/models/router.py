@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.choices import ChoiceStreams, choices_of
-from appliance.models.instance import InstanceSnapshot
 from appliance.models.registry import Means, Registry
+from appliance.models.snapshot import InstanceSnapshot
 from appliance.models.stream import AnswerSource
 from appliance.models.upstream.request import UpstreamRequest
 from appliance.types import Request

@@ -15,7 +15,7 @@ import pytest
 
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
-from appliance.models.instance import InstanceState
+from appliance.models.snapshot import InstanceState
 from appliance.types import ChatPrompt, Request
 from tests.api.conftest import Api, ApiFactory, sse
 

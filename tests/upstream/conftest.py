@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from appliance.models.instance import InstanceState
+from appliance.models.snapshot import InstanceState
 from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
 from tests.api.conftest import Api, running_api
 from tests.upstream.other_server import OtherServer, other_server

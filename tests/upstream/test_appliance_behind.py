@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from appliance.audit.record import Actor, StoredRecord
 from appliance.config import load_models
-from appliance.models.instance import InstanceState
+from appliance.models.snapshot import InstanceState
 from appliance.security.replica_files import ReplicaFiles
 from appliance.state_dir import write_atomic
 from appliance.upstream_spec import UpstreamSpec

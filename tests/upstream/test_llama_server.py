@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance.models.instance import InstanceState
+from appliance.models.snapshot import InstanceState
 from appliance.types import ModelSpec
 from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
 from bench.llama_server import LlamaServer, running_llama_server

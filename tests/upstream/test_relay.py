@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from appliance.config import RequestLimits
-from appliance.models.instance import InstanceState
+from appliance.models.snapshot import InstanceState
 from tests.api.conftest import sse
 from tests.upstream.conftest import Serve, state, until
 from tests.upstream.other_server import FLOOD_CHARS

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance.models.instance import InstanceState
+from appliance.models.snapshot import InstanceState
 from appliance.upstream_spec import UpstreamReplica
 from tests.api.conftest import Api, sse
 from tests.upstream.conftest import Serve, state, until

@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import ClientSession
 
 from appliance.errors import RequestError, StateError
-from appliance.models.instance import InstanceSnapshot, InstanceState
+from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.models.upstream.exchange import TryFailed, exchange, open_session
 from appliance.models.upstream.health import Unhealthy, check_health
 from appliance.models.upstream.replica import Replica, least_busy

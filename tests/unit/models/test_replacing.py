@@ -10,11 +10,11 @@ import pytest
 
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
-from appliance.models.instance import InstanceState
 from appliance.models.launcher import SpawnLauncher, WorkerLink
 from appliance.models.registry import Means
 from appliance.models.residency import NoRoom, Resident, Room, RoomEnough, RoomFinder
 from appliance.models.router import Router
+from appliance.models.snapshot import InstanceState
 from appliance.types import ModelSpec
 from tests.unit.models.test_residency import WORKER, House, Only, spec
 

@@ -12,11 +12,11 @@ import pytest
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models import instance as instance_module
-from appliance.models.instance import InstanceState
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
 from appliance.models.residency import NoRoom, Resident, Room, RoomEnough, RoomFinder, decide
 from appliance.models.router import Router
+from appliance.models.snapshot import InstanceState
 from appliance.models.stream import AnswerEnd, AnswerSource, Text
 from appliance.types import ModelSpec, Request, TextPrompt
 
