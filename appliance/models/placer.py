@@ -36,6 +36,8 @@ class _Tenant(Struct, frozen=True, kw_only=True):
     """
 
     spec: ModelSpec
+    file: FileIdentity
+    facts: ModelFacts
     placement: Placement
     footprint: Footprint
     mapped: int
@@ -97,13 +99,19 @@ class Placer:
         return NoRoom(reason=found, waits=waits)
 
     def admit(self, name: str, spec: ModelSpec, room: Room) -> None:
-        """It is about to be loaded so. spec: as it is configured."""
+        """It is about to be loaded as `find` has just said. spec: as it is configured."""
         if room.placement is None:
             self._tenants.pop(name, None)
             return
-        footprint = room.placement.footprint
+        file, facts = self._facts[spec.path]
         self._tenants[name] = _Tenant(
-            spec=spec, placement=room.placement, footprint=footprint, mapped=0, since=self._clock()
+            spec=spec,
+            file=file,
+            facts=facts,
+            placement=room.placement,
+            footprint=room.placement.footprint,
+            mapped=0,
+            since=self._clock(),
         )
 
     def loaded(self, name: str, info: ModelInfo) -> None:
@@ -111,10 +119,9 @@ class Placer:
         tenant, use, reading = self._tenants.get(name), info.memory, self._hardware.latest
         if tenant is None or use is None or reading is None:
             return
-        identity, facts = self._facts[tenant.spec.path]
-        need = estimate(facts, tenant.spec)
+        need = estimate(tenant.facts, tenant.spec)
         taken = measured(use, need, info.size_bytes, tuple(gpu.uuid for gpu in reading.gpus))
-        self._ledger.note(_file_key(identity, tenant.spec), tenant.spec, need, tenant.placement.tensor_split, taken)
+        self._ledger.note(_file_key(tenant.file, tenant.spec), tenant.spec, need, tenant.placement.tensor_split, taken)
         mapped = mapped_weights(use, info.size_bytes)
         self._tenants[name] = replace(tenant, footprint=taken, mapped=mapped, since=self._clock())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -168,3 +169,18 @@ def test_a_model_in_several_files_is_one(tmp_path: Path) -> None:
     parts[1].unlink()
     assert FileIdentity.of(str(parts[0])) is None
     assert files_of(Path("m-00009-of-00002.gguf")) == [Path("m-00009-of-00002.gguf")]
+
+
+async def test_a_file_that_is_replaced_while_its_model_loads_changes_nothing_about_that_load(
+    bench: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.gguf"
+    shutil.copyfile(bench.spec.path, path)
+    bench.spec = replace(bench.spec, path=str(path))
+    await bench.placer.prepare(bench.spec)
+    bench.place("m")
+    path.write_bytes(b"no model")
+    await bench.placer.prepare(bench.spec)
+    use = MemoryUse(resident_bytes=0, process_bytes=5 * GIB)
+    bench.placer.loaded("m", replace(INFO, memory=use))
+    assert bench.placer.footprints()["m"].host >= 5 * GIB
