@@ -12,6 +12,7 @@ from msgspec import Struct
 from appliance.access_config import AdminRole
 from appliance.admin.administrator import Administrator
 from appliance.admin.site import AdminSite
+from appliance.audit.record import AuditEvent, Outcome
 from appliance.errors import ChangeRefused
 from appliance.security.office import Change, Office, Transition
 
@@ -76,6 +77,27 @@ class Call:
     def forced(self) -> dict[str, str | int]:
         """For the audit records of an act that takes `force`: that it was given."""
         return {"force": "true"} if getattr(self.body, "force", False) else {}
+
+    def event(
+        self,
+        outcome: Outcome,
+        resource: str | None = None,
+        *,
+        action: str | None = None,
+        reason: str | None = None,
+        request_id: str | None = None,
+        details: Mapping[str, str | int] | None = None,
+    ) -> AuditEvent:
+        """What is to be recorded of it where it is no change of the credentials. action: None for the route's."""
+        return AuditEvent(
+            action=action or self.route.action,
+            outcome=outcome,
+            actor=self.administrator.actor,
+            resource=resource,
+            reason=reason,
+            request_id=request_id,
+            details=details or {},
+        )
 
     def parsed(self, kind: type[B]) -> B:
         """The body, which the route's table says is of this kind."""

@@ -14,7 +14,7 @@ from appliance.admin.large_answer import large_answer
 from appliance.admin.route import Answer, Call
 from appliance.audit.keys import VerificationKey
 from appliance.audit.read import RecordFilter, export, tail
-from appliance.audit.record import AuditEvent, Outcome
+from appliance.audit.record import Outcome
 from appliance.audit.verify import Report, verify
 from appliance.errors import ChangeRefused
 
@@ -37,7 +37,7 @@ async def records(call: Call) -> Answer:
     """The newest records that pass the filter, newest first."""
     count, wanted = call.number("count", 100, TAIL_MAX), _filter(call)
     found = await asyncio.to_thread(tail, call.site.state.audit, call.site.keyring.cipher("audit"), wanted, count)
-    _note(call, "audit.read", "ok", "")
+    call.office.audit.append(call.event("ok"))
     return call.answer(found)
 
 
@@ -57,7 +57,7 @@ async def export_records(call: Call) -> Answer:
             yield line.decode().rstrip("\n")
 
     body = await asyncio.to_thread(large_answer, "lines", lines())
-    _note(call, "audit.export", "ok", "")
+    call.office.audit.append(call.event("ok"))
     return call.answer(body)
 
 
@@ -83,23 +83,18 @@ async def check(call: Call) -> Answer:
         )
 
     report = await asyncio.to_thread(work)
-    _note(call, "audit.verify", "failed" if report.result == "tampered" else "ok", report.result)
+    outcome: Outcome = "failed" if report.result == "tampered" else "ok"
+    call.office.audit.append(call.event(outcome, reason=report.result))
     return call.answer({"report": report, "exit_code": report.exit_code})
 
 
 async def take_key(call: Call) -> Answer:
     """Hands the verification key over, once; from then on it is not here any more."""
-    audit, actor = call.office.audit, call.administrator.actor
+    audit = call.office.audit
     if not audit.verification_key_is_here:
         raise ChangeRefused("conflict", "the verification key was taken away before; it is not here any more")
-    await audit.append_durably(AuditEvent(action="audit.take_key", outcome="allow", actor=actor))
+    await audit.append_durably(call.event("allow"))
     return call.answer({"verification_key": audit.take_verification_key().decode()})
-
-
-def _note(call: Call, action: str, outcome: Outcome, reason: str) -> None:
-    call.office.audit.append(
-        AuditEvent(action=action, outcome=outcome, actor=call.administrator.actor, reason=reason or None)
-    )
 
 
 def _filter(call: Call) -> RecordFilter:

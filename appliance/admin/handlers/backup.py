@@ -9,7 +9,6 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from appliance.admin.route import Answer, Call
-from appliance.audit.record import AuditEvent
 from appliance.errors import ChangeRefused
 from appliance.keyring.recovery import RecoveryPublicKey
 from appliance.state_backup import FOLDERS, back_up_state
@@ -38,15 +37,8 @@ async def create(call: Call) -> Answer:
         details={"recovery_key": public.fingerprint.hex()},
     )
     # Whoever has the public key can make an archive that opens; the digest in the audit log says which one is ours.
-    call.office.audit.append(
-        AuditEvent(
-            action="backup.created",
-            outcome="ok",
-            actor=call.administrator.actor,
-            resource=str(target),
-            details={"sha256": summary.sha256, "bytes": summary.size},
-        )
-    )
+    details: dict[str, str | int] = {"sha256": summary.sha256, "bytes": summary.size}
+    call.office.audit.append(call.event("ok", str(target), action="backup.created", details=details))
     return call.answer(
         {"target": str(target), "sha256": summary.sha256, "bytes": summary.size, "files": summary.members}
     )

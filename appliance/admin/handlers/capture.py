@@ -7,7 +7,6 @@ from typing import Final
 
 from appliance.admin.large_answer import large_answer
 from appliance.admin.route import Answer, Call
-from appliance.audit.record import AuditEvent, Outcome
 from appliance.capture.reading import CaptureFilter, find, heads
 from appliance.errors import ChangeRefused, StateError
 from appliance.keyring.keyring import PurposeCipher
@@ -19,7 +18,8 @@ async def index(call: Call) -> Answer:
     """What is known of the newest requests that pass the filter, newest first: no text."""
     wanted = CaptureFilter(principal=call.query.get("principal"), since=call.time("since"))
     count = call.number("count", 100, LIST_MAX)
-    await _record(call, "capture.list", "allow", resource=wanted.principal)
+    # What cannot be recorded is not shown.
+    await call.office.audit.append_durably(call.event("allow", wanted.principal))
     try:
         found = await asyncio.to_thread(heads, call.site.state.capture, _cipher(call), wanted, count)
     except OSError as error:
@@ -35,13 +35,13 @@ async def show(call: Call) -> Answer:
     except OSError as error:
         raise _unreadable(error) from error
     if not found.records:
-        await _record(call, "capture.read", "failed", request_id=request_id, reason="not_found")
+        failed = call.event("failed", request_id=request_id, reason="not_found")
+        await call.office.audit.append_durably(failed)
         damaged = f"; {found.damaged} records do not open" if found.damaged else ""
         raise ChangeRefused("not_found", f"no captured request has the id {request_id!r}{damaged}")
     whose = sorted({captured.head.principal for captured in found.records})
-    await _record(
-        call, "capture.read", "allow", resource=", ".join(whose), request_id=request_id, count=len(found.records)
-    )
+    count = {"count": len(found.records)}
+    await call.office.audit.append_durably(call.event("allow", ", ".join(whose), request_id=request_id, details=count))
     return call.answer(
         await asyncio.to_thread(large_answer, "records", found.records, damaged=found.damaged, more=found.more)
     )
@@ -53,27 +53,3 @@ def _cipher(call: Call) -> PurposeCipher:
 
 def _unreadable(error: OSError) -> StateError:
     return StateError(f"captured prompts cannot be read: {error}")
-
-
-async def _record(
-    call: Call,
-    action: str,
-    outcome: Outcome,
-    *,
-    resource: str | None = None,
-    request_id: str | None = None,
-    reason: str | None = None,
-    **details: int,
-) -> None:
-    """Raises AuditUnavailable; then nothing may be shown."""
-    await call.office.audit.append_durably(
-        AuditEvent(
-            action=action,
-            outcome=outcome,
-            actor=call.administrator.actor,
-            resource=resource,
-            request_id=request_id,
-            reason=reason,
-            details=details,
-        )
-    )

@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from appliance.admin.approvals import Approval
 from appliance.admin.route import Answer, Call
-from appliance.audit.record import AuditEvent, Outcome
 from appliance.errors import ChangeRefused
 
 
@@ -61,25 +60,10 @@ def _decided(call: Call, decide: Callable[[str, datetime], Approval]) -> Answer:
     try:
         approval = decide(given, now)
     except ChangeRefused as error:
-        _record(call, "deny", resource, details, error.message)
+        call.office.audit.append(call.event("deny", resource, reason=error.message, details=details))
         raise
-    _record(call, "ok", resource, details)
+    call.office.audit.append(call.event("ok", resource, details=details))
     return call.answer(_view(approval))
-
-
-def _record(
-    call: Call, outcome: Outcome, resource: str | None, details: dict[str, str], reason: str | None = None
-) -> None:
-    call.office.audit.append(
-        AuditEvent(
-            action=call.route.action,
-            outcome=outcome,
-            actor=call.administrator.actor,
-            resource=resource,
-            reason=reason,
-            details=details,
-        )
-    )
 
 
 def _view(approval: Approval) -> dict[str, object]:

@@ -8,7 +8,6 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from appliance.admin.route import Answer, Call
-from appliance.audit.record import AuditEvent, Outcome
 from appliance.errors import ChangeRefused
 from appliance.models.instance import ModelInstance
 from appliance.models.router import Router
@@ -61,7 +60,7 @@ async def load(call: Call) -> Answer:
     """Begins to load a model; `show` tells how far it is."""
     instance = _instance(call)
     if not call.plan:
-        await _audit(call, instance.spec.id, "allow")
+        await call.office.audit.append_durably(call.event("allow", instance.spec.id))
         instance.load()
     return call.answer(_view(instance))
 
@@ -70,9 +69,9 @@ async def unload(call: Call) -> Answer:
     """Ends a model's worker. The next request for it loads it again."""
     instance, asked = _instance(call), call.parsed(Unload)
     if not call.plan:
-        await _audit(call, instance.spec.id, "allow")
+        await call.office.audit.append_durably(call.event("allow", instance.spec.id))
         await asyncio.shield(instance.unload(asked.drain_seconds))
-        _note(call, instance.spec.id, "ok")
+        call.office.audit.append(call.event("ok", instance.spec.id))
     return call.answer(_view(instance))
 
 
@@ -91,9 +90,9 @@ async def drain(call: Call) -> Answer:
     router, asked = _router(call), call.parsed(Drain)
     if call.plan:
         return call.answer({"draining": router.draining, "running": router.outstanding})
-    await _audit(call, "host", "allow")
+    await call.office.audit.append_durably(call.event("allow", "host"))
     running = await router.drain(asked.drain_seconds)
-    _note(call, "host", "ok")
+    call.office.audit.append(call.event("ok", "host"))
     return call.answer({"draining": router.draining, "running": running})
 
 
@@ -101,7 +100,7 @@ async def resume(call: Call) -> Answer:
     """Takes requests again."""
     router = _router(call)
     if not call.plan:
-        await _audit(call, "host", "allow")
+        await call.office.audit.append_durably(call.event("allow", "host"))
         router.resume()
     return call.answer({"draining": router.draining, "running": router.outstanding})
 
@@ -109,7 +108,7 @@ async def resume(call: Call) -> Answer:
 async def _pin(call: Call, *, pinned: bool) -> Answer:
     instance = _instance(call)
     if not call.plan:
-        await _audit(call, instance.spec.id, "allow")
+        await call.office.audit.append_durably(call.event("allow", instance.spec.id))
         instance.pin(pinned)
     return call.answer(_view(instance))
 
@@ -155,15 +154,3 @@ def _view(instance: ModelInstance) -> InstanceView:
         n_ctx=snapshot.info.n_ctx if loaded and snapshot.info is not None else None,
         reason=snapshot.reason,
     )
-
-
-async def _audit(call: Call, resource: str, outcome: Outcome) -> None:
-    await call.office.audit.append_durably(_event(call, resource, outcome))
-
-
-def _note(call: Call, resource: str, outcome: Outcome) -> None:
-    call.office.audit.append(_event(call, resource, outcome))
-
-
-def _event(call: Call, resource: str, outcome: Outcome) -> AuditEvent:
-    return AuditEvent(action=call.route.action, outcome=outcome, actor=call.administrator.actor, resource=resource)

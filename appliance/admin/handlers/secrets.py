@@ -10,7 +10,6 @@ from msgspec import Struct
 from appliance.admin.route import Answer, Call
 from appliance.audit.journal import newest_seal_key_id
 from appliance.audit.keys import SealKey
-from appliance.audit.record import AuditEvent
 from appliance.errors import ChangeRefused
 from appliance.keyring.data_key import kek_name
 from appliance.keyring.file_kek import FileKek
@@ -112,15 +111,8 @@ async def drop_pepper(call: Call) -> Answer:
     change = await call.change(str(asked.pepper), transition)
     if not call.plan:
         for kid in change.result:
-            call.office.audit.append(
-                AuditEvent(
-                    action="key.revoke",
-                    outcome="ok",
-                    actor=call.administrator.actor,
-                    resource=kid,
-                    reason=f"pepper {asked.pepper} was retired",
-                )
-            )
+            reason = f"pepper {asked.pepper} was retired"
+            call.office.audit.append(call.event("ok", kid, action="key.revoke", reason=reason))
     return Answer({"revoked": change.result, "cut": change.cut}, change.generation)
 
 
