@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
@@ -32,7 +32,8 @@ from appliance.access_config import (
     PrincipalSettings,
     Seconds,
 )
-from appliance.types import ModelSpec
+from appliance.alias_spec import AliasSpec, ModelsFile
+from appliance.types import MODEL_NAME, ModelSpec
 from appliance.upstream_spec import ServedModel, UpstreamReplica, UpstreamSpec, base_url_fault
 from appliance.validation import explain
 from appliance.yaml_source import YamlSource
@@ -61,6 +62,8 @@ class RequestLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     how long an error can still become a real HTTP status. ping_seconds: silence on a committed answer before a
     keep-alive is sent. slow_client_seconds: a client that takes nothing for this long is dropped.
     request_seconds: after this a request ends with finish_reason `length`, or fails where it has no token yet.
+    breaker_failures: so many requests of a model that fail one after the other open its circuit breaker; 0: never.
+    breaker_seconds: how long it then gets none, until a probe; twice as long after each probe that fails.
     """
 
     body_bytes_max: Bytes = 32 * 2**20
@@ -72,6 +75,8 @@ class RequestLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ping_seconds: Seconds = 10.0
     slow_client_seconds: Seconds = 60.0
     request_seconds: Seconds = 570.0
+    breaker_failures: Annotated[int, Meta(ge=0, le=10_000)] = 5
+    breaker_seconds: Seconds = 30.0
 
 
 class WorkerLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,6 +148,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class _ModelsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models: tuple[dict[str, Any], ...]
+    aliases: Annotated[dict[str, dict[str, Any]], Meta(max_length=1000)] = {}
 
 
 # What `engine` in an entry of models.yaml says, and the entry it makes.
@@ -166,25 +172,45 @@ def load_config(path: Path | None) -> Config:
     return _located(_convert(source, source.data, Config), path.resolve().parent)
 
 
-def load_models(path: Path) -> tuple[ServedModel, ...]:
+def load_models(path: Path) -> ModelsFile:
     """Reads models.yaml: ids and aliases are unique, paths absolute, the files themselves not yet looked at.
 
     Raises ConfigError.
     """
-    source = YamlSource.read(path)
-    entries = _convert(source, source.data, _ModelsFile).models
-    if not entries:
+    source = YamlSource.read(path, verbatim=("aliases", "aliases.*.versions"))
+    file = _convert(source, source.data, _ModelsFile)
+    if not file.models:
         raise source.error("the list is empty; name at least one model", "models")
     seen: dict[str, str] = {}
     specs = []
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(file.models):
         spec = _served_model(source, entry, f"models[{index}]", path.resolve().parent)
         for name in (spec.id, *spec.aliases):
             if name in seen:
                 raise source.error(f"the name {name!r} is already taken by model {seen[name]!r}", f"models[{index}]")
             seen[name] = spec.id
         specs.append(spec)
-    return tuple(specs)
+    aliases = {}
+    for name, entry in file.aliases.items():
+        if name in seen:
+            raise source.error(f"the name {name!r} is already taken by model {seen[name]!r}", f"aliases.{name}")
+        aliases[name] = _alias(source, name, entry, [spec.id for spec in specs])
+    return ModelsFile(models=tuple(specs), aliases=aliases)
+
+
+def _alias(source: YamlSource, name: str, entry: Mapping[str, Any], ids: Sequence[str]) -> AliasSpec:
+    where = f"aliases.{name}"
+    if not re.fullmatch(MODEL_NAME, name):
+        raise source.error(f"{name!r} is no name: letters, digits and . _ : / -, at most 128 of them", where)
+    alias = _convert(source, entry, AliasSpec, where)
+    for model in (*alias.versions, *alias.fallback.models):
+        if model not in ids:
+            near = difflib.get_close_matches(model, ids, n=1)
+            known = f"did you mean {near[0]!r}?" if near else f"known ids: {', '.join(ids)}"
+            raise source.error(f"{model!r} is no model's id; {known}", where)
+    if not any(alias.versions.values()):
+        raise source.error("every version has the weight 0; give one of them more", f"{where}.versions")
+    return alias
 
 
 def _served_model(source: YamlSource, entry: Mapping[str, Any], where: str, folder: Path) -> ServedModel:

@@ -24,6 +24,7 @@ from appliance.admin.model_signers import read_signers
 from appliance.admin.routes import ROUTES
 from appliance.admin.site import AdminSite
 from appliance.admin.unix_listener import unix_listener
+from appliance.alias_spec import ModelsFile
 from appliance.api.app import ApiRunner, build_app
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
 from appliance.audit.siem import SiemForwarder
@@ -53,7 +54,6 @@ from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
-from appliance.upstream_spec import ServedModel
 
 QUOTA_SECONDS: Final = 10.0
 
@@ -69,8 +69,8 @@ class Settings:
     """
 
     config: Config
-    models: tuple[ServedModel, ...]
-    read_models: Callable[[], tuple[ServedModel, ...]]
+    models: ModelsFile
+    read_models: Callable[[], ModelsFile]
     state: StateDir
     path: Path | None = None
     adjust: Callable[[Config], Config] = lambda config: config
@@ -243,7 +243,7 @@ class _Daemon:
 
     async def _announce_when_settled(self, url: str) -> None:
         await self._router.preloaded()
-        models = tuple(spec.id for spec in self._settings.models)
+        models = tuple(spec.id for spec in self._settings.models.models)
         self._announce(Ready(url=url, models=models, clients=self._settings.state.clients))
 
     async def _shutdown(self, runner: ApiRunner) -> None:
@@ -289,7 +289,7 @@ class _Daemon:
                 action="api.request",
                 outcome=_OUTCOMES[record.outcome],
                 actor=Actor(principal=record.principal, credential=record.key_id, address=record.address),
-                resource=record.model or record.path,
+                resource=record.model or record.alias or record.path,
                 reason=record.error_code,
                 request_id=record.id,
                 tokens=(record.prompt_tokens, record.completion_tokens),

@@ -14,6 +14,7 @@ from msgspec.structs import asdict, fields
 from appliance.admin.app import check_two_persons
 from appliance.admin.model_signers import read_signers
 from appliance.admin.routes import ROUTES
+from appliance.alias_spec import ModelsFile
 from appliance.audit.errors import AuditUnavailable
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
 from appliance.audit.retention import prune
@@ -73,7 +74,7 @@ class RunningPremises:
         path: Path | None,
         adjust: Callable[[Config], Config],
         environment: Mapping[str, str],
-        read_models: Callable[[], Sequence[ServedModel]],
+        read_models: Callable[[], ModelsFile],
         imported: ModelKeeper,
         siem: SiemForwarder | None = None,
     ) -> None:
@@ -155,8 +156,8 @@ class RunningPremises:
 
         Those whose worker is replaced follow one after the other; the log and the audit log say how each of them ended.
         """
-        specs = await asyncio.to_thread(self._read_models)
-        changes = self._router.registry.plan(specs)
+        file = await asyncio.to_thread(self._read_models)
+        changes = self._router.registry.plan(file)
         if plan or not changes:
             return changes
         await self._office.audit.append_durably(_applied(actor, "allow", ", ".join(change.model for change in changes)))
@@ -164,7 +165,7 @@ class RunningPremises:
         def done(model: str, failure: str | None) -> None:
             self._office.audit.append(_applied(actor, "ok" if failure is None else "failed", model, failure or ""))
 
-        return self._router.registry.apply(specs, self._office.config.requests.request_seconds, done)
+        return self._router.registry.apply(file, self._office.config.requests.request_seconds, done)
 
     async def prune(self) -> None:
         """Removes what the audit log and the capture have kept long enough."""

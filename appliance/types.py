@@ -17,7 +17,8 @@ KvMode = Literal["auto", "unified", "split"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 FlashAttention = Literal["auto", "on", "off"]
 
-ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
+ModelId = Annotated[str, Meta(pattern=MODEL_NAME)]
 
 STOP_STRINGS_MAX = 16
 PROMPT_TOKENS_MAX = 1_048_576

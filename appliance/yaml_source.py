@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class YamlSource:
     """`data`: the file's content. Paths into it are written `models[0].n_ctx`; "" is the whole file.
 
-    verbatim: paths of mappings whose keys stay as they are written.
+    verbatim: paths of mappings whose keys stay as they are written; `*` stands for any text.
     """
 
     def __init__(self, path: Path | str, text: str, verbatim: Collection[str] = ()) -> None:
@@ -90,11 +91,12 @@ class YamlSource:
 
     def _build_mapping(self, node: yaml.MappingNode, where: str) -> dict[str, Any]:
         result: dict[str, Any] = {}
+        verbatim = any(fnmatchcase(where, pattern) for pattern in self._verbatim)
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
                 raise ConfigError("keys must be plain text", path=self.path, line=line)
-            key = key_node.value if where in self._verbatim else key_node.value.replace("-", "_")
+            key = key_node.value if verbatim else key_node.value.replace("-", "_")
             inner = f"{where}.{key}" if where else key
             if key in result:
                 raise ConfigError(f"the key {key_node.value!r} appears twice", path=self.path, line=line)

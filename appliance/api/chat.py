@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from appliance.api.attempts import Attempt
 from appliance.api.body import decode, read_body
-from appliance.api.forward import forward
-from appliance.api.keys import LIMITS
+from appliance.api.forward import forwarded
+from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.logprobs import chat_logprobs
 from appliance.api.openai_schema import (
     ChatChoice,
@@ -24,13 +26,13 @@ from appliance.api.openai_schema import (
     MessageIn,
     with_sampling,
 )
-from appliance.api.request_fields import free_form, include_usage, model_of, refuse_unsupported, request_of
-from appliance.api.respond import respond
-from appliance.api.shape import AnswerObjects, WholeChoice
+from appliance.api.request_fields import Asked, asked_of, free_form, refuse_unsupported, request_of
+from appliance.api.respond import computed, respond
+from appliance.api.shape import AnswerObjects, Shape, WholeChoice
 from appliance.errors import RequestError
 from appliance.models.stream import ChoiceEnd, Text
 from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ToolCall, ToolFunction, Usage
-from appliance.upstream_spec import UpstreamSpec
+from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 PARTS_MAX: Final = 100_000
 _decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
@@ -42,22 +44,47 @@ _ROLES: Final = {"developer": "system", "function": "tool"}
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answers a chat through the model's own template."""
     raw = await read_body(http, http.app[LIMITS]())
-    spec = model_of(http, raw, _decoder)
-    if isinstance(spec, UpstreamSpec):
-        return await forward(http, raw, spec, "chat/completions")
-    body = decode(raw, _decoder)
-    request = request_of(
-        http,
-        body,
-        spec,
-        prompt=_prompt(body),
-        max_tokens=body.max_completion_tokens or body.max_tokens,
-        logprobs=_logprobs(body),
-    )
-    shape = ChatShape(AnswerObjects(f"chatcmpl-{request.id}", spec.id), logprobs=request.logprobs is not None)
-    return await respond(
-        http, request, shape, n=body.n or 1, stream=bool(body.stream), include_usage=include_usage(body)
-    )
+    asked = asked_of(http, raw, _decoder)
+    return await respond(http, asked, ChatEndpoint(http, raw, asked))
+
+
+class ChatEndpoint:
+    """One chat request, for whichever model answers it. An Endpoint."""
+
+    path: Final = "chat/completions"
+
+    def __init__(self, http: web.Request, raw: bytes, asked: Asked) -> None:
+        self.raw = raw
+        self._http = http
+        self._asked = asked
+
+    @cached_property
+    def _body(self) -> ChatCompletionRequest:
+        return decode(self.raw, _decoder)
+
+    def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
+        """See Endpoint."""
+        if isinstance(spec, UpstreamSpec):
+            return forwarded(self._http, self.raw, self._asked, spec, self.path, seconds_max)
+        body = self._body
+        request = request_of(
+            self._http,
+            body,
+            spec,
+            prompt=_prompt(body),
+            max_tokens=body.max_completion_tokens or body.max_tokens,
+            logprobs=_logprobs(body),
+            seconds_max=seconds_max,
+        )
+        shape = self._shape(spec.id, logprobs=request.logprobs is not None)
+        return computed(self._http, self._asked, request, shape)
+
+    def shape(self, model: str) -> Shape:
+        """See Endpoint."""
+        return self._shape(model, logprobs=False)
+
+    def _shape(self, model: str, *, logprobs: bool) -> ChatShape:
+        return ChatShape(AnswerObjects(f"chatcmpl-{self._http[EVIDENCE].id}", model), logprobs=logprobs)
 
 
 def _logprobs(body: ChatCompletionRequest) -> LogprobParams | None:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
+from appliance.api.attempts import Attempt
 from appliance.api.body import decode, read_body
-from appliance.api.forward import forward
-from appliance.api.keys import LIMITS
+from appliance.api.forward import forwarded
+from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.logprobs import TextLogprobWriter
 from appliance.api.openai_schema import CompletionObject, CompletionRequest, TextChoice, TextLogprobs, with_sampling
-from appliance.api.request_fields import include_usage, model_of, refuse_unsupported, request_of
-from appliance.api.respond import respond
-from appliance.api.shape import AnswerObjects, WholeChoice
+from appliance.api.request_fields import Asked, asked_of, refuse_unsupported, request_of
+from appliance.api.respond import computed, respond
+from appliance.api.shape import AnswerObjects, Shape, WholeChoice
 from appliance.errors import RequestError
 from appliance.models.stream import ChoiceEnd, Text
 from appliance.types import LogprobParams, TextPrompt, TokenLogprob, TokenPrompt, Usage
-from appliance.upstream_spec import UpstreamSpec
+from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 _decoder: Final = msgspec.json.Decoder(with_sampling(CompletionRequest))
 
@@ -28,22 +30,48 @@ _decoder: Final = msgspec.json.Decoder(with_sampling(CompletionRequest))
 async def completions(http: web.Request) -> web.StreamResponse:
     """Continues a prompt as it stands, without a chat template."""
     raw = await read_body(http, http.app[LIMITS]())
-    spec = model_of(http, raw, _decoder)
-    if isinstance(spec, UpstreamSpec):
-        return await forward(http, raw, spec, "completions")
-    body = decode(raw, _decoder)
-    n = body.n or 1
-    refuse_unsupported(best_of=body.best_of not in (None, n), echo=body.echo, suffix=body.suffix)
-    request = request_of(
-        http,
-        body,
-        spec,
-        prompt=_prompt(body.prompt),
-        max_tokens=body.max_tokens,
-        logprobs=_logprobs(body),
-    )
-    shape = TextShape(AnswerObjects(f"cmpl-{request.id}", spec.id), logprobs=request.logprobs is not None)
-    return await respond(http, request, shape, n=n, stream=bool(body.stream), include_usage=include_usage(body))
+    asked = asked_of(http, raw, _decoder)
+    return await respond(http, asked, TextEndpoint(http, raw, asked))
+
+
+class TextEndpoint:
+    """One completion, for whichever model answers it. An Endpoint."""
+
+    path: Final = "completions"
+
+    def __init__(self, http: web.Request, raw: bytes, asked: Asked) -> None:
+        self.raw = raw
+        self._http = http
+        self._asked = asked
+
+    @cached_property
+    def _body(self) -> CompletionRequest:
+        return decode(self.raw, _decoder)
+
+    def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
+        """See Endpoint."""
+        if isinstance(spec, UpstreamSpec):
+            return forwarded(self._http, self.raw, self._asked, spec, self.path, seconds_max)
+        body = self._body
+        refuse_unsupported(best_of=body.best_of not in (None, body.n or 1), echo=body.echo, suffix=body.suffix)
+        request = request_of(
+            self._http,
+            body,
+            spec,
+            prompt=_prompt(body.prompt),
+            max_tokens=body.max_tokens,
+            logprobs=_logprobs(body),
+            seconds_max=seconds_max,
+        )
+        shape = self._shape(spec.id, logprobs=request.logprobs is not None)
+        return computed(self._http, self._asked, request, shape)
+
+    def shape(self, model: str) -> Shape:
+        """See Endpoint."""
+        return self._shape(model, logprobs=False)
+
+    def _shape(self, model: str, *, logprobs: bool) -> TextShape:
+        return TextShape(AnswerObjects(f"cmpl-{self._http[EVIDENCE].id}", model), logprobs=logprobs)
 
 
 def _logprobs(body: CompletionRequest) -> LogprobParams | None:

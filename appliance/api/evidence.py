@@ -14,7 +14,7 @@ from appliance.api.captured import CapturedRequest
 from appliance.errors import ErrorCode, RequestError
 from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Relayed
 from appliance.safe_text import without_secrets
-from appliance.telemetry.request_record import Outcome, RequestRecord
+from appliance.telemetry.request_record import Fallback, Outcome, RequestRecord
 from appliance.types import FinishReason
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -33,6 +33,9 @@ class Evidence:
     principal: str | None = None
     key_id: str | None = None
     model: str | None = None
+    alias: str | None = None
+    fallback: Fallback | None = None
+    failed_models: list[str] = field(default_factory=list)
     stream: bool | None = None
     error_code: ErrorCode | None = None
     finish_reason: FinishReason | None = None
@@ -102,6 +105,9 @@ class Evidence:
             principal=self.principal,
             key_id=self.key_id,
             model=self.model,
+            alias=self.alias,
+            fallback=self.fallback,
+            failed_models=tuple(self.failed_models),
             stream=self.stream,
             error_code=self.error_code,
             finish_reason=self.finish_reason,

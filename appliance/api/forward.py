@@ -9,11 +9,11 @@ from aiohttp import web
 from msgspec import Raw, Struct
 
 from appliance.api.admission import answer_tokens, tokens_of_text
+from appliance.api.attempts import Attempt, Terms
 from appliance.api.body import decode
-from appliance.api.keys import EVIDENCE, LIMITS, ROUTER, settings_of
+from appliance.api.keys import EVIDENCE, ROUTER, settings_of
 from appliance.api.openai_schema import ForwardedRequest
-from appliance.api.request_fields import cache_domain, include_usage
-from appliance.api.respond import Terms, answer_from
+from appliance.api.request_fields import Asked, cache_domain
 from appliance.api.shape import RelayedAnswer
 from appliance.errors import RequestError
 from appliance.models.upstream.request import Endpoint, UpstreamRequest, cache_salt, upstream_body
@@ -39,7 +39,9 @@ _turns: Final = msgspec.json.Decoder(list[_Turn])
 _prompts: Final = msgspec.json.Decoder(str | list[Any] | None)
 
 
-async def forward(http: web.Request, raw: bytes, spec: UpstreamSpec, endpoint: Endpoint) -> web.StreamResponse:
+def forwarded(
+    http: web.Request, raw: bytes, asked: Asked, spec: UpstreamSpec, endpoint: Endpoint, seconds_max: float
+) -> Attempt:
     """Has the request answered by one of the model's servers, and passes on what it says as it says it."""
     if raw.count(b":") > COLONS_MAX:
         raise RequestError("invalid_request", f"the body has more than {COLONS_MAX} fields")
@@ -62,13 +64,14 @@ async def forward(http: web.Request, raw: bytes, spec: UpstreamSpec, endpoint: E
         ),
         n=n,
         stream=stream,
-        include_usage=include_usage(body),
+        include_usage=asked.include_usage,
         prompt_tokens=prompt_tokens,
-        seconds_max=min(http.app[LIMITS]().request_seconds, body.deadline_seconds or float("inf")),
+        seconds_max=seconds_max,
     )
     tokens = prompt_tokens + answer_tokens(body.max_completion_tokens or body.max_tokens, n)
     terms = Terms(n, stream, tokens, request.seconds_max)
-    return await answer_from(http, http.app[ROUTER].forward(request), RelayedAnswer(), terms)
+    repeatable = asked.temperature == 0 and n == 1 and not body.logprobs
+    return Attempt(http.app[ROUTER].forward(request), RelayedAnswer(), terms, repeatable)
 
 
 def _prompts_of(body: ForwardedRequest) -> list[Any]:

@@ -9,32 +9,32 @@ from aiohttp import web
 
 from appliance.api.keys import ROUTER, STARTED
 from appliance.api.openai_schema import ModelList, ModelMeta, ModelObject
-from appliance.api.request_fields import permitted_model, permitted_models
-from appliance.models.snapshot import InstanceSnapshot
-from appliance.upstream_spec import ServedModel
+from appliance.api.request_fields import permitted_names, route_of
 
 _encoder: Final = msgspec.json.Encoder()
 
 
 async def list_models(http: web.Request) -> web.StreamResponse:
-    """Every model that the caller may use, loaded or not."""
-    snapshots, started = http.app[ROUTER].snapshots(), http.app[STARTED]
-    return _json(ModelList(data=[_object(spec, snapshots[spec.id], started) for spec in permitted_models(http)]))
+    """Every model that the caller may use, loaded or not; then the aliases that have an entry of their own."""
+    return _json(ModelList(data=[_object(http, name) for name in permitted_names(http)]))
 
 
 async def get_model(http: web.Request) -> web.StreamResponse:
-    """One model by id or alias."""
-    spec = permitted_model(http, http.match_info["model"])
-    return _json(_object(spec, http.app[ROUTER].snapshots()[spec.id], http.app[STARTED]))
+    """One model by id or alias; of an alias, the version that the caller gets."""
+    return _json(_object(http, http.match_info["model"]))
 
 
-def _object(spec: ServedModel, snapshot: InstanceSnapshot, started: int) -> ModelObject:
+def _object(http: web.Request, name: str) -> ModelObject:
+    route, router = route_of(http, name), http.app[ROUTER]
+    model = router.registry.served(route.models[0])
+    spec, snapshot = model.spec, model.snapshot()
+    own = name in router.registry.file.aliases
     info = snapshot.info
     busy = snapshot.host_seconds + snapshot.device_seconds
     return ModelObject(
-        id=spec.id,
-        created=started,
-        aliases=spec.aliases,
+        id=name if own else spec.id,
+        created=http.app[STARTED],
+        aliases=() if own else spec.aliases,
         meta=ModelMeta(
             state=snapshot.state.value,
             n_ctx=info.n_ctx if info else snapshot.n_ctx,

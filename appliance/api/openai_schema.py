@@ -112,8 +112,8 @@ class ForwardedRequest(Struct, frozen=True, kw_only=True):
     max_tokens: MaxTokens | None = None
     max_completion_tokens: MaxTokens | None = None
     n: Choices | None = None
-    deadline_seconds: DeadlineSeconds | None = None
     cache_salt: CacheSalt | None = None
+    logprobs: bool | int | None = None
     messages: Raw = Raw()
     prompt: Raw = Raw()
 

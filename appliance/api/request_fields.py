@@ -12,11 +12,11 @@ from aiohttp import web
 
 from appliance.access_config import PrincipalSettings
 from appliance.api.body import decode
-from appliance.api.keys import EVIDENCE, LIMITS, ROUTER, settings_of
-from appliance.api.openai_schema import CompletionFields, ForwardedRequest
+from appliance.api.keys import EVIDENCE, ROUTER, settings_of
+from appliance.api.openai_schema import Choices, CompletionFields, DeadlineSeconds, StreamOptions
 from appliance.errors import RequestError
+from appliance.models.routes import Route
 from appliance.types import LogprobParams, ModelSpec, Prompt, Request, SamplingParams
-from appliance.upstream_spec import ServedModel
 from appliance.validation import explain
 
 NESTING_MAX: Final = 64
@@ -30,49 +30,60 @@ _DURATION: Final = re.compile(rf"([-+]?)(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBE
 _SAMPLING_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(SamplingParams))
 
 
-class _Addressed(msgspec.Struct, frozen=True):
-    """What says who is to answer, and how."""
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be known of a request before it is known who answers it."""
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
     stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Choices | None = None
+    user: str | None = None
+    temperature: float | None = None
+    deadline_seconds: DeadlineSeconds | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        """Did the client ask for the usage chunk?"""
+        return bool(self.stream_options and self.stream_options.include_usage)
 
 
-_addressed: Final = msgspec.json.Decoder(_Addressed)
+_asked: Final = msgspec.json.Decoder(Asked)
 
 
-def model_of(http: web.Request, body: bytes, whole: msgspec.json.Decoder[Any]) -> ServedModel:
-    """The model a request asks for, noted in its evidence. Raises RequestError: model_not_found, and as `decode`.
+def asked_of(http: web.Request, body: bytes, whole: msgspec.json.Decoder[Any]) -> Asked:
+    """What a body says of itself, noted in the request's evidence. Raises RequestError, as `decode`.
 
-    whole: of the endpoint, which says best what is wrong with a body that does not tell its model.
+    whole: of the endpoint, which says best what is wrong with a body that does not say it.
     """
-    draft = http[EVIDENCE]
     try:
-        asked = decode(body, _addressed)
+        asked = decode(body, _asked)
     except RequestError:
         decode(body, whole)
         raise
-    draft.stream = bool(asked.stream)
-    spec = permitted_model(http, asked.model)
-    draft.model = spec.id
-    return spec
+    http[EVIDENCE].stream = bool(asked.stream)
+    return asked
 
 
-def permitted_model(http: web.Request, name: str) -> ServedModel:
-    """The model of this id or alias, as far as the caller may know of it. Raises RequestError (model_not_found)."""
-    router, known = http.app[ROUTER], permitted_models(http)
-    spec = router.find(name)
-    if spec is None or spec not in known:
-        names = ", ".join(spec.id for spec in known) or "none"
+def route_of(http: web.Request, name: str, user: str = "") -> Route:
+    """Where a model's name leads, as far as the caller may know of it. Raises RequestError (model_not_found)."""
+    draft, router = http[EVIDENCE], http.app[ROUTER]
+    route = router.find(name, draft.principal or "", user, settings_of(http).models)
+    if route is None:
+        names = ", ".join(permitted_names(http)) or "none"
         raise RequestError(
             "model_not_found", f"the model {name[:128]!r} does not exist; known models: {names}", param="model"
         )
-    return spec
+    draft.model = route.models[0]
+    draft.alias = route.name if route.alias else None
+    return route
 
 
-def permitted_models(http: web.Request) -> list[ServedModel]:
-    """The models that the caller may use, in the order of models.yaml."""
-    specs, allowed = http.app[ROUTER].specs(), settings_of(http).models
-    return [spec for spec in specs if not allowed or {spec.id, *spec.aliases}.intersection(allowed)]
+def permitted_names(http: web.Request) -> list[str]:
+    """The ids and aliases that the caller may use, in the order of models.yaml; without those of single models."""
+    registry, allowed = http.app[ROUTER].registry, settings_of(http).models
+    routes, principal = registry.routes, http[EVIDENCE].principal or ""
+    names = (*(spec.id for spec in registry.specs()), *registry.file.aliases)
+    return [name for name in names if routes.find(name, principal, allowed=allowed) is not None]
 
 
 def request_of(
@@ -83,6 +94,7 @@ def request_of(
     prompt: Prompt,
     max_tokens: int | None,
     logprobs: LogprobParams | None,
+    seconds_max: float,
 ) -> Request:
     """The immutable request: the model's and the principal's settings with what the body may change on top."""
     draft = http[EVIDENCE]
@@ -102,7 +114,7 @@ def request_of(
         logprobs=logprobs,
         max_tokens=max_tokens,
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
-        seconds_max=min(http.app[LIMITS]().request_seconds, body.deadline_seconds or float("inf")),
+        seconds_max=seconds_max,
         keep_seconds=None if body.keep_alive is None else keep_seconds(body.keep_alive),
     )
 
@@ -149,11 +161,6 @@ def flow(path: str, key_id: str, user: str) -> str:
     if len(user) > USER_CHARS_MAX:
         user = hashlib.sha256(user.encode()).hexdigest()
     return f"{path.removeprefix('/v1')}:{key_id}:{user}"
-
-
-def include_usage(fields: CompletionFields | ForwardedRequest) -> bool:
-    """Did the client ask for the usage chunk?"""
-    return bool(fields.stream_options and fields.stream_options.include_usage)
 
 
 def refuse_unsupported(**said: object) -> None:

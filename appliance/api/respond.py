@@ -8,81 +8,59 @@ cut unfinished: never a 200 with an error body. A waiting client gets `: ping`, 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from aiohttp import web
 
 from appliance.api.admission import admitted, estimated_tokens
+from appliance.api.attempts import Attempt, Attempts, Endpoint, Terms
 from appliance.api.captured import CapturedRequest
 from appliance.api.envelope import error_body
 from appliance.api.evidence import Evidence
 from appliance.api.keys import CALLER, CAPTURE, EVIDENCE, LIMITS, ROUTER
-from appliance.api.shape import AnswerWriter, Shape, ShapedAnswer
+from appliance.api.request_fields import Asked, route_of
+from appliance.api.shape import Shape, ShapedAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
-from appliance.api.timed_events import GRACE_SECONDS, TimedEvents
+from appliance.api.timed_events import GRACE_SECONDS
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
-from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource
+from appliance.models.stream import AnswerEnd, AnswerEvent
 from appliance.types import Request
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What one answer is held to. n: choices. tokens: reserved until it is known what was used.
-
-    seconds_max: after this we end it ourselves.
-    """
-
-    n: int
-    stream: bool
-    tokens: int
-    seconds_max: float
+def computed(http: web.Request, asked: Asked, request: Request, shape: Shape) -> Attempt:
+    """An answer of our own engine. Leaving it early, for any reason, aborts it there."""
+    n = asked.n or 1
+    terms = Terms(n, bool(asked.stream), estimated_tokens(request, n), request.seconds_max + GRACE_SECONDS)
+    writer = ShapedAnswer(shape, n, include_usage=asked.include_usage)
+    repeatable = request.sampling.temperature == 0 and n == 1 and request.logprobs is None
+    return Attempt(http.app[ROUTER].submit(request, n), writer, terms, repeatable)
 
 
-async def respond(
-    http: web.Request, request: Request, shape: Shape, *, n: int, stream: bool, include_usage: bool
-) -> web.StreamResponse:
-    """Runs `request` for `n` choices and writes its answer. Leaving early, for any reason, aborts it in the engine."""
-    terms = Terms(n, stream, estimated_tokens(request, n), request.seconds_max + GRACE_SECONDS)
-    writer = ShapedAnswer(shape, n, include_usage=include_usage)
-    return await answer_from(http, http.app[ROUTER].submit(request, n), writer, terms)
-
-
-async def answer_from(
-    http: web.Request, submitted: AbstractContextManager[AnswerSource], writer: AnswerWriter, terms: Terms
-) -> web.StreamResponse:
-    """Admits a request, lets `submitted` run it, and answers with what `writer` makes of it."""
+async def respond(http: web.Request, asked: Asked, endpoint: Endpoint) -> web.StreamResponse:
+    """Admits a request, and answers it with the first attempt that can."""
     limits, draft = http.app[LIMITS](), http[EVIDENCE]
-    with (
-        admitted(http, terms.tokens),
-        submitted as source,
-        TimedEvents(source, draft, terms.seconds_max) as events,
-    ):
-        draft.source = source
+    attempts = Attempts(http, asked, route_of(http, asked.model, asked.user or ""), endpoint)
+    with admitted(http, attempts.terms.tokens), attempts:
         if (capture := http.app[CAPTURE]) is not None:
             bytes_max = capture.bytes_max(http[CALLER].id)
             if bytes_max is not None:
-                draft.captured = CapturedRequest(capture, await http.read(), terms.n, bytes_max)
-        answer = _Answer(http, writer, events, draft, limits)
-        return await (answer.stream() if terms.stream else answer.block())
+                draft.captured = CapturedRequest(capture, await http.read(), attempts.terms.n, bytes_max)
+        answer = _Answer(http, attempts, draft, limits)
+        return await (answer.stream() if attempts.terms.stream else answer.block())
 
 
 class _Answer:
     """One answer under way to one client."""
 
-    def __init__(
-        self, http: web.Request, writer: AnswerWriter, events: TimedEvents, draft: Evidence, limits: RequestLimits
-    ) -> None:
+    def __init__(self, http: web.Request, attempts: Attempts, draft: Evidence, limits: RequestLimits) -> None:
         self._http = http
-        self._writer = writer
-        self._events = events
+        self._attempts = attempts
         self._draft = draft
         self._limits = limits
 
     async def stream(self) -> web.StreamResponse:
         """As server-sent events."""
-        first = await self._events.next(self._limits.commit_stream_seconds)
+        first = await self._attempts.next(self._limits.commit_stream_seconds)
         async with EventStream(self._http, self._draft.id, self._limits.slow_client_seconds) as sse:
             self._draft.committed = True
             try:
@@ -98,9 +76,9 @@ class _Answer:
             if event is None:
                 await sse.ping()
             else:
-                await sse.send(*self._writer.chunks(event))
-            event = await self._events.next(self._limits.ping_seconds)
-        await sse.send(*self._writer.chunks(event))
+                await sse.send(*self._attempts.writer.chunks(event))
+            event = await self._attempts.next(self._limits.ping_seconds)
+        await sse.send(*self._attempts.writer.chunks(event))
         await sse.done()
 
     async def block(self) -> web.StreamResponse:
@@ -121,14 +99,14 @@ class _Answer:
         """The whole answer; meanwhile the client hears something whenever it has waited long enough."""
         speak_at = time.monotonic() + self._limits.commit_blocking_seconds
         while True:
-            event = await self._events.next(max(0.0, speak_at - time.monotonic()))
+            event = await self._attempts.next(max(0.0, speak_at - time.monotonic()))
             if event is None:
                 await early.keep_waiting()
                 speak_at = time.monotonic() + self._limits.ping_seconds
                 continue
-            self._writer.add(event)
+            self._attempts.writer.add(event)
             if isinstance(event, AnswerEnd):
-                return self._writer.whole(event.usage)
+                return self._attempts.writer.whole(event.usage)
 
 
 class _EarlyBody:

@@ -16,6 +16,7 @@ import typer
 
 from appliance import __version__
 from appliance.access_config import MAIN_LISTENER
+from appliance.alias_spec import ModelsFile
 from appliance.cli.common import DEFAULT_CONFIG, existing, state_of
 from appliance.cli.options import DEFAULT_STATE, STATE_ENV, ConfigOption, StateOption
 from appliance.config import Config, load_config, load_models
@@ -83,10 +84,10 @@ def check(config: ConfigOption = None, models: ModelsOption = None) -> None:
     models_path = existing(models, Path("models.yaml"), DEFAULT_MODELS)
     if models_path is None:
         raise ConfigError(f"no models.yaml here and no {DEFAULT_MODELS}; name one with --models")
-    specs = load_models(models_path)
-    for spec in specs:
+    file = load_models(models_path)
+    for spec in file.models:
         _check_served(spec, models_path)
-    typer.echo(f"{models_path}: ok, {len(specs)} model{'' if len(specs) == 1 else 's'}")
+    typer.echo(f"{models_path}: ok, {len(file.models)} model{'' if len(file.models) == 1 else 's'}")
 
 
 def run(
@@ -127,23 +128,23 @@ def _check_served(spec: ServedModel, source: Path) -> None:
             raise ConfigError(f"model {spec.id!r}: {error}", path=source) from error
 
 
-def _models(given: Path | None, *, demo: bool) -> tuple[ServedModel, ...]:
+def _models(given: Path | None, *, demo: bool) -> ModelsFile:
     """The demo's models, the file's, or both."""
     path = given if demo else existing(given, Path("models.yaml"), DEFAULT_MODELS)
     if path is None and not demo:
         raise ConfigError(f"no models.yaml here and no {DEFAULT_MODELS}; name one with --models, or try --demo")
-    listed = () if path is None else load_models(path)
-    taken = {name for spec in listed for name in (spec.id, *spec.aliases)}
-    bundled = load_models(DEMO_MODELS) if demo else ()
-    return (*(spec for spec in bundled if spec.id not in taken), *listed)
+    listed = ModelsFile() if path is None else load_models(path)
+    taken = {spec.id for spec in listed.models} | {name for name, _ in listed.every_alias()}
+    bundled = load_models(DEMO_MODELS).models if demo else ()
+    return msgspec.structs.replace(listed, models=(*(spec for spec in bundled if spec.id not in taken), *listed.models))
 
 
-def _checked_models(given: Path | None, *, demo: bool) -> tuple[ServedModel, ...]:
+def _checked_models(given: Path | None, *, demo: bool) -> ModelsFile:
     """The same, with their files."""
-    specs = _models(given, demo=demo)
-    for spec in specs:
+    file = _models(given, demo=demo)
+    for spec in file.models:
         _check_served(spec, given or Path("models.yaml"))
-    return specs
+    return file
 
 
 def _with_port(config: Config, port: int) -> Config:

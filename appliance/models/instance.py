@@ -27,6 +27,7 @@ from appliance.models.backlog import Backlog, Entry
 from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
 from appliance.models.launcher import Launcher, WorkerLink, exit_text
+from appliance.models.probing import PROBE, PROBE_PROMPT
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, ResponseStream
 from appliance.tasks import TaskOwner
@@ -59,9 +60,6 @@ _RETRY_SECONDS: Final[Mapping[ErrorCode, int]] = {
 }
 
 
-# Whom probes are from, and what they ask.
-PROBE: Final = "appliance:probe"
-PROBE_PROMPT: Final = "1"
 # A worker that keeps its deadline speaks before it is taken for stuck.
 _GRACE_SECONDS: Final = 1.0
 

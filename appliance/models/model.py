@@ -30,6 +30,10 @@ class Model(Protocol):
         """The present state; taking it wakes nobody."""
         ...
 
+    async def probe(self, seconds: float) -> None:
+        """Has it compute one token; does nothing where it is not ready. Raises RequestError, TimeoutError."""
+        ...
+
     async def close(self, drain_seconds: float) -> None:
         """Takes no new request, lets running ones finish for at most `drain_seconds`, and ends."""
         ...

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from appliance.alias_spec import ModelsFile
 from appliance.config import WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.file_identity import FileIdentity
@@ -21,6 +22,7 @@ from appliance.models.launcher import Launcher
 from appliance.models.model import Model
 from appliance.models.models_plan import ModelChange, plan_models
 from appliance.models.residency import Residency, RoomEnough, RoomFinder
+from appliance.models.routes import Routes
 from appliance.models.snapshot import InstanceState
 from appliance.models.upstream.model import Dial, UpstreamModel
 from appliance.placement.memory import Memory
@@ -52,15 +54,19 @@ class Means:
 
 
 class Registry:
-    """Belongs to the event loop. What it returns is of this moment: ask again for every request."""
+    """Belongs to the event loop. What it returns is of this moment: ask again for every request.
 
-    def __init__(self, specs: Sequence[ServedModel], means: Means) -> None:
+    file: what is served, by models.yaml. routes: its names.
+    """
+
+    def __init__(self, file: ModelsFile, means: Means) -> None:
+        self.routes = Routes(file)
+        self.file = file
         self._means = means
         self._residency = Residency(means.finder)
-        self._models = {spec.id: self._make(spec) for spec in specs}
+        self._models = {spec.id: self._make(spec) for spec in file.models}
         # On their way in, or out: another one serves their model, or none does.
         self._others: list[Model] = []
-        self._names = _names_of(specs)
         self._replacing = asyncio.Lock()
         self._tasks = TaskOwner("models")
 
@@ -87,9 +93,13 @@ class Registry:
         """Their entries."""
         return [model.spec for model in self._models.values()]
 
+    def served(self, model: str) -> Model:
+        """The model of an id. Raises KeyError."""
+        return self._models[model]
+
     def find(self, name: str) -> Model | None:
-        """The model of this id or alias; None where there is none."""
-        model = self._names.get(name)
+        """The model of this id, or that an alias leads to alone; None where there is none."""
+        model = self.routes.model(name)
         return None if model is None else self._models[model]
 
     def instance(self, name: str) -> ModelInstance | None:
@@ -110,25 +120,34 @@ class Registry:
         """Every model that servers elsewhere serve."""
         return [model for model in self._models.values() if isinstance(model, UpstreamModel)]
 
+    async def probe(self, model: str) -> str | None:
+        """Has a model answer, if it has what it takes. Returns why it could not; None also where it is not loaded."""
+        found = self._models.get(model)
+        if found is None or found.snapshot().state is InstanceState.STOPPED:
+            return None
+        if (state := found.snapshot().state) is not InstanceState.READY:
+            return f"it is {state.value}"
+        return await self._answers(found)
+
     def memory(self) -> Memory | None:
         """What is free on the machine; None where nobody can tell."""
         return self._means.finder.memory()
 
     # ── a changed models.yaml ─────────────────────────────────────────────────────────────────────────────────────
 
-    def plan(self, specs: Sequence[ServedModel]) -> tuple[ModelChange, ...]:
+    def plan(self, file: ModelsFile) -> tuple[ModelChange, ...]:
         """What `apply` would do."""
-        files = [spec.id for spec in specs if self._has_other_file(spec)]
-        return plan_models(self.specs(), specs, files)
+        files = [spec.id for spec in file.models if self._has_other_file(spec)]
+        return plan_models(self.file, file, files)
 
-    def apply(self, specs: Sequence[ServedModel], drain_seconds: float, done: Done) -> tuple[ModelChange, ...]:
-        """Serves `specs` from now on; touches only what has changed, and fails no request for it.
+    def apply(self, file: ModelsFile, drain_seconds: float, done: Done) -> tuple[ModelChange, ...]:
+        """Serves what `file` says from now on; touches only what has changed, and fails no request for it.
 
         Returns what is being done; `done` is told of each model that is replaced, in turn. A model that leaves, or is
         replaced, has `drain_seconds` for what it works on. A replacement that cannot be loaded leaves the old one.
         """
-        changes = self.plan(specs)
-        wanted = {spec.id: spec for spec in specs}
+        changes = self.plan(file)
+        wanted = {spec.id: spec for spec in file.models}
         serving = dict(self._models)
         for change in changes:
             match change.action:
@@ -139,8 +158,8 @@ class Registry:
                     self._tasks.spawn(self._retire(serving.pop(change.model), drain_seconds), name="retire")
                 case "adjust":
                     _adjust(serving[change.model], wanted[change.model])
-        self._models = {spec.id: serving[spec.id] for spec in specs}
-        self._names = _names_of(specs)
+        self._models = {spec.id: serving[spec.id] for spec in file.models}
+        self.file, self.routes = file, self.routes.succeeded_by(file)
         replaced = [wanted[change.model] for change in changes if change.action == "replace"]
         if replaced:
             self._tasks.spawn(self._replace_all(replaced, drain_seconds, done), name="replace")
@@ -262,8 +281,12 @@ class Registry:
         await new.settled.wait()
         if new.state is not InstanceState.READY:
             return new.snapshot().reason or "it was unloaded"
+        return await self._answers(new)
+
+    async def _answers(self, model: Model) -> str | None:
+        """Has it compute one token. Returns why it could not."""
         try:
-            await new.probe(self._means.worker.step_seconds_max)
+            await model.probe(self._means.worker.step_seconds_max)
         except TimeoutError:
             return "it gives no token"
         except RequestError as error:
@@ -274,7 +297,3 @@ class Registry:
 def _adjust(model: Model, spec: ServedModel) -> None:
     if isinstance(model, ModelInstance) and isinstance(spec, ModelSpec):
         model.adjust(spec)
-
-
-def _names_of(specs: Sequence[ServedModel]) -> dict[str, str]:
-    return {name: spec.id for spec in specs for name in (spec.id, *spec.aliases)}

@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
+from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits
-from appliance.errors import RequestError
+from appliance.errors import ErrorCode, RequestError
+from appliance.models.breaker import Breaker
 from appliance.models.choices import ChoiceStreams, choices_of
 from appliance.models.registry import Means, Registry
+from appliance.models.repeats import Repeats
+from appliance.models.routes import Route
 from appliance.models.snapshot import InstanceSnapshot
 from appliance.models.stream import AnswerSource
 from appliance.models.upstream.request import UpstreamRequest
+from appliance.tasks import TaskOwner
 from appliance.types import Request
 from appliance.upstream_spec import ServedModel
+
+_log = logging.getLogger(__name__)
 
 
 class Router:
     """All requests to the models of this appliance. Belongs to the event loop."""
 
-    def __init__(self, specs: Sequence[ServedModel], limits: RequestLimits, means: Means) -> None:
+    def __init__(self, file: ModelsFile, limits: RequestLimits, means: Means) -> None:
         self._limits = limits
-        self.registry = Registry(specs, means)
+        self.registry = Registry(file, means)
         self._outstanding: Counter[str] = Counter()
         self._per_principal: Counter[tuple[str, str]] = Counter()
         self._draining = False
         self._drained = asyncio.Event()
+        self._breakers: dict[str, Breaker] = {}
+        self._tasks = TaskOwner("router")
+        self.repeats = Repeats(time.monotonic)
 
     def start(self) -> None:
         """Starts to serve."""
@@ -46,6 +58,7 @@ class Router:
 
     async def close(self, drain_seconds: float) -> None:
         """Drains and ends all models, side by side."""
+        await self._tasks.close()
         await self.registry.close(drain_seconds)
 
     def hurry(self) -> None:
@@ -80,10 +93,13 @@ class Router:
         """Every model, in the order of models.yaml."""
         return self.registry.specs()
 
-    def find(self, name: str) -> ServedModel | None:
-        """The model of this id or alias; None where there is none."""
-        model = self.registry.find(name)
-        return None if model is None else model.spec
+    def find(self, name: str, principal: str, user: str, allowed: Collection[str]) -> Route | None:
+        """See Routes.find."""
+        return self.registry.routes.find(name, principal, user, allowed)
+
+    def spec(self, model: str) -> ServedModel:
+        """The entry of a model that `find` has just led to."""
+        return self.registry.served(model).spec
 
     def reconfigure(self, limits: RequestLimits) -> None:
         """What bounds the requests from now on."""
@@ -94,8 +110,55 @@ class Router:
         return {model.spec.id: model.snapshot() for model in self.registry.models()}
 
     def troubles(self) -> list[str]:
-        """Of the models that servers elsewhere serve, what an operator should look at."""
-        return [trouble for upstream in self.registry.upstreams() for trouble in upstream.troubles()]
+        """What an operator should look at: models that keep failing, and servers elsewhere that do."""
+        failing = [f"model {model} keeps failing; its requests are refused" for model in self.failing()]
+        return failing + [trouble for upstream in self.registry.upstreams() for trouble in upstream.troubles()]
+
+    # ── models that keep failing ──────────────────────────────────────────────────────────────────────────────────
+
+    def failing(self) -> list[str]:
+        """Models whose circuit breaker is open."""
+        return [model for model, breaker in self._breakers.items() if breaker.open]
+
+    def failed(self, model: str, code: ErrorCode, began: float) -> None:
+        """A request has failed at this model, which had it from then on, on the monotonic clock."""
+        if self._breaker(model).failed(code, began):
+            _log.error("model %s keeps failing: it gets no requests until a probe is answered", model)
+            self._tasks.spawn(self._probe_until_well(model), name=f"probe of {model}")
+
+    def answered(self, model: str) -> None:
+        """It has answered a request."""
+        self._note_well(model)
+
+    def try_again(self, model: str) -> None:
+        """Somebody has mended it."""
+        self._note_well(model)
+
+    def _note_well(self, model: str) -> None:
+        breaker = self._breakers.get(model)
+        if breaker is not None and breaker.succeeded():
+            _log.info("model %s answers again", model)
+
+    def _breaker(self, model: str) -> Breaker:
+        breaker = self._breakers.get(model)
+        if breaker is None:
+            breaker = self._breakers[model] = Breaker(time.monotonic)
+        breaker.failures_max, breaker.seconds = self._limits.breaker_failures, self._limits.breaker_seconds
+        return breaker
+
+    async def _probe_until_well(self, model: str) -> None:
+        breaker = self._breaker(model)
+        while await self._still_open(breaker):
+            if (failure := await self.registry.probe(model)) is None:
+                self._note_well(model)
+            else:
+                _log.warning("model %s: the probe failed: %s", model, failure)
+                self._breaker(model).probe_failed()
+
+    async def _still_open(self, breaker: Breaker) -> bool:
+        """After its pause."""
+        await asyncio.sleep(breaker.pause_seconds())
+        return breaker.open
 
     @contextmanager
     def submit(self, request: Request, n: int = 1) -> Iterator[AnswerSource]:
@@ -139,6 +202,9 @@ class Router:
     def _refuse_beyond_bounds(self, model: str, principal: str, n: int) -> None:
         if self._draining:
             raise RequestError("shutting_down", "the service is being drained for maintenance", retry_after=30)
+        breaker = self._breakers.get(model)
+        if breaker is not None and breaker.open:
+            raise breaker.refusal(model)
         limits = self._limits
         most = min(limits.outstanding_per_principal_max, limits.queue_depth_max)
         if n > most:

@@ -13,6 +13,8 @@ from appliance.errors import ErrorCode
 from appliance.types import FinishReason
 
 Outcome = Literal["ok", "refused", "failed", "client_gone"]
+# What has stepped in for the model that was to answer: another one, an answer that was known, a text of the operator's.
+Fallback = Literal["model", "repeat", "answer"]
 
 
 class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -22,7 +24,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     left first. status: as committed to the client; 0 when it left before that. ttft_seconds: arrival to the first
     text, None without one. queue, prefill and decode are the worker's own figures; of several choices the first one's
     queue and prefill and the longest decode. finish_reason: `length` where any choice was cut. attempts: tries on a
-    worker; more than one means that a worker died under an earlier one.
+    worker; more than one means that a worker died under an earlier one. alias: the name that was asked for, where it
+    was one. fallback: what has answered in the place of `failed_models`, which were asked first.
     """
 
     id: str
@@ -36,6 +39,9 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     principal: str | None = None
     key_id: str | None = None
     model: str | None = None
+    alias: str | None = None
+    fallback: Fallback | None = None
+    failed_models: tuple[str, ...] = ()
     stream: bool | None = None
     error_code: ErrorCode | None = None
     finish_reason: FinishReason | None = None

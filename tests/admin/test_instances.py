@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from appliance.admin_client import AdminClient, route
+from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
@@ -45,7 +46,7 @@ async def served(state: StateDir) -> AsyncIterator[Served]:
         ModelSpec(id="org/a:q4", path="/nowhere.gguf", aliases=("a",), ttl=60.0),
         ModelSpec(id="b", path="/nowhere.gguf", group="big"),
     ]
-    router = Router(specs, RequestLimits(), Means(SpawnLauncher(WORKER)))
+    router = Router(ModelsFile(models=tuple(specs)), RequestLimits(), Means(SpawnLauncher(WORKER)))
     router.start()
     try:
         async with Desk.open(state, router=router) as desk, desk.client() as admin:

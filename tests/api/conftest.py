@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from appliance.access_config import PrincipalSettings
+from appliance.alias_spec import AliasSpec, ModelsFile
 from appliance.api.app import ApiRunner, build_app
 from appliance.api.captured import CaptureSink
 from appliance.clock import utc_now
@@ -104,6 +105,7 @@ async def running_api(
     preload: bool = True,
     capture: CaptureSink | None = None,
     specs: Sequence[ServedModel] | None = None,
+    aliases: Mapping[str, AliasSpec] | None = None,
     dial: Dial = lambda replica: ReplicaAccess,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
@@ -111,7 +113,8 @@ async def running_api(
     )
     limits = limits or RequestLimits()
     launcher = SpawnLauncher((*WORKER, "--load", load))
-    router = Router(specs or [spec], limits, Means(launcher, worker or WorkerLimits(), dial=dial))
+    file = ModelsFile(models=tuple(specs or [spec]), aliases=dict(aliases or {}))
+    router = Router(file, limits, Means(launcher, worker or WorkerLimits(), dial=dial))
     records: list[RequestRecord] = []
     door = OneKey(principals or {})
     app = build_app(router, lambda: limits, PrincipalLimits(), utc_now, door, records.append, capture)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.alias_spec import ModelsFile
 from appliance.api.app import ApiRunner, build_app
 from appliance.config import Config, ConnectionLimits, RequestLimits
 from appliance.front_door import FrontDoor
@@ -127,7 +128,7 @@ async def gated_api(
 ) -> AsyncIterator[GatedApi]:
     """Serves until the block ends; the state directory is prepared."""
     limits, connections = limits or RequestLimits(), connections or ConnectionLimits()
-    router = Router([MODEL], limits, Means(SpawnLauncher(WORKER)))
+    router = Router(ModelsFile(models=(MODEL,)), limits, Means(SpawnLauncher(WORKER)))
     config = Config(connections=connections, requests=limits)
     security = open_security(state, config, state.path, {}, create=True)
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)

@@ -19,6 +19,7 @@ from appliance.admin.approvals import Approvals
 from appliance.admin.routes import ROUTES
 from appliance.admin.site import AdminSite
 from appliance.admin_client import AdminClient, AdminError
+from appliance.alias_spec import ModelsFile
 from appliance.audit.errors import AuditUnavailable
 from appliance.audit.read import RecordFilter, tail
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, StoredRecord
@@ -105,7 +106,7 @@ def desk(state: StateDir, tmp_path: Path) -> Iterator[Desk]:
     security = open_security(state, config, state.path, {}, create=True)
     office = security.office
     capture = PromptCapture(state.capture, security.keyring.cipher("capture"), office.now)
-    router = Router([], config.requests, Means(SpawnLauncher()))
+    router = Router(ModelsFile(), config.requests, Means(SpawnLauncher()))
     yaml = tmp_path / "appliance.yaml"
     premises = RunningPremises(
         office,
@@ -118,7 +119,7 @@ def desk(state: StateDir, tmp_path: Path) -> Iterator[Desk]:
         yaml,
         lambda config: config,
         {},
-        lambda: (),
+        lambda: ModelsFile(),
         model_keeper(state, office, SpawnLauncher()),
     )
     yield Desk(state, security, capture, premises, yaml)

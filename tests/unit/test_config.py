@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.access_config import JwtIssuer, Listener, PrincipalSettings
+from appliance.alias_spec import FallbackSpec
 from appliance.config import Config, load_config, load_models
 from appliance.errors import ConfigError
 from appliance.types import ModelSpec, SamplingParams
@@ -32,7 +33,7 @@ def assert_refused(load: Callable[[Path], object], path: Path, line: int, says: 
 def test_the_shipped_models_file_is_a_documented_example() -> None:
     """Every key of a model entry appears in it, and its entries load."""
     path = REPOSITORY / "models.yaml"
-    specs = load_models(path)
+    specs = load_models(path).models
     assert specs[0].id == "demo"
     assert isinstance(specs[0], ModelSpec)
     assert Path(specs[0].path).is_file()
@@ -48,7 +49,7 @@ def test_kebab_and_snake_case_are_the_same(tmp_path: Path) -> None:
         "models:\n  - id: a\n    path: a.gguf\n    n-ctx: 512\n    cache-type-k: q8_0\n    n_ubatch: 64\n"
         "    flash-attn: on\n    sampling: {top-k: 3}\n",
     )
-    (spec,) = load_models(path)
+    (spec,) = load_models(path).models
     assert isinstance(spec, ModelSpec)
     assert (spec.n_ctx, spec.cache_type_k, spec.n_ubatch, spec.flash_attn, spec.sampling.top_k) == (
         *(512, "q8_0", 64),
@@ -90,6 +91,43 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path.write_bytes(b"listeners:\n  host: \xff\n")
     with pytest.raises(ConfigError, match=r"latin\.yaml:2: is not UTF-8"):
         load_config(path)
+
+
+ALIASED = """\
+models:
+  - {id: qwen-1, path: a.gguf}
+  - {id: qwen-2, path: b.gguf, aliases: [second]}
+aliases:
+  my-chat:
+    versions: {qwen-1: 95, qwen-2: 5}
+    fallback: {models: [qwen-2], repeats-mib: 16, answer: Later.}
+"""
+
+
+def test_aliases_lead_to_versions(tmp_path: Path) -> None:
+    alias = load_models(write(tmp_path, ALIASED)).aliases["my-chat"]
+    assert dict(alias.versions) == {"qwen-1": 95, "qwen-2": 5}, "names keep their dashes"
+    assert (alias.sticky, alias.fallback) == (
+        "principal",
+        FallbackSpec(models=("qwen-2",), repeats_mib=16, answer="Later."),
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "says"),
+    [
+        ("qwen-1: 95", "qwen-3: 95", 5, "'qwen-3' is no model's id; did you mean"),
+        ("models: [qwen-2]", "models: [second]", 5, "'second' is no model's id"),
+        ("my-chat", "second", 5, "'second' is already taken by model 'qwen-2'"),
+        ("my-chat", '"my chat"', 5, "is no name"),
+        ("qwen-1: 95, qwen-2: 5", "qwen-1: 0", 6, "weight 0"),
+        ("qwen-1: 95", "qwen-1: -1", 6, "versions"),
+        ("repeats-mib", "repeat-mib", 7, "did you mean 'repeats_mib'?"),
+        ("fallback: {", "sticky: user\n    fallbak: {", 8, "did you mean 'fallback'?"),
+    ],
+)
+def test_a_wrong_alias_is_refused(tmp_path: Path, before: str, after: str, line: int, says: str) -> None:
+    assert_refused(load_models, write(tmp_path, ALIASED.replace(before, after)), line, says)
 
 
 def test_aliases_are_refused(tmp_path: Path) -> None:
@@ -203,6 +241,6 @@ def test_mistakes_in_principals(tmp_path: Path, text: str, line: int, says: str)
 
 def test_a_bias_in_the_models_file(tmp_path: Path) -> None:
     path = write(tmp_path, "models:\n  - {id: a, path: x, sampling: {logit_bias: {'15': -100}}}\n")
-    (spec,) = load_models(path)
+    (spec,) = load_models(path).models
     assert isinstance(spec, ModelSpec)
     assert spec.sampling.logit_bias == {15: -100.0}

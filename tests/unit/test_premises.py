@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from appliance.access_config import Admin, Audit
+from appliance.alias_spec import ModelsFile
 from appliance.audit.read import RecordFilter, tail
 from appliance.audit.record import APPLIANCE
 from appliance.capture.prompt_capture import PromptCapture
@@ -58,7 +59,7 @@ def premises(state: StateDir, tmp_path: Path) -> Iterator[RunningPremises]:
     yield RunningPremises(
         security.office,
         security.keyring,
-        Router([], config.requests, Means(SpawnLauncher())),
+        Router(ModelsFile(), config.requests, Means(SpawnLauncher())),
         FrontDoor(security.office, {}),
         state,
         DiskGuard(state.path, config.audit),
@@ -66,7 +67,7 @@ def premises(state: StateDir, tmp_path: Path) -> Iterator[RunningPremises]:
         tmp_path / "appliance.yaml",
         lambda config: config,
         {},
-        lambda: (),
+        lambda: ModelsFile(),
         model_keeper(state, security.office, SpawnLauncher()),
     )
     capture.close()

@@ -28,7 +28,7 @@ def replica(fields: str) -> str:
 
 def test_an_entry_of_either_engine(tmp_path: Path) -> None:
     entry = replica("{base-url: 'https://a:8000/v1', key-file: keys/a, ca: /etc/ca.crt}") + "    model: meta/Llama 3\n"
-    ours, other = load_models(write(tmp_path, entry))
+    ours, other = load_models(write(tmp_path, entry)).models
     assert isinstance(ours, ModelSpec)
     assert isinstance(other, UpstreamSpec)
     assert (other.model, other.preload, other.cache_salt, other.connect_seconds) == ("meta/Llama 3", False, True, 5.0)

@@ -80,7 +80,7 @@ def bundle(tmp_path: Path, behind: Appliance) -> Path:
 
 @pytest.fixture
 async def api(tmp_path: Path, behind: Appliance, bundle: Path) -> AsyncIterator[Api]:
-    (spec,) = load_models(models_yaml(tmp_path, behind, bundle))
+    (spec,) = load_models(models_yaml(tmp_path, behind, bundle)).models
     assert isinstance(spec, UpstreamSpec)
     async with running_api(specs=[spec], dial=ReplicaFiles) as api:
         await api.router.preloaded()
@@ -152,7 +152,7 @@ async def test_without_a_certificate_it_stays_out(tmp_path: Path, behind: Applia
     path = models_yaml(tmp_path, behind, bundle)
     lines = [line for line in path.read_text().splitlines() if "certificate" not in line and "private_key" not in line]
     path.write_text("\n".join(lines))
-    (spec,) = load_models(path)
+    (spec,) = load_models(path).models
     async with running_api(specs=[spec], dial=ReplicaFiles) as api:
         await api.router.preloaded()
         assert state(api) is InstanceState.FAILED
@@ -185,11 +185,11 @@ async def test_a_daemon_in_front(tmp_path: Path, behind: Appliance, bundle: Path
 
 async def test_one_of_two_is_killed_under_load(tmp_path: Path, behind: Appliance, bundle: Path) -> None:
     """Whatever had not begun there is answered by the other one; what had ends with an error."""
-    (spec,) = load_models(models_yaml(tmp_path, behind, bundle))
+    (spec,) = load_models(models_yaml(tmp_path, behind, bundle)).models
     assert isinstance(spec, UpstreamSpec)
     with scripted_appliance(tmp_path / "second") as second:
         await add_client(second, "front")
-        (other,) = load_models(models_yaml(tmp_path, second, second.bundle("front")))
+        (other,) = load_models(models_yaml(tmp_path, second, second.bundle("front"))).models
         assert isinstance(other, UpstreamSpec)
         both = replace(spec, replicas=(*spec.replicas, *other.replicas))
         async with running_api(specs=[both], dial=ReplicaFiles) as api:

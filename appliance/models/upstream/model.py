@@ -17,10 +17,11 @@ from aiohttp import ClientSession
 
 from appliance.errors import RequestError, StateError
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
+from appliance.models.stream import AnswerEnd
 from appliance.models.upstream.exchange import TryFailed, exchange, open_session
 from appliance.models.upstream.health import Unhealthy, check_health
 from appliance.models.upstream.replica import Replica, least_busy
-from appliance.models.upstream.request import UpstreamRequest
+from appliance.models.upstream.request import UpstreamRequest, probe_request
 from appliance.models.upstream.stream import UpstreamStream
 from appliance.safe_text import safe_text
 from appliance.tasks import TaskOwner
@@ -81,6 +82,18 @@ class UpstreamModel:
             task.cancel()
         if not self._calls:
             self._drained.set()
+
+    async def probe(self, seconds: float) -> None:
+        """Has one of the servers make one token. Raises RequestError, TimeoutError."""
+        if self._state() is not InstanceState.READY:
+            return
+        stream = self.submit(probe_request(self.spec.id, self.spec.model or self.spec.id, seconds))
+        try:
+            async with asyncio.timeout(seconds):
+                while not isinstance(await stream.next(), AnswerEnd):
+                    pass
+        finally:
+            self.drop(stream)
 
     async def close(self, drain_seconds: float) -> None:
         """Takes no new request, lets running ones finish for at most `drain_seconds`, and ends all connections."""

@@ -9,6 +9,8 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Raw, Struct
 
+from appliance.models.probing import PROBE, PROBE_PROMPT
+
 Endpoint = Literal["chat/completions", "completions"]
 # Ours, and settled here: a server may refuse what it does not know, or take it for something else.
 _OURS: Final = ("priority", "deadline_seconds")
@@ -47,6 +49,23 @@ def upstream_body(fields: dict[str, Raw], *, model: str, stream: bool, cache_sal
     if cache_salt is not None:
         body["cache_salt"] = Raw(msgspec.json.encode(cache_salt))
     return msgspec.json.encode(body)
+
+
+def probe_request(model: str, their_name: str, seconds_max: float) -> UpstreamRequest:
+    """Asks for one token, on behalf of nobody."""
+    body = {"model": their_name, "messages": [{"role": "user", "content": PROBE_PROMPT}], "max_tokens": 1}
+    return UpstreamRequest(
+        id="probe",
+        model=model,
+        principal=PROBE,
+        endpoint="chat/completions",
+        body=msgspec.json.encode(body),
+        n=1,
+        stream=False,
+        include_usage=False,
+        prompt_tokens=1,
+        seconds_max=seconds_max,
+    )
 
 
 def cache_salt(cache_domain: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import fields
 
+from appliance.alias_spec import AliasSpec, FallbackSpec, ModelsFile
 from appliance.models.models_plan import AT_ONCE, ModelChange, plan_models
 from appliance.types import ModelSpec, SamplingParams
 
@@ -48,8 +49,23 @@ CASES = {
 @pytest.mark.parametrize("what", CASES)
 def test_what_a_change_means(what: str) -> None:
     case = CASES[what]
-    assert sorted(plan_models((A, B), case.after, case.files), key=repr) == sorted(case.changes, key=repr)
+    assert sorted(
+        plan_models(ModelsFile(models=(A, B)), ModelsFile(models=case.after), case.files), key=repr
+    ) == sorted(case.changes, key=repr)
 
 
 def test_everything_that_counts_at_once_is_a_key() -> None:
     assert {field.name for field in fields(ModelSpec)} > AT_ONCE
+
+
+def test_aliases_that_come_go_or_lead_elsewhere() -> None:
+    def of(**aliases: AliasSpec) -> ModelsFile:
+        return ModelsFile(models=(A, B), aliases=aliases)
+
+    one, other = AliasSpec(versions={"a": 1}), AliasSpec(versions={"b": 1}, fallback=FallbackSpec(models=("a",)))
+    changes = plan_models(of(gone=one, same=one, moved=one), of(came=one, same=one, moved=other))
+    assert {(change.model, change.action, change.what) for change in changes} == {
+        ("gone", "route", ("removed",)),
+        ("came", "route", ("added",)),
+        ("moved", "route", ("versions", "fallback")),
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.launcher import SpawnLauncher, WorkerLink
@@ -34,12 +35,14 @@ class Changing(House):
 
     def __init__(self, specs: Sequence[ModelSpec], finder: RoomFinder) -> None:
         self.launcher = Launching()
-        super().__init__(Router(specs, RequestLimits(), Means(self.launcher, finder=finder)))
+        super().__init__(Router(ModelsFile(models=tuple(specs)), RequestLimits(), Means(self.launcher, finder=finder)))
         self.outcomes: list[tuple[str, str | None]] = []
         self.router.start()
 
     def apply(self, *specs: ModelSpec) -> list[str]:
-        changes = self.router.registry.apply(specs, 10, lambda model, failure: self.outcomes.append((model, failure)))
+        changes = self.router.registry.apply(
+            ModelsFile(models=specs), 10, lambda model, failure: self.outcomes.append((model, failure))
+        )
         return [f"{change.action} {change.model}" for change in changes]
 
     async def replaced(self, count: int = 1) -> None:
@@ -71,10 +74,10 @@ async def test_models_come_and_go(house: Changing) -> None:
         with pytest.raises(RequestError) as refused:
             await house.ask("a")
         assert refused.value.code == "model_not_found"
-        assert house.router.find("a") is None
+        assert house.router.registry.find("a") is None
         assert [found.id for found in house.router.specs()] == ["c", "b"]
-        named = house.router.find("x")
-        assert named is not None and named.id == "c"
+        named = house.router.registry.find("x")
+        assert named is not None and named.spec.id == "c"
     assert running.result() == "first last"
     assert await house.ask("c") == "hello"
     await house.until(lambda: len(house.router.registry.instances()) == 2)
@@ -153,16 +156,16 @@ async def test_another_file_of_the_same_name_takes_its_place(tmp_path: Path) -> 
     house = Changing([listed], RoomEnough())
     try:
         await house.ask("a")
-        assert house.router.registry.plan([listed]) == ()
+        assert house.router.registry.plan(ModelsFile(models=(listed,))) == ()
         path.with_name("new").write_bytes(b"another")
         path.with_name("new").replace(path)
-        (change,) = house.router.registry.plan([listed])
+        (change,) = house.router.registry.plan(ModelsFile(models=(listed,)))
         assert (change.action, change.what) == ("replace", ("file",))
         house.apply(listed)
         await house.replaced()
-        assert house.router.registry.plan([listed]) == ()
+        assert house.router.registry.plan(ModelsFile(models=(listed,))) == ()
         path.unlink()
-        assert house.router.registry.plan([listed]) == (), "what is loaded serves on"
+        assert house.router.registry.plan(ModelsFile(models=(listed,))) == (), "what is loaded serves on"
     finally:
         await house.router.close(0)
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 
+from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models import instance as instance_module
@@ -77,7 +78,11 @@ async def opened(
     *specs: ModelSpec, finder: RoomFinder | None = None, load: str = "ok", worker: WorkerLimits | None = None
 ) -> AsyncIterator[House]:
     launcher = SpawnLauncher((*WORKER, "--load", load))
-    router = Router(specs, RequestLimits(), Means(launcher, worker or WorkerLimits(), finder=finder or RoomEnough()))
+    router = Router(
+        ModelsFile(models=tuple(specs)),
+        RequestLimits(),
+        Means(launcher, worker or WorkerLimits(), finder=finder or RoomEnough()),
+    )
     router.start()
     try:
         yield House(router)
