@@ -38,6 +38,7 @@ from appliance.models.launcher import SpawnLauncher
 from appliance.models.memory_ledger import MemoryLedger
 from appliance.models.placer import Placer
 from appliance.models.registry import Means
+from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.premises import RunningPremises
 from appliance.remote_admin import remote_admin
@@ -140,6 +141,14 @@ class _Daemon:
             file_bytes_max=config.request_log.file_bytes_max,
             files_max=config.request_log.files_max,
         )
+        self._rollouts = Rollouts(
+            self._router.registry,
+            self._request_log.recent,
+            settings.state.store / "rollouts.json",
+            time.time,
+            self._rolled,
+            lambda: self._office.config.requests.request_seconds,
+        )
         self._tasks = TaskOwner("daemon")
 
     async def run(self) -> None:
@@ -178,6 +187,7 @@ class _Daemon:
             self._settings.read_models,
             self._imported,
             self._siem,
+            self._rollouts,
         )
         self._restore_quotas()
         upkeep = Upkeep(self._office, self._disk, self._renew_data_keys, self._premises.prune)
@@ -200,6 +210,7 @@ class _Daemon:
         await self._door.open(runner)
         self._hardware.start()
         self._router.start()
+        self._rollouts.start()
         self._tasks.spawn(upkeep.run(), name="upkeep")
         self._tasks.spawn(self._save_quotas(), name="quotas")
         self._tasks.spawn(self._imported.scrub(), name="scrub")
@@ -222,6 +233,7 @@ class _Daemon:
             approvals=Approvals(timedelta(seconds=config.approval_seconds)),
             environment=self._environment,
             router=self._router,
+            rollouts=self._rollouts,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)
@@ -250,6 +262,7 @@ class _Daemon:
         seconds = self._settings.config.shutdown.drain_seconds
         _log.info("stopping; running requests have %.0f s, or until the next signal", seconds)
         await self._door.close()
+        await self._rollouts.close()
         await self._router.close(seconds)
         await runner.cleanup()
         self._malformed.close()
@@ -274,12 +287,28 @@ class _Daemon:
             except StateError as error:
                 _log.warning("%s", error)
 
+    def _rolled(self, alias: str, what: str, reason: str) -> None:
+        """How a rollout goes on is in the audit log."""
+        outcome: Outcome = "failed" if what == "rolled_back" else "ok"
+        self._office.audit.append(
+            AuditEvent(
+                action="model.rollout",
+                outcome=outcome,
+                actor=APPLIANCE,
+                resource=alias,
+                reason=reason or None,
+                details={"to": what},
+            )
+        )
+
     def _keep(self, record: RequestRecord) -> None:
         """Every request is in the request log, and who did it in the audit log.
 
         Who could not be told was refused, and that is there already, folded where it was a flood.
         """
         self._request_log.add(record)
+        if record.mirrored:
+            return
         if record.principal is None:
             if record.error_code in _BEFORE_ACCESS:
                 self._malformed.record(record.address, record.error_code, "sent a request that is not proper HTTP")

@@ -27,6 +27,7 @@ from appliance.keyring.keyring import Keyring
 from appliance.keyring.open_kek import probe_kek
 from appliance.model_store.keeper import ModelKeeper
 from appliance.models.models_plan import ModelChange
+from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.models.snapshot import InstanceState
 from appliance.security.access_view import ConfiguredAccess, all_allowlists
@@ -77,6 +78,7 @@ class RunningPremises:
         read_models: Callable[[], ModelsFile],
         imported: ModelKeeper,
         siem: SiemForwarder | None = None,
+        rollouts: Rollouts | None = None,
     ) -> None:
         self._office = office
         self._disk = disk
@@ -90,6 +92,7 @@ class RunningPremises:
         self._read_models = read_models
         self._imported = imported
         self._siem = siem
+        self._rollouts = rollouts
         self._environment = environment
         self._rejected: str | None = None
         # The names of the KEKs that wrapped the keys when a reload named another one.
@@ -253,6 +256,7 @@ class RunningPremises:
         notes += under_way(self._office.document)
         notes += self._capture.notes()
         notes += self._imported.notes()
+        notes += [] if self._rollouts is None else self._rollouts.notes()
         if self._disk.room == "low":
             notes.append(f"only {self._disk.free_bytes // 2**20} MiB are left on the disk")
         if self._office.document.allow.trial is not None:

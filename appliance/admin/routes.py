@@ -9,6 +9,7 @@ from typing import Final
 
 from appliance.access_config import AdminRole
 from appliance.admin.handlers import (
+    aliases,
     allow,
     audit,
     backup,
@@ -22,6 +23,7 @@ from appliance.admin.handlers import (
     secrets,
 )
 from appliance.admin.route import Route
+from appliance.models.rollout import RolloutPlan
 
 _ANYONE: Final[frozenset[AdminRole]] = frozenset({"viewer", "operator", "security", "auditor"})
 _LOOK: Final[frozenset[AdminRole]] = frozenset({"operator", "security"})
@@ -45,6 +47,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/instances/{model}/pin", "model.pin", _OPERATOR, instances.pin),
     Route("POST", "/instances/{model}/unpin", "model.unpin", _OPERATOR, instances.unpin),
     Route("POST", "/models/apply", "models.apply", _OPERATOR, instances.apply),
+    Route("GET", "/aliases", "aliases.list", _ANYONE, aliases.show),
+    Route("POST", "/aliases/{alias}/rollout", "model.rollout", _OPERATOR, aliases.roll_out, RolloutPlan),
+    Route("POST", "/aliases/{alias}/rollback", "model.rollback", _OPERATOR, aliases.roll_back),
     Route("POST", "/drain", "host.drain", _OPERATOR, instances.drain, instances.Drain),
     Route("POST", "/resume", "host.resume", _OPERATOR, instances.resume),
     # Clients, keys, tokens.

@@ -12,6 +12,7 @@ from appliance.audit.record import Actor
 from appliance.keyring.keyring import Keyring
 from appliance.model_store.keeper import ModelKeeper
 from appliance.models.models_plan import ModelChange
+from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
@@ -52,7 +53,7 @@ class AdminSite:
     """Belongs to the event loop.
 
     environment: of the process, for the key-encryption key's sources. one_command: it ends with the command that it
-    serves, before a second person could come. router: None where no daemon runs.
+    serves, before a second person could come. router, rollouts: None where no daemon runs.
     """
 
     office: Office
@@ -64,3 +65,4 @@ class AdminSite:
     environment: Mapping[str, str]
     one_command: bool = False
     router: Router | None = None
+    rollouts: Rollouts | None = None

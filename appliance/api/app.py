@@ -20,6 +20,7 @@ from appliance.api.envelope import error_response
 from appliance.api.health import livez, readyz
 from appliance.api.keys import CAPTURE, LIMITS, NOW, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
 from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
+from appliance.api.mirror import MIRRORS, Mirrors
 from appliance.api.models import get_model, list_models
 from appliance.clock import Clock
 from appliance.config import RequestLimits
@@ -65,6 +66,8 @@ def build_app(
     app[PRINCIPAL_LIMITS] = principal_limits
     app[NOW] = now
     app[CAPTURE] = capture
+    app[MIRRORS] = Mirrors(keep)
+    app.on_cleanup.append(_end_mirrors)
     app[STARTED] = int(time.time())
     app[ROLES] = {route.handler: route.roles for route in api_routes() if route.roles is not None}
     for route in api_routes():
@@ -81,6 +84,10 @@ def api_routes() -> Iterator[ApiRoute]:
         yield ApiRoute("GET", f"{prefix}/models/{{model:.+}}", get_model, _LOOK)
         yield ApiRoute("POST", f"{prefix}/chat/completions", chat_completions, _USE)
         yield ApiRoute("POST", f"{prefix}/completions", completions, _USE)
+
+
+async def _end_mirrors(app: web.Application) -> None:
+    await app[MIRRORS].close()
 
 
 async def _expect(http: web.Request) -> None:

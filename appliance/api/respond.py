@@ -17,6 +17,7 @@ from appliance.api.captured import CapturedRequest
 from appliance.api.envelope import error_body
 from appliance.api.evidence import Evidence
 from appliance.api.keys import CALLER, CAPTURE, EVIDENCE, LIMITS, ROUTER
+from appliance.api.mirror import MIRRORS
 from appliance.api.request_fields import Asked, route_of
 from appliance.api.shape import Shape, ShapedAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
@@ -39,8 +40,11 @@ def computed(http: web.Request, asked: Asked, request: Request, shape: Shape) ->
 async def respond(http: web.Request, asked: Asked, endpoint: Endpoint) -> web.StreamResponse:
     """Admits a request, and answers it with the first attempt that can."""
     limits, draft = http.app[LIMITS](), http[EVIDENCE]
-    attempts = Attempts(http, asked, route_of(http, asked.model, asked.user or ""), endpoint)
+    route = route_of(http, asked.model, asked.user or "")
+    attempts = Attempts(http, asked, route, endpoint)
     with admitted(http, attempts.terms.tokens), attempts:
+        if route.mirror is not None:
+            http.app[MIRRORS].copy(http, endpoint, route.mirror)
         if (capture := http.app[CAPTURE]) is not None:
             bytes_max = capture.bytes_max(http[CALLER].id)
             if bytes_max is not None:

@@ -15,6 +15,7 @@ from appliance.cli import (
     instances,
     keys,
     models,
+    rollouts,
     secrets,
     serving,
     state,
@@ -37,6 +38,7 @@ for command in (
 ):
     app.command()(command)
 instances.add_to(models.app)
+rollouts.add_to(models.app)
 for name, group in (
     ("clients", clients.app),
     ("keys", keys.app),

@@ -84,8 +84,8 @@ class ModelInstance:
 
     check_file: asked in a thread before each load. make_room: asked then. changed: told whenever it has become idle, or
     has no worker any more. loaded: told when it is ready. settled: set once the first attempt to load has succeeded,
-    failed, or been given up. pinned: never unloaded but by `unload`. generation: counts those that models.yaml has had
-    under this id since the start.
+    failed, or been given up. loads_ended: how many have. pinned: never unloaded but by `unload`.
+    generation: counts those that models.yaml has had under this id since the start.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class ModelInstance:
         self._quiet = asyncio.Event()
         self._ended = asyncio.Event()
         self.settled = asyncio.Event()
+        self.loads_ended = 0
         self._closing = False
         self._load_again = False
         self._unloading: asyncio.Task[None] | None = None
@@ -411,7 +412,7 @@ class ModelInstance:
 
     def _ready(self, link: WorkerLink, info: ModelInfo) -> None:
         self._link, self._starting, self._info, self._reason = link, None, info, None
-        self.settled.set()
+        self._note_settled()
         self.loaded(info)
         self._waiting_since = None
         self._served_at = self._clock()
@@ -552,7 +553,7 @@ class ModelInstance:
 
     def _unloaded(self) -> None:
         _log.info("model %s is unloaded", self.name)
-        self.settled.set()
+        self._note_settled()
         self._state = InstanceState.STOPPED
         self._reason = None
         if not (len(self._backlog) or self._load_again):
@@ -599,12 +600,16 @@ class ModelInstance:
     def _load_failed(self, reason: str) -> None:
         self._failures += 1
         self._reason = reason
-        self.settled.set()
+        self._note_settled()
         _log.error("model %s cannot be served: %s", self.name, reason)
         self._pause(self._failures)
         self._backlog.fail_all(self._unavailable())
         if not self.spec.preload:
             self._wanted.clear()
+
+    def _note_settled(self) -> None:
+        self.loads_ended += 1
+        self.settled.set()
 
     def _note_drained(self) -> None:
         if not self._backlog.in_flight:

@@ -120,6 +120,21 @@ class Registry:
         """Every model that servers elsewhere serve."""
         return [model for model in self._models.values() if isinstance(model, UpstreamModel)]
 
+    async def fits_beside(self, model: str) -> bool:
+        """Whether a model is loaded, or can be without another one's leaving."""
+        found = self._models[model]
+        if not isinstance(found, ModelInstance) or found.state is InstanceState.READY:
+            return True
+        return await self._residency.fits_beside(found.spec)
+
+    async def bring_up(self, model: str) -> str | None:
+        """Loads a model, and has it answer. Returns why it could not."""
+        found = self._models[model]
+        await found.settled.wait() if not isinstance(found, ModelInstance) else await _load(found)
+        if found.snapshot().state is not InstanceState.READY:
+            return found.snapshot().reason or "it was unloaded"
+        return await self._answers(found)
+
     async def probe(self, model: str) -> str | None:
         """Has a model answer, if it has what it takes. Returns why it could not; None also where it is not loaded."""
         found = self._models.get(model)
@@ -233,7 +248,7 @@ class Registry:
             self._take_over(self._make(spec, self._next_generation(spec.id)))
             await self._retire(old, 0)
             return None
-        if self._residency.fits_beside(spec):
+        if await self._residency.fits_beside(spec):
             return await self._replace_beside(old, spec, drain_seconds)
         return await self._replace_after(old, spec, drain_seconds)
 
@@ -292,6 +307,15 @@ class Registry:
         except RequestError as error:
             return error.message
         return None
+
+
+async def _load(instance: ModelInstance) -> None:
+    """Until it is ready, or has failed once more."""
+    # An unloading that is under way comes first.
+    ended = instance.loads_ended + instance.unloading
+    instance.load()
+    while instance.state is not InstanceState.READY and instance.loads_ended == ended:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _adjust(model: Model, spec: ServedModel) -> None:

@@ -126,8 +126,9 @@ class Residency:
         self._finder.gone(instance.name)
         self._changed.set()
 
-    def fits_beside(self, spec: ModelSpec) -> bool:
+    async def fits_beside(self, spec: ModelSpec) -> bool:
         """Whether there is room now without anybody leaving."""
+        await self._finder.prepare(spec)
         found = decide(spec, self._residents(None), self._finder)
         return isinstance(found, Room) and not found.evict
 

@@ -51,7 +51,9 @@ class Routes:
             for alias, weights in self._weights.items()
             if alias in kept and after._ids.issuperset(weights)
         }
-        after._mirrors = {alias: model for alias, model in self._mirrors.items() if alias in after._weights}
+        after._mirrors = {
+            alias: model for alias, model in self._mirrors.items() if alias in kept and model in after._ids
+        }
         return after
 
     def aliases(self) -> Mapping[str, AliasSpec]:

@@ -15,6 +15,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from appliance.telemetry.quantile import quantile
+from appliance.telemetry.recent_answers import RecentAnswers
 from appliance.telemetry.request_record import RequestRecord
 
 WINDOW_SECONDS: Final = 300
@@ -57,8 +59,8 @@ class Window:
             prompt_tokens=sum(r.prompt_tokens for r in self.records),
             cached_tokens=sum(r.cached_tokens for r in self.records),
             completion_tokens=sum(r.completion_tokens for r in self.records),
-            ttft_p50=_quantile(ttft, 0.50),
-            ttft_p95=_quantile(ttft, 0.95),
+            ttft_p50=quantile(ttft, 0.50),
+            ttft_p95=quantile(ttft, 0.95),
         )
 
 
@@ -94,6 +96,7 @@ class RequestLog:
 
     def __init__(self, path: Path, *, file_bytes_max: int, files_max: int) -> None:
         self.windows = RequestWindows()
+        self.recent = RecentAnswers()
         self._path = path
         self._file_bytes_max = file_bytes_max
         self._files_max = files_max
@@ -105,6 +108,7 @@ class RequestLog:
 
     def add(self, record: RequestRecord) -> None:
         """Keeps a record. Never blocks; call from the event loop."""
+        self.recent.add(record)
         if (closed := self.windows.add(record)) is not None:
             _log.info("requests of five minutes: %s", msgspec.json.encode(closed).decode())
         try:
@@ -163,8 +167,3 @@ def _append(descriptor: int, line: bytes) -> None:
     if os.write(descriptor, line) != len(line):
         os.ftruncate(descriptor, before)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _quantile(ordered: list[float], q: float) -> float | None:
-    """The nearest-rank quantile of an ascending list."""
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None

@@ -25,7 +25,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     text, None without one. queue, prefill and decode are the worker's own figures; of several choices the first one's
     queue and prefill and the longest decode. finish_reason: `length` where any choice was cut. attempts: tries on a
     worker; more than one means that a worker died under an earlier one. alias: the name that was asked for, where it
-    was one. fallback: what has answered in the place of `failed_models`, which were asked first.
+    was one. fallback: what has answered in the place of `failed_models`, which were asked first. mirrored: a copy for a
+    version on trial, whose answer nobody got.
     """
 
     id: str
@@ -42,6 +43,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     alias: str | None = None
     fallback: Fallback | None = None
     failed_models: tuple[str, ...] = ()
+    mirrored: bool = False
     stream: bool | None = None
     error_code: ErrorCode | None = None
     finish_reason: FinishReason | None = None

@@ -28,6 +28,7 @@ from appliance.model_store.importing import Trial
 from appliance.model_store.keeper import ModelKeeper
 from appliance.model_store.store import ModelStore
 from appliance.models.models_plan import ModelChange
+from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
@@ -89,7 +90,13 @@ class Desk:
     """One appliance's administration, and who may come to it."""
 
     def __init__(
-        self, state: StateDir, config: Config, routes: Iterable[Route], path: Path, router: Router | None = None
+        self,
+        state: StateDir,
+        config: Config,
+        routes: Iterable[Route],
+        path: Path,
+        router: Router | None = None,
+        rollouts: Rollouts | None = None,
     ) -> None:
         self.state = state
         self.path = path
@@ -115,6 +122,7 @@ class Desk:
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
             environment={},
             router=router,
+            rollouts=rollouts,
         )
         self.api = AdminApi(self.site, tuple(routes))
 
@@ -128,9 +136,10 @@ class Desk:
         routes: Iterable[Route] = ROUTES,
         path: Path | None = None,
         router: Router | None = None,
+        rollouts: Rollouts | None = None,
     ) -> AsyncIterator[Desk]:
         """Serves until the block ends. path: of the socket, elsewhere than in the state directory."""
-        desk = cls(state, config or Config(), routes, path or state.run / "admin.sock", router)
+        desk = cls(state, config or Config(), routes, path or state.run / "admin.sock", router, rollouts)
         try:
             async with unix_listener(desk.api, desk.site, desk.path):
                 yield desk

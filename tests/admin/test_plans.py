@@ -18,9 +18,8 @@ PLANNED = {route.action: route for route in ROUTES if route.method == "POST" and
 REFUSED = {"server.import": "invalid", "crl.import": "invalid", "allow.revert": "conflict", "allow.confirm": "conflict"}
 REFUSED |= {"model.remove": "not_found"}
 # No daemon runs behind this desk.
-REFUSED |= dict.fromkeys(
-    ("model.load", "model.unload", "model.pin", "model.unpin", "host.drain", "host.resume"), "conflict"
-)
+REFUSED |= dict.fromkeys(("model.load", "model.unload", "model.pin", "model.unpin"), "conflict")
+REFUSED |= dict.fromkeys(("model.rollout", "model.rollback", "host.drain", "host.resume"), "conflict")
 PUBLIC = str(generate_recovery_key()[1])
 
 
@@ -35,6 +34,7 @@ def body_of(action: str, folder: Path, serial: str, model: Path) -> dict[str, ob
         "crl.import": {"crl": "hello"},
         "allow.stage": {"add": [{"network": "198.51.100.0/24"}]},
         "pepper.retire": {"pepper": 1, "force": True},
+        "model.rollout": {"model": "new"},
         "model.import": {"path": str(model)},
         "backup.create": {"target": str(folder / "appliance.backup"), "recovery_public": PUBLIC},
     }
@@ -67,7 +67,7 @@ async def test_plans_change_nothing(state: StateDir, tmp_path: Path, recite_gguf
         document, keys, folders = desk.office.document, desk.site.keyring.status(), files_below(state.path)
         kid, serial = next(iter(document.keys)), document.issued[0].serial
         done = [record for record in await desk.records() if record.outcome in ("allow", "ok")]
-        names = {"{kid}": kid, "{token}": "jti", "{purpose}": "credentials", "{model}": "demo"}
+        names = {"{kid}": kid, "{token}": "jti", "{purpose}": "credentials", "{model}": "demo", "{alias}": "chat"}
         for action, route in PLANNED.items():
             names["{name}"] = {"client.restore": "gone", "authority.rotate": "client"}.get(action, "demo")
             path = re.sub(r"\{\w+\}", lambda match: names[match[0]], route.path)

@@ -185,3 +185,16 @@ async def test_aliases_are_listed_and_allowed_like_models(start_api: ApiFactory)
     assert (await asked(api, "say:x"))[0].status == 200
     answer = await api.chat("say:x", model="new")
     assert answer.status == 404 and "known models: chat" in (await answer.json())["error"]["message"]
+
+
+async def test_copies_go_to_a_version_on_trial_and_nobody_hears_of_it(start_api: ApiFactory) -> None:
+    api = await started(start_api, alias({"old": 1}))
+    api.router.registry.routes.set_mirror("chat", "new")
+    for script in ("say:hello", "say:hello 2?fail:internal_error"):
+        answer, body = await asked(api, script)
+        assert (answer.status, body["model"], text_of(body)) == (200, "old", "hello")
+    await recorded(api, 4)
+    copies = [record for record in api.records if record.mirrored]
+    assert sorted(copy.outcome for copy in copies) == ["failed", "ok"]
+    assert {(copy.model, copy.principal) for copy in copies} == {("new", "tester")}
+    assert all(record.outcome == "ok" and record.model == "old" for record in api.records if not record.mirrored)

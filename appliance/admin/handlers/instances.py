@@ -62,6 +62,7 @@ async def load(call: Call) -> Answer:
     if not call.plan:
         await call.office.audit.append_durably(call.event("allow", instance.spec.id))
         instance.load()
+        _router(call).try_again(instance.spec.id)
     return call.answer(_view(instance))
 
 
