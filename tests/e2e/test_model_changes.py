@@ -7,6 +7,7 @@ import logging
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,10 +32,10 @@ CLIENTS = 8
 TOKENS = 60
 
 
-def write_models(folder: Path, *entries: dict[str, Any]) -> Path:
+def write_models(folder: Path, *entries: dict[str, Any], aliases: dict[str, Any] | None = None) -> Path:
     path = folder / "models.yaml"
     usual = {"threads": 1, "threads_batch": 1, "sampling": {"temperature": 0}}
-    path.write_bytes(msgspec.yaml.encode({"models": [usual | entry for entry in entries]}))
+    path.write_bytes(msgspec.yaml.encode({"models": [usual | entry for entry in entries], "aliases": aliases or {}}))
     return path
 
 
@@ -46,26 +47,29 @@ class Load:
     models: list[str]
     answers: int = 0
     faults: list[str] = field(default_factory=list)
+    by: Counter[str] = field(default_factory=Counter)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with self.appliance.session() as session, asyncio.TaskGroup() as group:
             for number in range(CLIENTS):
-                group.create_task(self._client(session, random.Random(number)))
+                group.create_task(self._client(session, random.Random(number), f"user-{number}"))
             try:
                 yield
             finally:
                 self.stop.set()
 
-    async def _client(self, session: aiohttp.ClientSession, chance: random.Random) -> None:
+    async def _client(self, session: aiohttp.ClientSession, chance: random.Random, user: str) -> None:
         while not self.stop.is_set():
-            first = chance.randrange(WORDS)
-            body = {"model": chance.choice(self.models), "prompt": word(first), "max_tokens": TOKENS, "stream": True}
+            first, model = chance.randrange(WORDS), chance.choice(self.models)
+            body = {"model": model, "prompt": word(first), "max_tokens": TOKENS, "stream": True, "user": user}
             async with session.post("/v1/completions", json=body) as answer:
                 text = (await answer.read()).decode()
             lines = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: {")]
-            said = "".join(msgspec.json.decode(line)["choices"][0]["text"] for line in lines if "text" in line)
+            chunks = [msgspec.json.decode(line) for line in lines if "text" in line]
+            said = "".join(chunk["choices"][0]["text"] for chunk in chunks)
+            self.by.update({chunk["model"] for chunk in chunks})
             wanted = "".join(word((first + step) % WORDS) for step in range(1, TOKENS + 1))
             if answer.status != 200 or said != wanted or not text.endswith("data: [DONE]\n\n"):
                 self.faults.append(f"{answer.status} {text[-300:]}")
@@ -164,3 +168,73 @@ async def test_a_killed_worker_is_back_within_seconds_and_no_other_model_notices
     assert after["other"] == pids["other"] and after["m"] not in (None, pids["m"])
     # 3 s on a machine that does nothing else.
     assert took < 10
+
+
+@pytest.fixture
+def versions(tmp_path: Path, recite_gguf: Path) -> Iterator[Appliance]:
+    """An alias of `old`, and `new` beside it."""
+    models = write_models(
+        tmp_path,
+        {"id": "old", "path": str(recite_gguf), "preload": True, "parallel": 8},
+        {"id": "new", "path": str(recite_gguf), "parallel": 8},
+        aliases={"chat": {"versions": {"old": 1}, "sticky": "user"}},
+    )
+    with running_appliance(tmp_path / "run", "--models", models) as appliance:
+        yield appliance
+
+
+async def alias(admin: AdminClient) -> dict[str, Any]:
+    (found,) = await admin.get("/aliases")
+    assert isinstance(found, dict)
+    return found
+
+
+async def test_an_alias_moves_to_a_new_version_under_streaming_clients(versions: Appliance) -> None:
+    """0 failed, 0 truncated; then back at once."""
+    load = Load(versions, ["chat"])
+    async with admin_of(versions) as admin, load.running():
+        plan = {"model": "new", "steps": [50, 100], "hold_seconds": 1, "answers_min": 10, "mirror": True}
+        await admin.post("/aliases/chat/rollout", plan)
+        phases = []
+
+        async def done() -> bool:
+            found = (await alias(admin))["rollout"]
+            phases.append((found["phase"], found["percent"]))
+            return bool(found["phase"] == "done")
+
+        await until(done, 60)
+        assert load.by["old"] and load.by["new"]
+        assert ("mirroring", 0) in phases and ("stepping", 50) in phases
+        await admin.post("/aliases/chat/rollback")
+        before = Counter(load.by)
+
+        async def back() -> bool:
+            return load.by["old"] > before["old"] + CLIENTS
+
+        await until(back, 60)
+        assert load.by["new"] <= before["new"] + CLIENTS, "what had begun is finished there"
+    assert load.faults == []
+
+
+async def test_a_version_that_crashes_is_rolled_back(versions: Appliance) -> None:
+    load = Load(versions, ["chat"])
+    async with admin_of(versions) as admin, load.running():
+        await admin.post("/aliases/chat/rollout", {"model": "new", "steps": [50, 100], "hold_seconds": 60})
+
+        async def killed() -> bool:
+            for one in await instances(admin):
+                if one["id"] == "new" and one["state"] == "ready" and one["running"]:
+                    psutil.Process(one["pid"]).send_signal(signal.SIGKILL)
+            return bool((await alias(admin))["rollout"]["phase"] == "rolled_back")
+
+        await until(killed, 60)
+        assert "answers failed" in (await alias(admin))["rollout"]["reason"]
+        load.faults.clear()
+        before = load.answers
+
+        async def served() -> bool:
+            return load.answers > before + 2 * CLIENTS
+
+        await until(served, 60)
+    # What was under way there at the last crash may have ended since.
+    assert len(load.faults) <= CLIENTS
