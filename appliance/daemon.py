@@ -323,6 +323,7 @@ class _Daemon:
                 request_id=record.id,
                 tokens=(record.prompt_tokens, record.completion_tokens),
                 milliseconds=round(record.total_seconds * 1000),
+                details={} if record.fallback is None else {"fallback": record.fallback},
             )
         )
 

@@ -118,7 +118,11 @@ class Router:
 
     def failing(self) -> list[str]:
         """Models whose circuit breaker is open."""
-        return [model for model, breaker in self._breakers.items() if breaker.open]
+        return [model for model in self._breakers if self.is_failing(model)]
+
+    def is_failing(self, model: str) -> bool:
+        """Whether that of this model is."""
+        return model in self._breakers and self._breakers[model].open
 
     def failed(self, model: str, code: ErrorCode, began: float) -> None:
         """A request has failed at this model, which had it from then on, on the monotonic clock."""
@@ -202,9 +206,8 @@ class Router:
     def _refuse_beyond_bounds(self, model: str, principal: str, n: int) -> None:
         if self._draining:
             raise RequestError("shutting_down", "the service is being drained for maintenance", retry_after=30)
-        breaker = self._breakers.get(model)
-        if breaker is not None and breaker.open:
-            raise breaker.refusal(model)
+        if self.is_failing(model):
+            raise self._breakers[model].refusal(model)
         limits = self._limits
         most = min(limits.outstanding_per_principal_max, limits.queue_depth_max)
         if n > most:

@@ -72,6 +72,12 @@ class DifyModel:
         n_ctx = info.n_ctx if info is not None else _configured_context(spec)
         return cls(spec.id, n_ctx, n_ctx // 2)
 
+    @classmethod
+    def narrowest(cls, name: str, models: Sequence[DifyModel]) -> DifyModel:
+        """A name that any of `models` may answer for."""
+        n_ctx = min(model.n_ctx for model in models)
+        return cls(name, n_ctx, n_ctx // 2)
+
 
 def dify_files(
     client: str,

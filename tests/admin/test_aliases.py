@@ -26,8 +26,9 @@ NOW = {"hold_seconds": 0, "answers_min": 0}
 
 @pytest.fixture
 async def served(state: StateDir) -> AsyncIterator[AdminClient]:
+    sizes = {"old": 8192, "new": 16384, "small": 2048}
     file = ModelsFile(
-        models=tuple(ModelSpec(id=name, path="/nowhere.gguf") for name in ("old", "new", "small")),
+        models=tuple(ModelSpec(id=name, path="/x.gguf", n_ctx=size, parallel=1) for name, size in sizes.items()),
         aliases={"org/chat": AliasSpec(versions={"old": 1}, fallback=FallbackSpec(models=("small",)))},
     )
     router = Router(file, RequestLimits(), Means(SpawnLauncher(WORKER)))
@@ -37,6 +38,7 @@ async def served(state: StateDir) -> AsyncIterator[AdminClient]:
     )
     try:
         async with Desk.open(state, router=router, rollouts=rollouts) as desk, desk.client() as admin:
+            desk.premises.served = [spec for spec in file.models if isinstance(spec, ModelSpec)]
             yield admin
     finally:
         await rollouts.close()
@@ -75,3 +77,9 @@ async def test_what_cannot_be_done_is_refused_with_what_can(served: AdminClient)
     ):
         error = await refused(served.post(path, body))
         assert (error.code, says in str(error)) == (code, True), str(error)
+
+
+async def test_dify_s_sheet_names_an_alias_with_the_context_that_all_of_them_have(served: AdminClient) -> None:
+    sheet = (await served.get("/clients/demo/dify", host="localhost"))["files"]["DIFY.md"]
+    rows = [line for line in sheet.splitlines() if "org/chat" in line]
+    assert any("2048" in row for row in rows)

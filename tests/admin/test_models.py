@@ -202,9 +202,13 @@ async def test_the_scrub_looks_when_its_time_has_come(desk: Desk, admin: AdminCl
     await imported(admin, model)
     damage(desk.state.models / "small" / "small.gguf")
 
-    async def scrubbed() -> list[str]:
+    async def scrubbed(count: int = 0) -> list[str]:
+        """What it has come to, once it has looked at `count` models; 0: for a while."""
         task = asyncio.get_running_loop().create_task(desk.models.scrub())
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            await asyncio.sleep(0.1)
+            while len(await desk.outcomes("model.scrub")) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         task.cancel()
         await asyncio.wait((task,))
         return await desk.outcomes("model.scrub")
@@ -212,10 +216,10 @@ async def test_the_scrub_looks_when_its_time_has_come(desk: Desk, admin: AdminCl
     assert await scrubbed() == []
     assert desk.models.degraded() == []
     desk.clock.ahead = timedelta(days=7)
-    assert await scrubbed() == ["failed"]
+    assert await scrubbed(1) == ["failed"]
     assert "may not be loaded" in desk.models.degraded()[0]
     shutil.copy(model, desk.state.models / "small" / "small.gguf")
-    assert await scrubbed() == ["failed", "ok"]
+    assert await scrubbed(2) == ["failed", "ok"]
     assert desk.models.degraded() == []
 
 

@@ -27,7 +27,7 @@ async def files(call: Call) -> Answer:
             f"the server certificate does not name {host!r}; add it to listeners.{wanted}.names and reload. "
             f"It names: {', '.join(sorted(covered))}",
         )
-    models = [DifyModel.of(spec, info) for spec, info in call.site.premises.models()]
+    models = [*_aliases(call), *(DifyModel.of(spec, info) for spec, info in call.site.premises.models())]
     if not models:
         raise ChangeRefused("conflict", "no daemon serves models here; start it first, so that the sheet can name them")
     endpoint = Endpoint(
@@ -41,3 +41,14 @@ async def files(call: Call) -> Answer:
         key_grace_hours=call.office.config.api_keys.grace_hours,
     )
     return call.answer({"files": {file: text.decode() for file, text in made.items()}})
+
+
+def _aliases(call: Call) -> list[DifyModel]:
+    """Those that have an entry of their own, with the context that all have who may answer for them."""
+    if call.site.router is None:
+        return []
+    known = {spec.id: DifyModel.of(spec, info) for spec, info in call.site.premises.models()}
+    return [
+        DifyModel.narrowest(alias, [known[model] for model in (*spec.versions, *spec.fallback.models)])
+        for alias, spec in call.site.router.registry.file.aliases.items()
+    ]

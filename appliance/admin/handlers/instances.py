@@ -30,7 +30,8 @@ class Drain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class InstanceView(Struct, frozen=True, kw_only=True):
     """generation: while one takes the other's place, a model has two instances. progress: 0 to 1 while it starts.
 
-    idle_seconds, expires_seconds: as in InstanceSnapshot, None where it is not loaded. reason: why it is not ready.
+    idle_seconds, expires_seconds: as in InstanceSnapshot, None where it is not loaded. reason: why it is not ready, or
+    gets no requests.
     """
 
     id: str
@@ -53,7 +54,8 @@ class InstanceView(Struct, frozen=True, kw_only=True):
 async def show(call: Call) -> Answer:
     """Every model of models.yaml. Looking at one is no use of it."""
     router = _router(call)
-    return call.answer({"draining": router.draining, "instances": [_view(one) for one in router.registry.instances()]})
+    instances = [_view(router, one) for one in router.registry.instances()]
+    return call.answer({"draining": router.draining, "instances": instances})
 
 
 async def load(call: Call) -> Answer:
@@ -63,7 +65,7 @@ async def load(call: Call) -> Answer:
         await call.office.audit.append_durably(call.event("allow", instance.spec.id))
         instance.load()
         _router(call).try_again(instance.spec.id)
-    return call.answer(_view(instance))
+    return call.answer(_view(_router(call), instance))
 
 
 async def unload(call: Call) -> Answer:
@@ -73,7 +75,7 @@ async def unload(call: Call) -> Answer:
         await call.office.audit.append_durably(call.event("allow", instance.spec.id))
         await asyncio.shield(instance.unload(asked.drain_seconds))
         call.office.audit.append(call.event("ok", instance.spec.id))
-    return call.answer(_view(instance))
+    return call.answer(_view(_router(call), instance))
 
 
 async def pin(call: Call) -> Answer:
@@ -111,7 +113,7 @@ async def _pin(call: Call, *, pinned: bool) -> Answer:
     if not call.plan:
         await call.office.audit.append_durably(call.event("allow", instance.spec.id))
         instance.pin(pinned)
-    return call.answer(_view(instance))
+    return call.answer(_view(_router(call), instance))
 
 
 async def apply(call: Call) -> Answer:
@@ -135,9 +137,10 @@ def _instance(call: Call) -> ModelInstance:
     return instance
 
 
-def _view(instance: ModelInstance) -> InstanceView:
+def _view(router: Router, instance: ModelInstance) -> InstanceView:
     spec, snapshot = instance.spec, instance.snapshot()
     loaded = snapshot.pid is not None
+    failing = "it keeps failing, and gets no requests until a probe is answered" if router.is_failing(spec.id) else None
     return InstanceView(
         id=spec.id,
         generation=instance.generation,
@@ -153,5 +156,5 @@ def _view(instance: ModelInstance) -> InstanceView:
         restarts=snapshot.restarts,
         pid=snapshot.pid,
         n_ctx=snapshot.info.n_ctx if loaded and snapshot.info is not None else None,
-        reason=snapshot.reason,
+        reason=snapshot.reason or failing,
     )
