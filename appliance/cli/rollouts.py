@@ -56,7 +56,7 @@ def aliases(appliance: Appliance, json: JsonOption = False) -> None:
                 one["alias"],
                 _shares(one["versions"]),
                 "" if one["versions"] == one["listed"] else _shares(one["listed"]),
-                ", ".join(one["fallback"]),
+                _fallback(one["fallback"]),
                 "" if one["rollout"] is None else _progress(one["rollout"]),
             )
             for one in found
@@ -123,6 +123,12 @@ def _shares(versions: dict[str, float]) -> str:
     if len(versions) == 1:
         return next(iter(versions))
     return ", ".join(f"{version} {100 * weight / total:.3g} %" for version, weight in versions.items())
+
+
+def _fallback(fallback: dict[str, Any]) -> str:
+    repeats = ["repeats"] if fallback["repeats_mib"] else []
+    answer = [] if fallback["answer"] is None else ["a text"]
+    return ", ".join([*repeats, *fallback["models"], *answer])
 
 
 def _progress(rollout: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ async def test_an_alias_is_moved_and_moved_back(served: AdminClient) -> None:
         "versions": {"old": 1},
         "listed": {"old": 1},
         "sticky": "principal",
-        "fallback": ["small"],
+        "fallback": {"repeats_mib": 0, "repeats_seconds": 86400, "models": ["small"], "answer": None},
         "rollout": None,
     }
     path = "/aliases/org%2Fchat"

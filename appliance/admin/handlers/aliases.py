@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from appliance.admin.route import Answer, Call
+from appliance.alias_spec import FallbackSpec
 from appliance.errors import ChangeRefused
 from appliance.models.rollout import RolloutPlan
 from appliance.models.rollouts import Rollout, Rollouts
@@ -34,13 +35,13 @@ class RolloutView(Struct, frozen=True, kw_only=True):
 
 
 class AliasView(Struct, frozen=True, kw_only=True):
-    """versions: ids with their weights now. listed: by models.yaml. fallback: ids of models that step in."""
+    """versions: ids with their weights now. listed: by models.yaml. fallback: what steps in, as models.yaml has it."""
 
     alias: str
     versions: Mapping[str, float]
     listed: Mapping[str, float]
     sticky: str
-    fallback: tuple[str, ...]
+    fallback: FallbackSpec
     rollout: RolloutView | None
 
 
@@ -88,7 +89,7 @@ def _view(rollouts: Rollouts, routes: Routes, alias: str) -> AliasView:
         versions=routes.weights(alias),
         listed=spec.versions,
         sticky=spec.sticky,
-        fallback=spec.fallback.models,
+        fallback=spec.fallback,
         rollout=None if rollout is None else _rollout_view(rollouts, rollout),
     )
 
