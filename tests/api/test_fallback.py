@@ -28,6 +28,7 @@ def alias(weights: Mapping[str, float] | None = None, **fallback: object) -> dic
 
 
 async def started(start_api: ApiFactory, aliases: dict[str, AliasSpec], **options: object) -> Api:
+    options.setdefault("limits", RequestLimits(commit_stream_seconds=60))
     return await start_api(specs=[OLD, NEW, SMALL], aliases=aliases, **options)
 
 
@@ -73,6 +74,16 @@ async def test_so_does_another_version_and_in_a_stream(start_api: ApiFactory) ->
     chunks = sse(await answer.text())
     assert chunks[-1] == "[DONE]" and answer.headers[FALLBACK] == "model"
     assert {chunk["model"] for chunk in chunks[:-1] if isinstance(chunk, dict)} == {"old"}
+
+
+async def test_after_the_commit_the_body_and_the_record_alone_tell(start_api: ApiFactory) -> None:
+    limits = RequestLimits(commit_stream_seconds=0.05)
+    api = await started(start_api, alias(models=("small",)), limits=limits)
+    answer = await api.chat("sleep:0.1 2?crash say:saved", model="chat", stream=True)
+    chunks = sse(await answer.text())
+    assert FALLBACK not in answer.headers
+    assert {chunk["model"] for chunk in chunks[:-1] if isinstance(chunk, dict)} == {"small"}
+    assert (await recorded(api)).fallback == "model"
 
 
 async def test_nobody_takes_over_an_answer_that_has_begun(start_api: ApiFactory) -> None:

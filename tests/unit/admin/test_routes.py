@@ -40,6 +40,9 @@ POST /instances/{model}/unload       .o..
 POST /instances/{model}/pin          .o..
 POST /instances/{model}/unpin        .o..
 POST /models/apply                   .o..
+GET  /aliases                        vosa
+POST /aliases/{alias}/rollout        .o..
+POST /aliases/{alias}/rollback       .o..
 POST /drain                          .o..
 POST /resume                         .o..
 GET  /clients                        .os.
