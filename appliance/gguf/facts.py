@@ -10,49 +10,11 @@ from typing import Final
 from msgspec import Struct
 
 from appliance.errors import GgufError
+from appliance.gguf.file_types import FILE_TYPES
 from appliance.gguf.header import Array, GgufHeader, Scalar
 from appliance.gguf.layers import LAYERS_MAX, Layer, LayerParts, block_of, layers_with_kv, state_values
 
 CHAT_TEMPLATE_CHARS_MAX: Final = 65_536
-
-# llama_ftype of llama.cpp's include/llama.h, by the names people call files by.
-_FILE_TYPES: Final = {
-    0: "F32",
-    1: "F16",
-    2: "Q4_0",
-    3: "Q4_1",
-    7: "Q8_0",
-    8: "Q5_0",
-    9: "Q5_1",
-    10: "Q2_K",
-    11: "Q3_K_S",
-    12: "Q3_K_M",
-    13: "Q3_K_L",
-    14: "Q4_K_S",
-    15: "Q4_K_M",
-    16: "Q5_K_S",
-    17: "Q5_K_M",
-    18: "Q6_K",
-    19: "IQ2_XXS",
-    20: "IQ2_XS",
-    21: "Q2_K_S",
-    22: "IQ3_XS",
-    23: "IQ3_XXS",
-    24: "IQ1_S",
-    25: "IQ4_NL",
-    26: "IQ3_S",
-    27: "IQ3_M",
-    28: "IQ2_S",
-    29: "IQ2_M",
-    30: "IQ4_XS",
-    31: "IQ1_M",
-    32: "BF16",
-    36: "TQ1_0",
-    37: "TQ2_0",
-    38: "MXFP4",
-    39: "NVFP4",
-    40: "Q1_0",
-}
 
 _INPUT_TENSORS: Final = ("token_embd.", "per_layer_token_embd.", "position_embd.", "token_types.")
 
@@ -205,8 +167,8 @@ class _Fields:
 def _quantisation(header: GgufHeader) -> str:
     """What the file says it is; else the type that most of its bytes have."""
     said = header.metadata.get("general.file_type")
-    if isinstance(said, int) and said in _FILE_TYPES:
-        return _FILE_TYPES[said]
+    if isinstance(said, int) and said in FILE_TYPES:
+        return FILE_TYPES[said]
     types: Counter[str] = Counter()
     for tensor in header.tensors:
         types[tensor.type.name] += tensor.bytes

@@ -9,10 +9,9 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from gguf.constants import LlamaFileType
 
 from appliance.errors import GgufError
-from appliance.gguf.facts import _FILE_TYPES, ModelFacts, facts_of
+from appliance.gguf.facts import ModelFacts, facts_of
 from appliance.gguf.header import read_header
 from tests.models.llama_file import CHAT_TEMPLATE
 
@@ -40,12 +39,6 @@ def test_a_template_is_known_by_its_hash(recite_gguf: Path) -> None:
     found = facts(recite_gguf)
     assert found.chat_template == CHAT_TEMPLATE
     assert found.chat_template_sha256 == hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
-
-
-def test_the_names_of_file_types_are_those_of_the_gguf_package() -> None:
-    theirs = {int(kind): kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in LlamaFileType}
-    theirs.pop(int(LlamaFileType.GUESSED))
-    assert {kind: name.removesuffix("_MOE") for kind, name in theirs.items()} == _FILE_TYPES
 
 
 @dataclass
