@@ -85,7 +85,8 @@ class WorkerLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     load_seconds_min and load_mib_per_second_min give the load deadline: the larger of the first and file size over
     the second. step_seconds_max: one step of up to n_ubatch tokens. silence_seconds_max: no frame while work is
     pending. probe_seconds: a worker that has served nobody for so long is asked for a token; 0: never.
-    backoff_seconds_max: longest pause between restarts of a worker that keeps failing.
+    backoff_seconds_max: longest pause between restarts of a worker that keeps failing. quantize_stall_seconds: how
+    long a worker that quantises may write nothing.
     """
 
     load_seconds_min: Seconds = 120.0
@@ -95,6 +96,7 @@ class WorkerLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     probe_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 300.0
     template_seconds_max: Seconds = 2.0
     backoff_seconds_max: Seconds = 300.0
+    quantize_stall_seconds: Seconds = 600.0
 
 
 class Shutdown(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -189,6 +189,22 @@ class MemoryUse(Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceBytes, ...] = ()
 
 
+class QuantizeOrder(Struct, frozen=True, kw_only=True):
+    """One model file to be written with smaller weights.
+
+    source: absolute, the first file of the model. target: absolute, an empty file to be overwritten. file_type: a
+    number of llama.cpp's llama_ftype. requantize: whether weights that are quantised may be quantised again. threads:
+    `auto` leaves a core to the models that are being served. bytes_max: the target never becomes larger.
+    """
+
+    source: str
+    target: str
+    file_type: Annotated[int, Meta(ge=0, le=1024)]
+    requantize: bool
+    threads: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"]
+    bytes_max: int
+
+
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """What a worker found when it loaded a model.
 

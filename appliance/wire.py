@@ -3,8 +3,9 @@
 A frame is a 4-byte big-endian length and that many bytes of msgpack, one tagged struct. The daemon's first frame
 is the worker's job. The connection's end is the message that either side has gone.
 
-    daemon → worker   Load · Add · Abort · Inspect · WatchHardware
+    daemon → worker   Load · Add · Abort · Inspect · Quantize · WatchHardware
     worker → daemon   Loading · Loaded · LoadFailed · Step · Inspected · Hardware
+                      Quantizing · Quantized · QuantizeFailed
 
 A `Step` carries what one engine step (or the io thread's checks) produced, for any number of requests. For every
 `Add` the worker sends exactly one `Finished` or `Failed`, and nothing for that request after it. While it has work
@@ -27,6 +28,7 @@ from appliance.types import (
     ModelInfo,
     ModelSpec,
     Prompt,
+    QuantizeOrder,
     SamplingParams,
     Timings,
     TokenLogprob,
@@ -60,6 +62,16 @@ class Inspect(Struct, frozen=True, kw_only=True, tag="inspect"):
     path: str
     load_seconds_max: float
     template_seconds_max: float
+
+
+class Quantize(Struct, frozen=True, kw_only=True, tag="quantize"):
+    """Write a model with smaller weights; the worker ends after its one Quantized or QuantizeFailed.
+
+    stall_seconds_max: the worker ends itself where nothing is written for so long.
+    """
+
+    order: QuantizeOrder
+    stall_seconds_max: float
 
 
 class WatchHardware(Struct, frozen=True, kw_only=True, tag="watch_hardware"):
@@ -168,6 +180,22 @@ class Inspected(Struct, frozen=True, kw_only=True, tag="inspected"):
     info: ModelInfo
 
 
+class Quantizing(Struct, frozen=True, kw_only=True, tag="quantizing"):
+    """Sent whenever more of the new file is written, at most every half second. bytes_written: of it so far."""
+
+    bytes_written: int
+
+
+class Quantized(Struct, frozen=True, kw_only=True, tag="quantized"):
+    """The new file is complete; nobody has tried it yet."""
+
+
+class QuantizeFailed(Struct, frozen=True, kw_only=True, tag="quantize_failed"):
+    """The new file cannot be made. `reason` is a sentence for the operator."""
+
+    reason: str
+
+
 class Hardware(Struct, frozen=True, kw_only=True, tag="hardware"):
     """What the machine has and what of it is free."""
 
@@ -191,8 +219,8 @@ class Step(Struct, frozen=True, kw_only=True, tag="step"):
     preemptions: int = 0
 
 
-ToWorker = Load | Add | Abort | Inspect | WatchHardware
-FromWorker = Loading | Loaded | LoadFailed | Step | Inspected | Hardware
+ToWorker = Load | Add | Abort | Inspect | Quantize | WatchHardware
+FromWorker = Loading | Loaded | LoadFailed | Step | Inspected | Quantizing | Quantized | QuantizeFailed | Hardware
 Message = TypeVar("Message")
 
 _encoder = msgspec.msgpack.Encoder()

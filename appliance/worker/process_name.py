@@ -6,6 +6,7 @@ import ctypes
 from typing import Final
 
 HARDWARE: Final = "appl-hardware"
+QUANTIZER: Final = "appl-quantizer"
 
 _PR_SET_NAME: Final = 15
 

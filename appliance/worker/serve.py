@@ -1,5 +1,5 @@
-"""Serves one model on one socket, with two threads; or tries one (`worker.inspect`), or watches the machine
-(`worker.hardware`).
+"""Serves one model on one socket, with two threads; or tries one (`worker.inspect`), writes one with smaller weights
+(`worker.quantize`), or watches the machine (`worker.hardware`).
 
 The main thread reads frames, renders templates and tokenises; the engine thread loads the model and then computes.
 Both send. When the daemon closes the connection the process ends at once, also in the middle of a step.
@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from appliance.engine.loop import EngineLoop
 from appliance.engine.prompt import ChatTemplate, PromptReader
-from appliance.engine.runner import Runner, load
+from appliance.engine.runner import Runner, load, quantize
 from appliance.engine.scheduler import Scheduler
 from appliance.errors import LoadError, WireError
 from appliance.types import ModelInfo, ModelSpec
@@ -36,6 +36,7 @@ from appliance.wire import (
     Loaded,
     LoadFailed,
     Loading,
+    Quantize,
     ToWorker,
     WatchHardware,
 )
@@ -44,7 +45,8 @@ from appliance.worker.hardware import watch_hardware
 from appliance.worker.inspect import inspect
 from appliance.worker.intake import Intake
 from appliance.worker.nvml import own_device_bytes
-from appliance.worker.process_name import HARDWARE, name_process
+from appliance.worker.process_name import HARDWARE, QUANTIZER, name_process
+from appliance.worker.quantize import quantize_model
 from appliance.worker.watchdog import StepWatchdog, ends_after
 
 _PROGRESS_SECONDS: Final = 0.1
@@ -77,6 +79,9 @@ class _Worker:
                 case Inspect() if self._engine is None:
                     self._inspect(message, messages)
                     return
+                case Quantize() if self._engine is None:
+                    self._quantize(message, messages)
+                    return
                 case WatchHardware() if self._engine is None:
                     name_process(HARDWARE)
                     watch_hardware(message, messages, self._channel.send)
@@ -93,10 +98,13 @@ class _Worker:
 
     def _inspect(self, job: Inspect, messages: Iterator[ToWorker | None]) -> None:
         """Here, where templates have their deadline; another thread waits for the daemon to go."""
-        threading.Thread(
-            target=_end_with, args=(lambda: _expect_nothing(messages),), name="life line", daemon=True
-        ).start()
+        _hold_life_line(messages)
         self._channel.send(inspect(job, self._load_runner, _Progress(self._channel).report))
+
+    def _quantize(self, job: Quantize, messages: Iterator[ToWorker | None]) -> None:
+        name_process(QUANTIZER)
+        _hold_life_line(messages)
+        self._channel.send(quantize_model(job, quantize, self._channel.send))
 
     def _beat(self) -> None:
         """Speaks for the engine while a step takes long; one that never ends is the watchdog's."""
@@ -153,10 +161,15 @@ class _Progress:
             self._channel.send(Loading(fraction=self._fraction))
 
 
+def _hold_life_line(messages: Iterator[ToWorker | None]) -> None:
+    """From here on a thread of its own ends the process when the daemon goes."""
+    threading.Thread(target=_end_with, args=(lambda: _expect_nothing(messages),), name="life line", daemon=True).start()
+
+
 def _expect_nothing(messages: Iterator[ToWorker | None]) -> None:
     for message in messages:
         if message is not None:
-            raise WireError(f"unexpected {type(message).__name__} frame during an inspection")
+            raise WireError(f"unexpected {type(message).__name__} frame after a job that takes none")
 
 
 def _prompt_reader(job: Load, runner: Runner) -> PromptReader:

@@ -1,7 +1,8 @@
 """llama.cpp through llama-cpp-python's low-level API. Nothing else in the product imports `llama_cpp`."""
 
 from appliance.engine.runner.loading import load
+from appliance.engine.runner.quantizing import quantize
 from appliance.engine.runner.runner import Runner
 from appliance.engine.runner.vocabulary import Vocabulary
 
-__all__ = ["Runner", "Vocabulary", "load"]
+__all__ = ["Runner", "Vocabulary", "load", "quantize"]
