@@ -96,6 +96,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/store/{name}", "store.show", _ANYONE, models.show),
     Route("POST", "/store", "model.import", _OPERATOR, models.start_import, models.Import),
     Route("POST", "/store/{name}/verify", "model.verify", _OPERATOR, models.start_verify, plans=False),
+    Route("POST", "/store/{name}/quantize", "model.quantize", _OPERATOR, models.start_quantize, models.Quantize),
     Route("POST", "/store/{name}/remove", "model.remove", _OPERATOR, models.remove, models.Remove),
     Route("GET", "/jobs/{id}", "job.show", _LOOK, models.job),
     Route("POST", "/jobs/{id}/cancel", "job.cancel", _OPERATOR, models.cancel, plans=False, alone=True),

@@ -18,14 +18,21 @@ from appliance.cli.files import read_file
 from appliance.cli.layout import amount, size
 from appliance.cli.options import REMOTE_ENV, CommandGroup, How, JsonOption, YesOption
 from appliance.errors import ApplianceError, ConfigError
+from appliance.gguf.file_types import KNOWN
 
 SIGNATURE_BYTES_MAX: Final = 1024
 KEY_BYTES_MAX: Final = 16 * 1024
 
-app = CommandGroup("Models: what is loaded and stored; load, replace, import, verify, remove, pack.")
+app = CommandGroup("Models: what is loaded and stored; load, replace, import, quantize, verify, remove, pack.")
 
 NameArgument = Annotated[str, typer.Argument(help="The imported model's name.")]
-_STATES: Final = {"waiting": "waits", "copying": "copying", "trying": "trying it in a worker", "hashing": "hashing"}
+_STATES: Final = {
+    "waiting": "waits",
+    "copying": "copying",
+    "quantizing": "",
+    "trying": "trying it in a worker",
+    "hashing": "hashing",
+}
 
 
 @app.command("list")
@@ -95,10 +102,44 @@ def take(
         typer.echo(f"{answer['name']}: would copy {len(answer['files'])} files, {size(answer['bytes'])}, and try them")
         return
     typer.echo(f"{answer['name']}: imported, {size(answer['bytes'])}{_by(answer)}")
-    for file in answer["files"]:
-        typer.echo(f"sha256 {file['sha256']}  {file['name']}")
-    typer.echo("to serve it, add to models.yaml, then `appliance models apply`:\n", err=True)
-    typer.echo(_entry(answer))
+    _say_how_to_serve(answer)
+
+
+@app.command("quantize")
+def quantize(
+    name: NameArgument,
+    appliance: Appliance,
+    how: How,
+    to: Annotated[str, typer.Option(help=f"What to make of it: {KNOWN}.")],
+    new_name: Annotated[
+        str | None, typer.Option("--as", help="What to call it; default: the old name with the new type.")
+    ] = None,
+    requantize: Annotated[
+        bool, typer.Option("--requantize", help="Although its weights are quantised already, which loses quality.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Default: the physical cores but one, which serves.")
+    ] = None,
+) -> None:
+    """Make a smaller model of an imported one, beside it; tried in a worker of its own before it counts.
+
+    It takes minutes; models that are being served go first. Ctrl-C leaves nothing behind. --plan says how large it
+    will be and whether it fits.
+    Example: appliance models quantize qwen3-8b-f16 --to q4_k_m
+    """
+    body = {"to": to, "name": new_name, "requantize": requantize, "threads": threads}
+    with _progress(f"quantize {name}") as look:
+        answer = appliance.attend(route("store", name, "quantize"), body, how, look)
+    if how.plan:
+        said = (
+            f"{answer['name']}: would take about {size(answer['bytes'])}, {name} takes {size(answer['bytes_before'])}"
+        )
+        print_facts({"model": said, "weights": _types(answer["tensor_types"]), **_room_now(answer)})
+        return
+    origin = answer["quantized_from"]
+    typer.echo(f"{answer['name']}: {answer['quantisation']} of {name}, {size(answer['bytes'])}, not signed")
+    typer.echo(f"weights: {_types(origin['tensor_types'])}")
+    _say_how_to_serve(answer)
 
 
 @app.command("verify")
@@ -196,13 +237,28 @@ def _facts(found: Mapping[str, Any]) -> dict[str, object]:
         facts["verified"] = moment(found["verified"])
         facts["signed_by"] = _signer(found) or "nobody"
         facts["path"] = found["path"]
+        if origin := found["quantized_from"]:
+            facts["quantised_from"] = f"{origin['name']}, sha256 {origin['sha256']}"
+            facts["became"] = _types(origin["tensor_types"])
         facts["state"] = found["fault"] or "whole when it was verified"
         facts["files"] = [f"{file['sha256']}  {file['name']}" for file in found["files"]]
-        if found["fit"]:
-            facts["room now"] = [_room(row) for row in found["fit"]]
+        facts |= _room_now(found)
+        if found["smaller"]:
+            sizes = ", ".join(f"{to} {size(count)}" for to, count in found["smaller"].items())
+            facts["smaller"] = f"{sizes}; `appliance models quantize {found['name']} --to TYPE`"
     else:
         facts["files"] = [f"{file['name']}, {size(file['bytes'])}" for file in found["files"]]
     return facts
+
+
+def _types(types: Mapping[str, int]) -> str:
+    """`Q4_K 71 %, Q6_K 28 %, F32 0.1 %`."""
+    total = max(1, sum(types.values()))
+    return ", ".join(f"{kind} {100 * count / total:.2g} %" for kind, count in types.items())
+
+
+def _room_now(found: Mapping[str, Any]) -> dict[str, object]:
+    return {"room now": [_room(row) for row in found["fit"]]} if found["fit"] else {}
 
 
 def _room(row: Mapping[str, Any]) -> str:
@@ -221,6 +277,13 @@ def _template(header: Mapping[str, Any]) -> str:
     if header["chat_template_sha256"] is None:
         return "none: chat requests are refused"
     return f"{header['chat_template_chars']} characters, sha256 {header['chat_template_sha256']}"
+
+
+def _say_how_to_serve(answer: Mapping[str, Any]) -> None:
+    for file in answer["files"]:
+        typer.echo(f"sha256 {file['sha256']}  {file['name']}")
+    typer.echo("to serve it, add to models.yaml, then `appliance models apply`:\n", err=True)
+    typer.echo(_entry(answer))
 
 
 def _entry(answer: Mapping[str, Any]) -> str:

@@ -10,13 +10,17 @@ import re
 from collections import Counter
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from appliance.gguf.file_types import FileType
+from appliance.gguf.facts import ModelFacts, facts_of
+from appliance.gguf.file_types import FileType, file_type
 from appliance.gguf.header import ALIGNMENT_DEFAULT, Array, GgufHeader, Tensor
 from appliance.gguf.tensor_types import TENSOR_TYPES, TensorType
 
 _BY_NAME: Final = {kind.name: kind for kind in TENSOR_TYPES.values()}
+# Each clearly smaller than the one before it, down to where answers begin to suffer.
+_ADVISED: Final = ("q8_0", "q6_k", "q5_k_m", "q4_k_m")
 _FLOATS: Final = ("F32", "F16", "BF16")
 # Matrices that are small, or that a model is sensitive to.
 _KEPT_PARTS: Final = (
@@ -99,6 +103,30 @@ def quantised_again(header: GgufHeader, made: GgufHeader) -> tuple[str, ...]:
         if old.type != new.type and old.type.name not in (*_FLOATS, "Q8_0")
     }
     return tuple(sorted(lost))
+
+
+class Smaller(Struct, frozen=True, kw_only=True):
+    """What a model can become. to: the type's name. facts: as they will be."""
+
+    to: str
+    facts: ModelFacts
+
+
+def smaller_models(header: GgufHeader) -> tuple[Smaller, ...]:
+    """What is advised of the types that are smaller, largest first; nothing where weights would lose twice."""
+    before, found = sum(tensor.bytes for tensor in header.tensors), []
+    for name in _ADVISED:
+        made = quantised(header, file_type(name))
+        weights = sum(tensor.bytes for tensor in made.tensors)
+        if weights < before and not quantised_again(header, made):
+            found.append(Smaller(to=name, facts=facts_of(made)))
+            before = weights
+    return tuple(found)
+
+
+def smaller_types(header: GgufHeader) -> dict[str, int]:
+    """The same by name, with the bytes of the weights."""
+    return {smaller.to: smaller.facts.weight_bytes for smaller in smaller_models(header)}
 
 
 def tensor_types(header: GgufHeader) -> dict[str, int]:

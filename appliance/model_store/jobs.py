@@ -19,13 +19,16 @@ from appliance.tasks import TaskOwner
 LIVE_MAX: Final = 8
 KEPT_MAX: Final = 64
 
-JobKind = Literal["import", "verify"]
-JobState = Literal["waiting", "copying", "trying", "hashing", "done", "failed"]
+JobKind = Literal["import", "verify", "quantize"]
+JobState = Literal["waiting", "copying", "quantizing", "trying", "hashing", "done", "failed"]
 T = TypeVar("T")
 
 
 class JobView(Struct, frozen=True, kw_only=True):
-    """What an observer sees. error: why it failed. result: what came of it once it is done."""
+    """What an observer sees. bytes_done, bytes_total: of what it does in this state. error: why it failed.
+
+    result: what came of it once it is done.
+    """
 
     id: str
     kind: JobKind
@@ -39,12 +42,18 @@ class JobView(Struct, frozen=True, kw_only=True):
 
 
 class Job:
-    """One piece of work. All but `advance` belongs to the event loop."""
+    """One piece of work on the model `name`. All but `advance` belongs to the event loop.
 
-    def __init__(self, kind: JobKind, name: str, bytes_total: int, begun: datetime) -> None:
+    reads: another model that it needs meanwhile.
+    """
+
+    def __init__(
+        self, kind: JobKind, name: str, bytes_total: int, begun: datetime, *, reads: str | None = None
+    ) -> None:
         self.id = secrets.token_hex(8)
         self.kind: JobKind = kind
         self.name = name
+        self.reads = reads
         self.state: JobState = "waiting"
         self.error: str | None = None
         self.result: Any = None
@@ -64,6 +73,14 @@ class Job:
         self._done += count
         if self._cancelled:
             raise ChangeRefused("conflict", "it was cancelled; nothing of it is left")
+
+    def reach(self, bytes_done: int) -> None:
+        """So many bytes are done in this state. Raises ChangeRefused where the work is to end."""
+        self.advance(max(0, bytes_done - self._done))
+
+    def enter(self, state: JobState, bytes_total: int) -> None:
+        """From here on another count of bytes is told."""
+        self.state, self._done, self._total = state, 0, bytes_total
 
     def cancel(self) -> None:
         """Ends it at the next chunk, or at once where it waits for something else."""
@@ -112,14 +129,22 @@ class Jobs:
         self._turn = asyncio.Lock()
         self._tasks = TaskOwner("model store")
 
-    def start(self, kind: JobKind, name: str, bytes_total: int, work: Callable[[Job], Awaitable[Any]]) -> Job:
+    def start(
+        self,
+        kind: JobKind,
+        name: str,
+        bytes_total: int,
+        work: Callable[[Job], Awaitable[Any]],
+        *,
+        reads: str | None = None,
+    ) -> Job:
         """What `work` returns becomes the result, an ApplianceError the error. Raises ChangeRefused beyond LIVE_MAX."""
         live = [job for job in self._jobs.values() if not job.ended]
         if len(live) >= LIVE_MAX:
-            raise ChangeRefused("conflict", f"{LIVE_MAX} imports and verifications are under way; wait for one to end")
+            raise ChangeRefused("conflict", f"{LIVE_MAX} pieces of work on models are under way; wait for one to end")
         if any(job.name == name for job in live):
-            raise ChangeRefused("conflict", f"{name!r} is being imported or verified already")
-        job = Job(kind, name, bytes_total, self._now())
+            raise ChangeRefused("conflict", f"{name!r} is being imported, verified or quantised already")
+        job = Job(kind, name, bytes_total, self._now(), reads=reads)
         self._jobs[job.id] = job
         while len(self._jobs) > KEPT_MAX:
             self._jobs.pop(next(key for key, one in self._jobs.items() if one.ended))
@@ -138,7 +163,7 @@ class Jobs:
 
     def works_on(self, name: str) -> bool:
         """Whether something is under way with this model."""
-        return any(job.name == name and not job.ended for job in self._jobs.values())
+        return any(name in (job.name, job.reads) and not job.ended for job in self._jobs.values())
 
     async def close(self) -> None:
         """Cancels what is under way, and waits until it has cleaned up."""

@@ -1,4 +1,4 @@
-"""Everything that is done with the store, audited: import, verify, remove, and looking whether all is whole.
+"""Everything that is done with the store, audited: import, quantise, verify, remove, and looking whether all is whole.
 
 Belongs to the event loop. What reads and writes files runs in a thread.
 """
@@ -10,8 +10,9 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final
 
 from appliance.audit.log import AuditLog
@@ -20,6 +21,8 @@ from appliance.clock import Clock
 from appliance.config import Config
 from appliance.errors import ApplianceError, ChangeRefused, LoadCrash, LoadError, StateError
 from appliance.gguf.facts import ModelFacts
+from appliance.gguf.header import GgufHeader
+from appliance.gguf.quantised import tensor_types
 from appliance.model_store.importing import (
     Expected,
     ImportRequest,
@@ -31,11 +34,19 @@ from appliance.model_store.importing import (
     refusal,
 )
 from appliance.model_store.jobs import Job, Jobs, JobView
-from appliance.model_store.manifest import Manifest, new_manifest
-from appliance.model_store.signing import Signer
+from appliance.model_store.manifest import Manifest, QuantizedFrom, new_manifest
+from appliance.model_store.quantizing import (
+    QuantizePlan,
+    Quantizer,
+    QuantizeRequest,
+    origin_sha256,
+    plan_quantize,
+    quantize_failure,
+)
+from appliance.model_store.signing import Signer, SignerId
 from appliance.model_store.source import Source, open_source
 from appliance.model_store.store import ModelStore, Quarantined, Staged, recheck
-from appliance.types import ModelInfo
+from appliance.types import ModelInfo, QuantizeOrder
 
 SCRUB_LOOK_SECONDS: Final = 3600.0
 
@@ -50,6 +61,7 @@ class ModelKeeper:
         store: ModelStore,
         audit: AuditLog,
         trial: Trial,
+        quantizer: Quantizer,
         config: Callable[[], Config],
         signers: Callable[[], Sequence[Signer]],
         now: Clock,
@@ -58,6 +70,7 @@ class ModelKeeper:
         self.jobs = Jobs(now)
         self._audit = audit
         self._trial = trial
+        self._quantizer = quantizer
         self._config = config
         self._signers = signers
         self._now = now
@@ -72,12 +85,12 @@ class ModelKeeper:
         """All that were imported, and what is in quarantine. A damaged manifest is in `degraded`, not here."""
         return await self._survey(), await asyncio.to_thread(self.store.quarantined)
 
-    async def show(self, name: str) -> tuple[Manifest, ModelFacts]:
-        """Raises ChangeRefused or StateError."""
+    async def show(self, name: str) -> tuple[Manifest, GgufHeader, ModelFacts]:
+        """What is known of it, its header, and what that says. Raises ChangeRefused or StateError."""
 
-        def work() -> tuple[Manifest, ModelFacts]:
+        def work() -> tuple[Manifest, GgufHeader, ModelFacts]:
             manifest = self.store.manifest(name)
-            return manifest, self.store.facts(manifest)
+            return manifest, *self.store.header(manifest)
 
         return await asyncio.to_thread(work)
 
@@ -126,7 +139,8 @@ class ModelKeeper:
             await self._begin(actor, "model.import", expected.name, {"path": str(request.path), "bytes": source.bytes})
 
             async def work(job: Job) -> Any:
-                return self.store.view(await self._import(actor, job, source, expected))
+                made = self._copy_and_try(job, source, expected)
+                return self.store.view(await self._recorded(actor, "model.import", expected.name, made))
 
             job = self.jobs.start("import", expected.name, source.bytes, work)
             assert job.task is not None
@@ -135,6 +149,40 @@ class ModelKeeper:
         except BaseException:
             opened.close()
             raise
+
+    async def plan_quantize(self, request: QuantizeRequest) -> QuantizePlan:
+        """What it would make. Raises ChangeRefused or StateError where it cannot or should not be made."""
+
+        def work() -> QuantizePlan:
+            manifest = self.store.manifest(request.name)
+            header, _ = self.store.header(manifest)
+            config = self._config()
+            plan = plan_quantize(request, manifest, header, require_signature=config.models.require_signature)
+            self._check_whole(manifest)
+            self.store.check_room(plan.name, plan.bytes, config.audit.disk_min_bytes)
+            return plan
+
+        return await asyncio.to_thread(work)
+
+    async def start_quantize(self, actor: Actor, request: QuantizeRequest) -> JobView:
+        """Makes a smaller model beside another; what header, type or place refuse is refused at once.
+
+        Raises ChangeRefused, StateError, and AuditUnavailable; then nothing has begun.
+        """
+        try:
+            plan = await self.plan_quantize(request)
+        except ApplianceError as error:
+            self._note(actor, "model.quantize", request.name, "deny", str(error))
+            raise
+        source = plan.source.name
+        details: dict[str, str | int] = {"from": source, "from_sha256": origin_sha256(plan.source), "to": plan.to.name}
+        await self._begin(actor, "model.quantize", plan.name, {**details, "bytes": plan.bytes})
+
+        async def work(job: Job) -> Any:
+            made = self._quantize_and_try(job, plan)
+            return self.store.view(await self._recorded(actor, "model.quantize", plan.name, made))
+
+        return self.jobs.start("quantize", plan.name, plan.bytes, work, reads=source).view()
 
     async def start_verify(self, actor: Actor, name: str) -> JobView:
         """Raises ChangeRefused, StateError, and AuditUnavailable; then nothing has begun."""
@@ -157,7 +205,9 @@ class ModelKeeper:
         """Takes a model away, from the store or from quarantine. Raises ChangeRefused or StateError."""
         await asyncio.to_thread(self.store.check_there, name, quarantined=quarantined)
         if self.jobs.works_on(name):
-            raise ChangeRefused("conflict", f"{name!r} is being imported or verified; cancel that, or wait for its end")
+            raise ChangeRefused(
+                "conflict", f"{name!r} is being imported, verified or quantised; cancel that, or wait for its end"
+            )
         self._refuse_while_scrubbed(name)
         if plan:
             return
@@ -181,12 +231,12 @@ class ModelKeeper:
             await asyncio.sleep(SCRUB_LOOK_SECONDS)
 
     async def close(self) -> None:
-        """Ends what is under way; an import leaves nothing behind."""
+        """Ends what is under way; what was not finished leaves nothing behind."""
         await self.jobs.close()
         self._thread.shutdown()
         self._scrubber.shutdown()
 
-    # ── one import ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── one new model ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _opened(self, opened: contextlib.ExitStack, request: ImportRequest) -> tuple[Source, Expected]:
         """In a thread. What is opened stays so until `opened` closes."""
@@ -203,21 +253,22 @@ class ModelKeeper:
         self.store.check_room(expected.name, source.bytes, config.audit.disk_min_bytes)
         return expected
 
-    async def _import(self, actor: Actor, job: Job, source: Source, expected: Expected) -> Manifest:
+    async def _recorded(self, actor: Actor, action: str, name: str, making: Awaitable[Manifest]) -> Manifest:
+        """What is made, with a record of what became of it."""
         try:
-            manifest = await self._copy_and_try(job, source, expected)
+            manifest = await making
         except (ApplianceError, OSError) as error:
-            self._note(actor, "model.import", expected.name, "failed", str(error))
+            self._note(actor, action, name, "failed", str(error))
             if isinstance(error, OSError):
-                raise StateError(f"{expected.name}: {error.strerror or error}") from error
+                raise StateError(f"{name}: {error.strerror or error}") from error
             raise
         except asyncio.CancelledError:
-            self._note(actor, "model.import", expected.name, "failed", "cancelled")
+            self._note(actor, action, name, "failed", "cancelled")
             raise
         details: dict[str, str | int] = {"sha256": manifest.files[0].sha256, "files": len(manifest.files)}
         if manifest.signer is not None:
             details["signer"] = manifest.signer.fingerprint
-        self._note(actor, "model.import", expected.name, "ok", "", {**details, "bytes": manifest.bytes})
+        self._note(actor, action, name, "ok", "", {**details, "bytes": manifest.bytes})
         return manifest
 
     async def _copy_and_try(self, job: Job, source: Source, expected: Expected) -> Manifest:
@@ -229,33 +280,100 @@ class ModelKeeper:
         )
         try:
             signer = compare(expected, {file.name: file.sha256 for file in staged.files}, self._signers())
-            job.state = "trying"
-            info = await self._tried(staged, source)
-            recheck(staged)
-            manifest = new_manifest(
-                expected.name,
-                staged.files,
-                staged.facts,
-                signer=signer,
-                source=str(source.path),
-                now=self._now(),
-                trial_seconds=round(info.load_seconds, 3),
+            return await self._try_and_place(
+                job, staged, source.path, signer=signer, signature=expected.signature, quantized_from=None
             )
-            place = functools.partial(self.store.place, staged, manifest, expected.signature)
-            await job.in_thread(self._thread, place, too_late_to_cancel=True)
-            return manifest
         finally:
             await asyncio.to_thread(self.store.discard, staged.folder)
 
-    async def _tried(self, staged: Staged, source: Source) -> ModelInfo:
+    async def _quantize_and_try(self, job: Job, plan: QuantizePlan) -> Manifest:
+        job.state = "quantizing"
+        spare = self._config().audit.disk_min_bytes
+        # Again: it may have waited for its turn.
+        self._check_whole(plan.source)
+        self.store.check_room(plan.name, plan.bytes, spare)
+        folder = await job.in_thread(self._thread, functools.partial(self.store.begin, plan.name, plan.file))
+        try:
+            await self._quantize(job, plan, folder, spare)
+            self._check_whole(plan.source)
+            job.enter("hashing", (folder / plan.file).lstat().st_size)
+            take = functools.partial(self.store.take, folder, plan.name, plan.file, job.advance)
+            staged = await job.in_thread(self._thread, take)
+            origin = QuantizedFrom(
+                name=plan.source.name,
+                sha256=origin_sha256(plan.source),
+                tensor_types=tensor_types(staged.header),
+            )
+            source = self.store.path(plan.source)
+            return await self._try_and_place(job, staged, source, signer=None, signature=None, quantized_from=origin)
+        finally:
+            await asyncio.to_thread(self.store.discard, folder)
+
+    async def _quantize(self, job: Job, plan: QuantizePlan, folder: Path, spare_bytes: int) -> None:
+        """In a worker. Raises ChangeRefused and OSError."""
+        order = QuantizeOrder(
+            source=str(self.store.path(plan.source)),
+            target=str(folder / plan.file),
+            file_type=plan.to.number,
+            # What must not be quantised again was refused; llama.cpp would not take Q8_0 either.
+            requantize=True,
+            threads=plan.threads,
+            bytes_max=plan.bytes_max,
+        )
+
+        def progress(bytes_written: int) -> None:
+            job.reach(bytes_written)
+            self.store.check_left(spare_bytes)
+
+        try:
+            await self._quantizer(order, progress)
+        except LoadError as error:
+            _log.error("model %s cannot be quantised: %s", plan.source.name, error)
+            raise quantize_failure(error) from error
+
+    async def _try_and_place(
+        self,
+        job: Job,
+        staged: Staged,
+        source: Path,
+        *,
+        signer: SignerId | None,
+        signature: bytes | None,
+        quantized_from: QuantizedFrom | None,
+    ) -> Manifest:
+        job.state = "trying"
+        info = await self._tried(staged, source)
+        recheck(staged)
+        manifest = new_manifest(
+            staged.name,
+            staged.files,
+            staged.facts,
+            signer=signer,
+            source=str(source),
+            now=self._now(),
+            trial_seconds=round(info.load_seconds, 3),
+            quantized_from=quantized_from,
+        )
+        place = functools.partial(self.store.place, staged, manifest, signature)
+        await job.in_thread(self._thread, place, too_late_to_cancel=True)
+        return manifest
+
+    async def _tried(self, staged: Staged, source: Path) -> ModelInfo:
         try:
             return await self._trial(staged.first, staged.bytes)
         except LoadCrash as error:
-            folder = await asyncio.to_thread(self.store.quarantine, staged, str(error), str(source.path), self._now())
+            folder = await asyncio.to_thread(self.store.quarantine, staged, str(error), str(source), self._now())
             _log.error("model %s took its worker down when it was tried; it is in quarantine", staged.name)
             raise quarantine_note(error, folder) from error
         except LoadError as error:
             raise refusal(error) from error
+
+    def _check_whole(self, manifest: Manifest) -> None:
+        """A look at each file's status. Raises ChangeRefused where a model is not what was imported."""
+        try:
+            self.store.check_unchanged(self.store.path(manifest))
+        except LoadError as error:
+            raise ChangeRefused("conflict", str(error)) from None
 
     # ── scrubbing ─────────────────────────────────────────────────────────────────────────────────────────────────
 

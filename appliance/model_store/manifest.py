@@ -47,12 +47,24 @@ class StoredFile(Struct, frozen=True, kw_only=True):
     identity: Identity
 
 
+class QuantizedFrom(Struct, frozen=True, kw_only=True):
+    """Which imported model this one was made of. sha256: hex, of its file; of a split one, of its SHA256SUMS.
+
+    tensor_types: what it became, in bytes of weights by their type: rows that do not suit a type get another one.
+    """
+
+    name: _Name
+    sha256: _Sha256
+    tensor_types: dict[str, int]
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """files: in order of their parts. parameters: how many weights. context_length: that it was trained for, in tokens.
 
     license, title: as the file says. chat_template_sha256: hex, None without a template. signer: whose signature was
     checked. imported_from: the path. verified: when all hashes were found right last. fault: why it may not be
-    loaded; None while all is well. trial_seconds: how long it took to load on the processor.
+    loaded; None while all is well. trial_seconds: how long it took to load on the processor. quantized_from: None of a
+    model that came from elsewhere.
     """
 
     version: int = 1
@@ -71,6 +83,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     verified: datetime
     fault: str | None = None
     trial_seconds: float
+    quantized_from: QuantizedFrom | None = None
 
     @property
     def bytes(self) -> int:
@@ -92,6 +105,7 @@ def new_manifest(
     source: str,
     now: datetime,
     trial_seconds: float,
+    quantized_from: QuantizedFrom | None = None,
 ) -> Manifest:
     """Of a model that has just been tried."""
     return Manifest(
@@ -109,6 +123,7 @@ def new_manifest(
         imported_from=source,
         verified=now,
         trial_seconds=trial_seconds,
+        quantized_from=quantized_from,
     )
 
 

@@ -33,13 +33,14 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """path: as it was named. files: in order of their parts. sums: the SHA256SUMS of a folder that has one, as it is.
+    """path: as it was named. files: in order of their parts. header: of all of them, and facts: what it says.
 
-    signature: of `sums`.
+    sums: the SHA256SUMS of a folder that has one, as it is. signature: of `sums`.
     """
 
     path: Path
     files: tuple[SourceFile, ...]
+    header: GgufHeader
     facts: ModelFacts
     sums: bytes | None = None
     signature: bytes | None = None
@@ -97,7 +98,7 @@ def _of_folder(path: Path, place: int, stack: contextlib.ExitStack) -> Source:
         if unknown := entries - names - {SUMS, SIGNATURE}:
             raise ChangeRefused("invalid", f"{path} holds {min(unknown)!r}, which its {SUMS} does not name")
     source = _checked(path, _all_open(path, folder, _one_model(path, names), stack))
-    return Source(path, source.files, source.facts, sums, signature)
+    return Source(path, source.files, source.header, source.facts, sums, signature)
 
 
 def _one_model(path: Path, names: set[str]) -> tuple[str, ...]:
@@ -152,20 +153,21 @@ def _opened(name: str, fd: int) -> SourceFile:
 
 
 def _checked(path: Path, files: tuple[SourceFile, ...]) -> Source:
-    return Source(path, files, read_facts(files))
+    return Source(path, files, *read_headers(files))
 
 
-def read_facts(files: tuple[SourceFile, ...]) -> ModelFacts:
-    """What the headers say, all bounds kept. Raises ChangeRefused with what is wrong, and where."""
+def read_headers(files: tuple[SourceFile, ...]) -> tuple[GgufHeader, ModelFacts]:
+    """All headers as one, and what it says; all bounds kept. Raises ChangeRefused with what is wrong, and where."""
     headers = []
     for file in files:
         with _naming(file.name):
             headers.append(_header(file))
     with _naming(files[0].name):
-        facts = facts_of(join_parts(headers))
+        header = join_parts(headers)
+        facts = facts_of(header)
         if not facts.weight_bytes:
             raise GgufError("it has no weights: it is a vocabulary, or metadata alone")
-    return facts
+    return header, facts
 
 
 def _header(file: SourceFile) -> GgufHeader:

@@ -24,6 +24,7 @@ from msgspec.structs import asdict, replace
 
 from appliance.errors import ChangeRefused, LoadError, StateError
 from appliance.gguf.facts import ModelFacts
+from appliance.gguf.header import GgufHeader
 from appliance.model_store.copying import Progress, SourceError, hash_file
 from appliance.model_store.hashes import SIGNATURE, SUMS, sums_text
 from appliance.model_store.manifest import BYTES_MAX, FILE, Identity, Manifest, StoredFile, decode, encode
@@ -31,11 +32,13 @@ from appliance.model_store.names import check_name
 from appliance.model_store.safe_open import open_place, reopen
 from appliance.model_store.signing import Signer
 from appliance.model_store.source import Source, SourceFile, open_source
+from appliance.safe_text import safe_text
 from appliance.state_dir import read_private, sync_folder, temporary_sibling, write_atomic
 
 QUARANTINE: Final = ".quarantine"
 REASON: Final = "reason.json"
 REASON_BYTES_MAX: Final = 64 * 1024
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Quarantined(Struct, frozen=True, kw_only=True):
@@ -49,12 +52,13 @@ class Quarantined(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A copy that is not a model yet, below `folder`. files: with their hashes. facts: of the copy's own headers."""
+    """What is not a model yet, below `folder`. files: with their hashes. facts, header: of their own headers."""
 
     name: str
     folder: Path
     files: tuple[StoredFile, ...]
     facts: ModelFacts
+    header: GgufHeader
 
     @property
     def first(self) -> Path:
@@ -94,10 +98,10 @@ class ModelStore:
         """For a client. path: what models.yaml names."""
         return {**asdict(manifest), "bytes": manifest.bytes, "path": str(self.path(manifest))}
 
-    def facts(self, manifest: Manifest) -> ModelFacts:
-        """What the files' headers say now. Raises ChangeRefused."""
+    def header(self, manifest: Manifest) -> tuple[GgufHeader, ModelFacts]:
+        """The files' headers as one, and what it says now. Raises ChangeRefused."""
         with open_source(self.path(manifest).resolve()) as source:
-            return source.facts
+            return source.header, source.facts
 
     def quarantined(self) -> list[Quarantined]:
         """What took workers down, by name."""
@@ -163,13 +167,54 @@ class ModelStore:
             files = copy_files(source, folder, progress)
             sync_folder(folder)
             with open_source((folder / files[0].name).resolve()) as copy:
-                return Staged(name, folder, files, copy.facts)
+                return Staged(name, folder, files, copy.facts, copy.header)
         except OSError as error:
             self.discard(folder)
             raise ChangeRefused("conflict", f"{self.folder} cannot be written: {error.strerror}") from error
         except BaseException:
             self.discard(folder)
             raise
+
+    def begin(self, name: str, file: str) -> Path:
+        """A folder that is not a model yet, with an empty file in it for a worker to write. Raises ChangeRefused."""
+        folder = temporary_sibling(self.folder / name)
+        try:
+            folder.mkdir(mode=0o700)
+            os.close(os.open(folder / file, _NEW_FILE, 0o600))
+        except OSError as error:
+            self.discard(folder)
+            raise ChangeRefused("conflict", f"{self.folder} cannot be written: {error.strerror}") from error
+        return folder
+
+    def take(self, folder: Path, name: str, file: str, progress: Progress) -> Staged:
+        """What a worker has written to the folder that `begin` made, hashed and durable.
+
+        It believes the worker nothing. Raises ChangeRefused, OSError, and what `progress` raises.
+        """
+        if extra := {entry.name for entry in folder.iterdir()} - {file}:
+            raise ChangeRefused(
+                "invalid", f"its worker also wrote {safe_text(min(extra))!r}, which it was not asked for"
+            )
+        with open_source(folder.resolve() / file) as source:
+            (made,) = source.files
+            try:
+                sha256 = hash_file(made.fd, progress)
+            except SourceError as error:
+                raise ChangeRefused("conflict", f"{file} {error}") from None
+            os.fsync(made.fd)
+            sync_folder(folder)
+            stored = StoredFile(name=file, sha256=sha256, identity=Identity.of(os.fstat(made.fd)))
+            return Staged(name, folder, (stored,), source.facts, source.header)
+
+    def check_left(self, spare_bytes: int) -> None:
+        """Whether there is still so much room. Raises ChangeRefused."""
+        status = os.statvfs(self.folder)
+        if (left := status.f_bavail * status.f_frsize) < spare_bytes:
+            raise ChangeRefused(
+                "conflict",
+                f"{self.folder} has {_gib(left)} left, and {_gib(spare_bytes)} must stay free; nothing of it is left; "
+                "make room, for example with `appliance models remove`",
+            )
 
     def place(self, staged: Staged, manifest: Manifest, signature: bytes | None) -> None:
         """Makes a model of what was staged, as a whole and durably. Raises ChangeRefused or StateError."""
@@ -281,7 +326,7 @@ def recheck(staged: Staged) -> None:
 
 
 def _copy(file: SourceFile, folder: Path, progress: Progress, mode: int) -> StoredFile:
-    target = os.open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    target = os.open(folder / file.name, _NEW_FILE, mode)
     try:
         sha256 = hash_file(file.fd, progress, target)
         return StoredFile(name=file.name, sha256=sha256, identity=Identity.of(os.fstat(target)))

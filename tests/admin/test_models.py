@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import shutil
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from appliance.admin_client import AdminClient
 from appliance.config import Config, Models
 from appliance.errors import LoadCrash, LoadError
 from appliance.model_store.hashes import sums_text
+from appliance.model_store.quantizing import Quantizer
 from appliance.state_dir import StateDir
-from appliance.types import ModelInfo
+from appliance.types import ModelInfo, QuantizeOrder
 from tests.admin.desk import Desk, believed, refused
 from tests.models.raw_gguf import HOSTILE
-from tests.unit.model_store.conftest import small_model
+from tests.unit.model_store.conftest import quantisable_model, small_model
 
 KEY = Ed25519PrivateKey.generate()
 
@@ -175,6 +177,126 @@ async def test_signatures(state: StateDir, model: Path, tmp_path: Path) -> None:
         pem.chmod(0o666)
         error = await refused(admin.post("/store", {"path": str(model), "name": "other"}))
         assert (error.code, "can be changed by other users" in str(error)) == ("config_rejected", True)
+
+
+async def quantized(admin: AdminClient, name: str = "small", to: str = "q8_0", **fields: object) -> dict[str, Any]:
+    return await ended(admin, await admin.post(f"/store/{name}/quantize", {"to": to, **fields}))
+
+
+@pytest.fixture
+async def large(admin: AdminClient, model: Path) -> Path:
+    """An imported model that can become smaller."""
+    await asyncio.to_thread(model.write_bytes, quantisable_model())
+    assert (await imported(admin, model))["state"] == "done"
+    return model
+
+
+async def test_a_smaller_model_is_made_beside_its_origin(desk: Desk, admin: AdminClient, large: Path) -> None:
+    before = in_store(desk.state)
+    planned = await admin.post("/store/small/quantize", {"to": "Q8_0"}, plan=True)
+    assert (planned["name"], planned["from"], planned["quantisation"], planned["tensor_types"], planned["fit"]) == (
+        ("small-q8_0", "small", "Q8_0", {"Q8_0": 272 * 8}, None)
+    )
+    assert 272 * 8 < planned["bytes"] < planned["bytes_before"]
+    assert in_store(desk.state) == before
+    job = await quantized(admin)
+    assert (job["kind"], job["name"], job["state"]) == ("quantize", "small-q8_0", "done")
+    made = await admin.get("/store/small-q8_0")
+    assert (made["quantisation"], made["signer"], made["imported_from"]) == (
+        ("Q8_0", None, str(desk.state.models / "small" / "small.gguf"))
+    )
+    assert made["quantized_from"] == {"name": "small", "sha256": sha256_of(large), "tensor_types": {"Q8_0": 272 * 8}}
+    assert made["files"][0]["sha256"] == sha256_of(desk.state.models / "small-q8_0" / "small-q8_0.gguf")
+    shown = await admin.get("/store/small")
+    assert (shown["quantized_from"], shown["smaller"]) == (
+        (None, {"q8_0": 272 * 8, "q6_k": 210 * 8, "q5_k_m": 176 * 8, "q4_k_m": 144 * 8})
+    )
+    assert await desk.outcomes("model.quantize") == ["allow", "ok"]
+    asked = next(record for record in await desk.records() if record.action == "model.quantize")
+    assert (asked.resource, asked.details["from"], asked.details["from_sha256"], asked.details["to"]) == (
+        ("small-q8_0", "small", sha256_of(large), "Q8_0")
+    )
+    assert "is there already" in str(await refused(admin.post("/store/small/quantize", {"to": "q8_0"})))
+    assert "which is no less" in str(await refused(admin.post("/store/small-q8_0/quantize", {"to": "q8_0"})))
+    assert (await refused(admin.post("/store/none/quantize", {"to": "q8_0"}))).code == "not_found"
+    damage(desk.state.models / "small" / "small.gguf")
+    assert "was changed since" in str(await refused(admin.post("/store/small/quantize", {"to": "q6_k"})))
+    assert await desk.outcomes("model.quantize") == ["allow", "ok", "deny", "deny", "deny", "deny"]
+
+
+async def test_whatever_ends_quantising_leaves_nothing(desk: Desk, admin: AdminClient, large: Path) -> None:
+    before = in_store(desk.state)
+
+    def failing(error: Exception) -> Quantizer:
+        async def fails(order: QuantizeOrder, progress: Callable[[int], None]) -> None:
+            await asyncio.to_thread(Path(order.target).write_bytes, b"GGUF")
+            raise error
+
+        return fails
+
+    for error, reason in (
+        (LoadError("no space is left"), "could not be quantised, and nothing of it is left: no space is left"),
+        (LoadCrash("quantising ended the engine worker (signal 11)"), "(signal 11)"),
+        (OSError(12, "Cannot allocate memory"), "Cannot allocate memory"),
+    ):
+        desk.quantizer = failing(error)
+        assert reason in (await quantized(admin))["error"]
+        assert in_store(desk.state) == before
+
+    async def incomplete(order: QuantizeOrder, progress: Callable[[int], None]) -> None:
+        await asyncio.to_thread(Path(order.target).write_bytes, b"GGUF")
+
+    desk.quantizer = incomplete
+    assert "small-q8_0.gguf is refused: it ends before its header does" in (await quantized(admin))["error"]
+    assert in_store(desk.state) == before
+    assert await desk.outcomes("model.quantize") == ["allow", "failed"] * 4
+
+
+async def test_a_smaller_model_that_crashes_is_quarantined(desk: Desk, admin: AdminClient, large: Path) -> None:
+    async def crashes(path: Path, size_bytes: int) -> ModelInfo:
+        raise LoadCrash("its trial ended the engine worker (signal 6)")
+
+    desk.trial = crashes
+    assert "it is in quarantine" in (await quantized(admin))["error"]
+    found = await admin.get("/store")
+    assert [model["name"] for model in found["models"]] == ["small"]
+    assert [model["name"] for model in found["quarantined"]] == ["small-q8_0"]
+
+
+async def test_cancelling_ends_the_worker_and_its_origin_is_held_meanwhile(
+    desk: Desk, admin: AdminClient, large: Path
+) -> None:
+    before, writing, ended_by = in_store(desk.state), asyncio.Event(), asyncio.Event()
+
+    async def never(order: QuantizeOrder, progress: Callable[[int], None]) -> None:
+        progress(700)
+        writing.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended_by.set()
+
+    desk.quantizer = never
+    job = await admin.post("/store/small/quantize", {"to": "q8_0"})
+    await writing.wait()
+    now = await admin.get(f"/jobs/{job['id']}")
+    assert (now["state"], now["bytes_done"]) == ("quantizing", 700)
+    assert "quantize of model small-q8_0: quantizing" in desk.models.notes()[0]
+    assert "is being imported, verified or quantised" in str(await refused(admin.post("/store/small/remove")))
+    await admin.post(f"/jobs/{job['id']}/cancel")
+    assert "it was cancelled" in (await ended(admin, job))["error"]
+    assert ended_by.is_set()
+    assert in_store(desk.state) == before
+    assert await desk.outcomes("model.quantize") == ["allow", "failed"]
+
+
+async def test_who_must_sign_quantises_nothing_here(state: StateDir, model: Path) -> None:
+    await asyncio.to_thread(model.write_bytes, quantisable_model())
+    async with Desk.open(state) as desk, desk.client() as admin:
+        await imported(admin, model)
+    async with Desk.open(state, Config(models=Models(require_signature=True))) as desk, desk.client() as admin:
+        error = await refused(admin.post("/store/small/quantize", {"to": "q8_0"}))
+        assert "nobody would have signed what is quantised here" in str(error)
 
 
 def damage(path: Path) -> None:

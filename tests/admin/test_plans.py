@@ -16,7 +16,7 @@ from tests.admin.desk import Desk, refused
 PLANNED = {route.action: route for route in ROUTES if route.method == "POST" and route.plans}
 # What cannot succeed with what is prepared below; it is refused in a plan as it would be without.
 REFUSED = {"server.import": "invalid", "crl.import": "invalid", "allow.revert": "conflict", "allow.confirm": "conflict"}
-REFUSED |= {"model.remove": "not_found"}
+REFUSED |= {"model.remove": "not_found", "model.quantize": "not_found"}
 # No daemon runs behind this desk.
 REFUSED |= dict.fromkeys(("model.load", "model.unload", "model.pin", "model.unpin"), "conflict")
 REFUSED |= dict.fromkeys(("model.rollout", "model.rollback", "host.drain", "host.resume"), "conflict")
@@ -35,6 +35,7 @@ def body_of(action: str, folder: Path, serial: str, model: Path) -> dict[str, ob
         "allow.stage": {"add": [{"network": "198.51.100.0/24"}]},
         "pepper.retire": {"pepper": 1, "force": True},
         "model.rollout": {"model": "new"},
+        "model.quantize": {"to": "q4_k_m"},
         "model.import": {"path": str(model)},
         "backup.create": {"target": str(folder / "appliance.backup"), "recovery_public": PUBLIC},
     }

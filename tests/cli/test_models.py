@@ -73,6 +73,22 @@ def test_a_crash_is_quarantined_and_said(cli: Command, state: StateDir, tmp_path
     assert cli("models", "list").ok().out == "none\n"
 
 
+def test_a_smaller_model_is_made_and_shown(cli: Command, state: StateDir, random_gguf: Path) -> None:
+    cli("models", "import", random_gguf, "--name", "m-f32").ok()
+    planned = cli("models", "quantize", "m-f32", "--to", "q4_k_m", "--plan").ok().out
+    assert "m-q4_k_m: would take about 2.6 MiB, m-f32 takes 13.5 MiB" in planned
+    made = cli("models", "quantize", "m-f32", "--to", "Q4_K_M", "--threads", "1").ok().out
+    assert made.startswith("m-q4_k_m: Q4_K_M of m-f32, 2.6 MiB, not signed\nweights: Q5_0 72 %, Q8_0 27 %, F32 ")
+    (entry,) = yaml.safe_load("models:\n" + made[made.index("  - id:") :])["models"]
+    assert entry["path"] == str(state.models / "m-q4_k_m" / "m-q4_k_m.gguf")
+    shown = cli("models", "show", "m-q4_k_m").ok().out
+    assert f"m-f32, sha256 {hashlib.sha256(random_gguf.read_bytes()).hexdigest()}" in shown
+    assert "Q5_0 72 %" in shown
+    assert "`appliance models quantize m-f32 --to TYPE`" in cli("models", "show", "m-f32").ok().out
+    assert "there are f16, bf16, q8_0, " in cli("models", "quantize", "m-f32", "--to", "small").err
+    assert "or say --requantize" in cli("models", "quantize", "m-q4_k_m", "--to", "q4_0").err
+
+
 def test_any_file_is_shown_by_its_header(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_random(tmp_path / "big.gguf", tensors_per_file=6)
     shown = command("models", "show", tmp_path / "big-00002-of-00004.gguf").ok().out

@@ -1,4 +1,4 @@
-"""Imported models: what there is, import, verify, remove."""
+"""Imported models: what there is, import, quantise, verify, remove."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from msgspec.structs import asdict
 from appliance.admin.route import Answer, Call
 from appliance.errors import ChangeRefused
 from appliance.gguf.facts import ModelFacts
+from appliance.gguf.quantised import smaller_types, tensor_types
 from appliance.model_store.importing import ImportRequest
-from appliance.placement.fit_table import fit_table
+from appliance.model_store.quantizing import QuantizeRequest
+from appliance.placement.fit_table import FitRow, fit_table
 from appliance.types import ModelSpec
 
 
@@ -29,6 +31,18 @@ class Import(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(max_length=256)] | None = None
     sha256: Annotated[str, Meta(max_length=64)] | None = None
     signature: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class Quantize(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """to: a type's name, as `q4_k_m`. name: of the new model; default: the old one's with the type.
+
+    requantize: although the weights are quantised already. threads: default: the physical cores but one.
+    """
+
+    to: Annotated[str, Meta(max_length=32)]
+    name: Annotated[str, Meta(max_length=256)] | None = None
+    requantize: bool = False
+    threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
 
 
 class Remove(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,15 +64,12 @@ async def list_all(call: Call) -> Answer:
 
 
 async def show(call: Call) -> Answer:
-    """One model: its manifest, what its header says, and for how many users there is room now."""
-    manifest, facts = await call.site.models.show(call.match["name"])
+    """One model: manifest, header, for how many users there is room now, and what it could become."""
+    manifest, header, facts = await call.site.models.show(call.match["name"])
     shown = call.site.models.store.view(manifest)
-    memory = None if call.site.router is None else call.site.router.registry.memory()
-    fit = None
-    if memory is not None:
-        spec = ModelSpec(id=manifest.name, path=str(shown["path"]))
-        fit = await asyncio.to_thread(fit_table, facts, spec, memory)
-    return call.answer({**shown, "header": header_view(facts), "fit": fit})
+    fit = await _fit(call, manifest.name, facts)
+    smaller = await asyncio.to_thread(smaller_types, header)
+    return call.answer({**shown, "header": header_view(facts), "fit": fit, "smaller": smaller})
 
 
 async def start_import(call: Call) -> Answer:
@@ -68,6 +79,28 @@ async def start_import(call: Call) -> Answer:
     if call.plan:
         return call.answer(await call.site.models.plan_import(request))
     return call.answer(await call.site.models.start_import(call.administrator.actor, request))
+
+
+async def start_quantize(call: Call) -> Answer:
+    """Begins to make a smaller model of an imported one, beside it."""
+    asked = call.parsed(Quantize)
+    request = QuantizeRequest(
+        call.match["name"], asked.to, asked.name, asked.requantize, "auto" if asked.threads is None else asked.threads
+    )
+    if not call.plan:
+        return call.answer(await call.site.models.start_quantize(call.administrator.actor, request))
+    plan = await call.site.models.plan_quantize(request)
+    return call.answer(
+        {
+            "name": plan.name,
+            "from": plan.source.name,
+            "quantisation": plan.to.name,
+            "bytes": plan.bytes,
+            "bytes_before": plan.source.bytes,
+            "tensor_types": tensor_types(plan.header),
+            "fit": await _fit(call, plan.name, plan.facts),
+        }
+    )
 
 
 async def start_verify(call: Call) -> Answer:
@@ -86,15 +119,23 @@ async def remove(call: Call) -> Answer:
 
 
 async def job(call: Call) -> Answer:
-    """How far an import or a verification is."""
+    """How far a piece of work is."""
     return call.answer(call.site.models.jobs.find(call.match["id"]).view())
 
 
 async def cancel(call: Call) -> Answer:
-    """Ends one; nothing of an import is left."""
+    """Ends one; nothing of a model that it was making is left."""
     found = call.site.models.jobs.find(call.match["id"])
     found.cancel()
     return call.answer(found.view())
+
+
+async def _fit(call: Call, name: str, facts: ModelFacts) -> list[FitRow] | None:
+    """For how many users at which context there is room now; None where no daemon can tell."""
+    memory = None if call.site.router is None else call.site.router.registry.memory()
+    if memory is None:
+        return None
+    return await asyncio.to_thread(fit_table, facts, ModelSpec(id=name, path=name), memory)
 
 
 def header_view(facts: ModelFacts) -> dict[str, object]:

@@ -72,6 +72,7 @@ GET  /store                          vosa
 GET  /store/{name}                   vosa
 POST /store                          .o..
 POST /store/{name}/verify            .o..
+POST /store/{name}/quantize          .o..
 POST /store/{name}/remove            .o..
 GET  /jobs/{id}                      .os.
 POST /jobs/{id}/cancel               .o..

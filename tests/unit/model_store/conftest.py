@@ -10,11 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from appliance.gguf.tensor_types import TENSOR_TYPES
 from appliance.model_store.manifest import Manifest, new_manifest
 from appliance.model_store.signing import Signer
 from appliance.model_store.source import open_source
 from appliance.model_store.store import ModelStore
-from tests.models.raw_gguf import ARCHITECTURE, item, model, string, tensor
+from tests.models.raw_gguf import ARCHITECTURE, item, model, string, tensor, u32
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -27,6 +28,15 @@ def small_model(license: str = "apache-2.0") -> bytes:
         metadata=(ARCHITECTURE, item("general.license", 8, string(license))),
         tensors=(tensor("token_embd.weight", (64,)),),
         data=256,
+    )
+
+
+def quantisable_model(kind: int = 1) -> bytes:
+    """One matrix of eight rows of 256 values, of a type by its number in TENSOR_TYPES."""
+    return model(
+        metadata=(ARCHITECTURE, item("general.file_type", 4, u32({1: 1, 7: 9, 8: 7}[kind]))),
+        tensors=(tensor("blk.0.ffn_up.weight", (256, 8), kind),),
+        data=8 * 256 * TENSOR_TYPES[kind].block_bytes // TENSOR_TYPES[kind].block_values,
     )
 
 

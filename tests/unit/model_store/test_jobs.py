@@ -137,3 +137,35 @@ async def test_one_that_never_had_its_turn(jobs: Jobs) -> None:
     second.cancel()
     await ended(second)
     assert second.state == "failed"
+
+
+async def test_each_state_counts_its_own_bytes_and_never_back(jobs: Jobs) -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    def look(job: Job) -> None:
+        view = job.view()
+        seen.append((view.state, view.bytes_done, view.bytes_total))
+
+    async def work(job: Job) -> None:
+        job.enter("quantizing", 10)
+        for count in (4, 3, 12):
+            job.reach(count)
+            look(job)
+        job.enter("hashing", 20)
+        look(job)
+
+    await ended(jobs.start("quantize", "new", 10, work))
+    assert seen == [("quantizing", 4, 10), ("quantizing", 4, 10), ("quantizing", 10, 10), ("hashing", 0, 20)]
+
+
+async def test_a_job_holds_the_model_that_it_reads(jobs: Jobs) -> None:
+    goes_on = asyncio.Event()
+
+    async def work(job: Job) -> None:
+        await goes_on.wait()
+
+    job = jobs.start("quantize", "new", 1, work, reads="old")
+    assert jobs.works_on("old") and jobs.works_on("new") and not jobs.works_on("other")
+    goes_on.set()
+    await ended(job)
+    assert not jobs.works_on("old")

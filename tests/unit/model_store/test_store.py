@@ -38,7 +38,7 @@ def test_a_model_is_there_as_a_whole(store: ModelStore, source: Path, put: Put) 
     assert store.manifest("small") == manifest
     assert manifest.hashes == {"small.gguf": hashlib.sha256(source.read_bytes()).hexdigest()}
     assert (manifest.license, manifest.bytes) == ("apache-2.0", source.stat().st_size)
-    assert store.facts(manifest).license == "apache-2.0"
+    assert store.header(manifest)[1].license == "apache-2.0"
     copy = store.path(manifest)
     assert copy.read_bytes() == source.read_bytes()
     assert (copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (0o600, 0o700)
@@ -240,3 +240,47 @@ def test_a_staged_file_that_somebody_changes(store: ModelStore, source: Path) ->
     touched(staged.first)
     with pytest.raises(LoadError, match="changed while it was tried"):
         recheck(staged)
+
+
+def test_what_a_worker_wrote_is_taken_as_it_is(store: ModelStore) -> None:
+    folder = store.begin("new", "new.gguf")
+    path = folder / "new.gguf"
+    assert (path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert store.names() == []
+    path.write_bytes(small_model())
+    seen: list[int] = []
+    staged = store.take(folder, "new", "new.gguf", seen.append)
+    assert staged.files[0].sha256 == hashlib.sha256(small_model()).hexdigest()
+    assert (sum(seen), staged.bytes, staged.facts.license) == (len(small_model()), len(small_model()), "apache-2.0")
+    recheck(staged)
+
+
+def test_a_worker_is_believed_nothing(store: ModelStore, source: Path) -> None:
+    def refused(change: Callable[[Path], object]) -> str:
+        folder = store.begin("new", "new.gguf")
+        change(folder / "new.gguf")
+        with pytest.raises(ChangeRefused) as caught:
+            store.take(folder, "new", "new.gguf", nothing)
+        store.discard(folder)
+        return str(caught.value)
+
+    def linked(path: Path) -> None:
+        path.unlink()
+        path.symlink_to(source)
+
+    def linked_hard(path: Path) -> None:
+        path.unlink()
+        path.hardlink_to(source)
+
+    assert "is a symbolic link" in refused(linked)
+    assert "2 names (hard links)" in refused(linked_hard)
+    assert "sees no such file" in refused(Path.unlink)
+    assert "also wrote 'manifest.json'" in refused(lambda path: path.with_name(FILE).write_bytes(b"{}"))
+    assert "does not begin with GGUF" in refused(lambda path: path.write_bytes(b"x" * 100))
+    assert below(store) == []
+
+
+def test_room_that_must_stay(store: ModelStore) -> None:
+    store.check_left(0)
+    with pytest.raises(ChangeRefused, match="must stay free"):
+        store.check_left(2**62)
