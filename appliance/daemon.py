@@ -123,7 +123,7 @@ class _Daemon:
         self._imported = model_keeper(settings.state, self._office, launcher)
         self._hardware = HardwareWatch(launcher)
         self._ledger = MemoryLedger(settings.state.store / "memory.json")
-        placer = Placer(self._hardware, self._ledger, time.monotonic)
+        placer = Placer(self._hardware, self._ledger, time.monotonic, quantize_command=self._imported.quantize_command)
         means = Means(launcher, config.worker, self._imported.store.check_unchanged, placer, ReplicaFiles)
         self._router = Router(settings.models, config.requests, means)
         self._disk = DiskGuard(settings.state.path, config.audit)

@@ -105,21 +105,21 @@ def quantised_again(header: GgufHeader, made: GgufHeader) -> tuple[str, ...]:
     return tuple(sorted(lost))
 
 
-class Smaller(Struct, frozen=True, kw_only=True):
+class SmallerModel(Struct, frozen=True, kw_only=True):
     """What a model can become. to: the type's name. facts: as they will be."""
 
     to: str
     facts: ModelFacts
 
 
-def smaller_models(header: GgufHeader) -> tuple[Smaller, ...]:
+def smaller_models(header: GgufHeader) -> tuple[SmallerModel, ...]:
     """What is advised of the types that are smaller, largest first; nothing where weights would lose twice."""
     before, found = sum(tensor.bytes for tensor in header.tensors), []
     for name in _ADVISED:
         made = quantised(header, file_type(name))
         weights = sum(tensor.bytes for tensor in made.tensors)
         if weights < before and not quantised_again(header, made):
-            found.append(Smaller(to=name, facts=facts_of(made)))
+            found.append(SmallerModel(to=name, facts=facts_of(made)))
             before = weights
     return tuple(found)
 

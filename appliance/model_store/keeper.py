@@ -94,6 +94,13 @@ class ModelKeeper:
 
         return await asyncio.to_thread(work)
 
+    def quantize_command(self, path: str) -> str | None:
+        """What makes a smaller model of the one that models.yaml names; the type's name goes behind it. Any thread.
+
+        None where that would be refused.
+        """
+        return None if self._config().models.require_signature else self.store.quantize_command(Path(path))
+
     def degraded(self) -> list[str]:
         """What is wrong with imported models, for people. Reads nothing."""
         return [

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from appliance.gguf.header import GgufHeader
 from appliance.model_store.copying import Progress, SourceError, hash_file
 from appliance.model_store.hashes import SIGNATURE, SUMS, sums_text
 from appliance.model_store.manifest import BYTES_MAX, FILE, Identity, Manifest, StoredFile, decode, encode
-from appliance.model_store.names import check_name
+from appliance.model_store.names import check_name, model_name
 from appliance.model_store.safe_open import open_place, reopen
 from appliance.model_store.signing import Signer
 from appliance.model_store.source import Source, SourceFile, open_source
@@ -97,6 +98,18 @@ class ModelStore:
     def view(self, manifest: Manifest) -> dict[str, object]:
         """For a client. path: what models.yaml names."""
         return {**asdict(manifest), "bytes": manifest.bytes, "path": str(self.path(manifest))}
+
+    def quantize_command(self, path: Path) -> str | None:
+        """What an operator enters to have a smaller model made of a file; the type's name goes behind it."""
+        real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(self.folder))
+        if real.is_relative_to(folder):
+            return f"appliance models quantize {real.relative_to(folder).parts[0]} --to"
+        try:
+            name = check_name(model_name(real.name), "a model's name")
+        except ChangeRefused:
+            return None
+        taken = shlex.quote(safe_text(str(real)))
+        return f"appliance models import {taken} && appliance models quantize {name} --to"
 
     def header(self, manifest: Manifest) -> tuple[GgufHeader, ModelFacts]:
         """The files' headers as one, and what it says now. Raises ChangeRefused."""

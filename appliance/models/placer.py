@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from appliance.errors import GgufError
 from appliance.gguf.facts import ModelFacts, facts_of
 from appliance.gguf.header import GgufHeader, read_header
+from appliance.gguf.quantised import smaller_models
 from appliance.gguf.split import join_parts
 from appliance.models.file_identity import FileIdentity, files_of
 from appliance.models.hardware import HardwareWatch
@@ -21,13 +22,21 @@ from appliance.models.memory_ledger import MemoryLedger, file_key, mapped_weight
 from appliance.models.residency import NoRoom, Resident, Room
 from appliance.placement.estimate import Footprint, estimate
 from appliance.placement.memory import Loaded, Memory, memory_of
-from appliance.placement.place import MARGIN_BYTES, Placement, place, placed_spec
+from appliance.placement.place import MARGIN_BYTES, Placement, Smaller, place, placed_spec
 from appliance.types import HardwareReading, ModelInfo, ModelSpec
 
 # A machine whose memory nobody can tell is taken as it is.
 FIRST_READING_SECONDS: Final = 10.0
 
 _log = logging.getLogger(__name__)
+
+
+class _Known(Struct, frozen=True, kw_only=True):
+    """A file whose header was read. smaller: what could be made of it; None where nothing is made here."""
+
+    file: FileIdentity
+    facts: ModelFacts
+    smaller: Smaller | None
 
 
 class _Tenant(Struct, frozen=True, kw_only=True):
@@ -45,7 +54,10 @@ class _Tenant(Struct, frozen=True, kw_only=True):
 
 
 class Placer:
-    """A RoomFinder. Belongs to the event loop."""
+    """A RoomFinder. Belongs to the event loop.
+
+    quantize_command: what makes a smaller file of the one at this path; the type's name goes behind it. Any thread.
+    """
 
     def __init__(
         self,
@@ -53,12 +65,14 @@ class Placer:
         ledger: MemoryLedger,
         clock: Callable[[], float],
         margin_bytes: int = MARGIN_BYTES,
+        quantize_command: Callable[[str], str | None] = lambda path: None,
     ) -> None:
         self._hardware = hardware
         self._ledger = ledger
         self._clock = clock
         self._margin = margin_bytes
-        self._facts: dict[str, tuple[FileIdentity, ModelFacts]] = {}
+        self._quantize_command = quantize_command
+        self._known: dict[str, _Known] = {}
         self._tenants: dict[str, _Tenant] = {}
 
     async def prepare(self, spec: ModelSpec) -> None:
@@ -66,11 +80,11 @@ class Placer:
         then the worker is the one to say what is wrong.
         """
         identity = FileIdentity.of(spec.path)
-        known = self._facts.get(spec.path)
-        if identity is not None and (known is None or known[0] != identity):
-            self._facts.pop(spec.path, None)
+        known = self._known.get(spec.path)
+        if identity is not None and (known is None or known.file != identity):
+            self._known.pop(spec.path, None)
             try:
-                self._facts[spec.path] = identity, await asyncio.to_thread(read_facts, Path(spec.path))
+                self._known[spec.path] = await asyncio.to_thread(self._read, identity, spec.path)
             except (GgufError, OSError) as error:
                 _log.warning("model %s is loaded without a plan for its memory: %s", spec.id, error)
         try:
@@ -81,15 +95,23 @@ class Placer:
 
     def find(self, spec: ModelSpec, residents: Sequence[Resident], leaving: Sequence[Resident]) -> Room | NoRoom:
         """By the newest reading, less what has been promised since."""
-        facts, reading = self._facts.get(spec.path), self._hardware.latest
-        if facts is None or reading is None:
+        known, reading = self._known.get(spec.path), self._hardware.latest
+        if known is None or reading is None:
             return Room(spec=spec)
         memory = self._free(reading, [*residents, *leaving]).plus(self._loaded(leaving))
         loaded = self._loaded(residents)
-        correction = self._ledger.correction(_file_key(facts[0], spec), spec)
+        correction = self._ledger.correction(_file_key(known.file, spec), spec)
 
         def answer(loaded: Sequence[Loaded]) -> Placement | str:
-            found = place(facts[1], spec, memory, loaded, correction=correction, margin_bytes=self._margin)
+            found = place(
+                known.facts,
+                spec,
+                memory,
+                loaded,
+                correction=correction,
+                margin_bytes=self._margin,
+                smaller=known.smaller,
+            )
             return found if isinstance(found, Placement) else found.sentence
 
         found = answer(loaded)
@@ -103,11 +125,11 @@ class Placer:
         if room.placement is None:
             self._tenants.pop(name, None)
             return
-        file, facts = self._facts[spec.path]
+        known = self._known[spec.path]
         self._tenants[name] = _Tenant(
             spec=spec,
-            file=file,
-            facts=facts,
+            file=known.file,
+            facts=known.facts,
             placement=room.placement,
             footprint=room.placement.footprint,
             mapped=0,
@@ -137,6 +159,12 @@ class Placer:
         """What each model takes, by the instance's name."""
         return {name: tenant.footprint for name, tenant in self._tenants.items()}
 
+    def _read(self, identity: FileIdentity, path: str) -> _Known:
+        """In a thread. Raises GgufError and OSError."""
+        header, command = read_model(Path(path)), self._quantize_command(path)
+        smaller = None if command is None else Smaller(models=smaller_models(header), command=command)
+        return _Known(file=identity, facts=facts_of(header), smaller=smaller)
+
     def _free(self, reading: HardwareReading, residents: Sequence[Resident]) -> Memory:
         memory = memory_of(reading)
         for resident in residents:
@@ -160,9 +188,9 @@ class Placer:
         ]
 
 
-def read_facts(path: Path) -> ModelFacts:
-    """Of a model, from all its files. Blocking. Raises GgufError and OSError."""
-    return facts_of(join_parts([_header(file) for file in files_of(path)]))
+def read_model(path: Path) -> GgufHeader:
+    """The headers of all files of a model as one. Blocking. Raises GgufError and OSError."""
+    return join_parts([_header(file) for file in files_of(path)])
 
 
 def _header(path: Path) -> GgufHeader:

@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from appliance.gguf.facts import ModelFacts
 from appliance.placement.estimate import Footprint, MemoryEstimate
 from appliance.placement.memory import Memory
 from appliance.types import ModelSpec
@@ -14,13 +15,14 @@ _GIB: Final = 2**30
 
 
 class Way(Struct, frozen=True, kw_only=True):
-    """One change that makes it fit. words: as in a list after `It would fit with`. spec: with the change.
+    """One change that makes it fit. words: as in a list after `It would fit with`. spec, facts: with the change.
 
     evict: models that leave, idle ones that would leave anyway included.
     """
 
     words: str
     spec: ModelSpec
+    facts: ModelFacts
     evict: tuple[str, ...]
     footprint: Footprint
 

@@ -13,7 +13,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from appliance.gguf.facts import ModelFacts
-from appliance.placement.advice import Way, no_room_sentence
+from appliance.gguf.quantised import SmallerModel
+from appliance.placement.advice import Way, gib, no_room_sentence
 from appliance.placement.estimate import MIB, NO_CORRECTION, Correction, Footprint, corrected, estimate
 from appliance.placement.evictions import evictable, fewest
 from appliance.placement.layout import Layout
@@ -23,6 +24,13 @@ from appliance.placement.speed import tokens_per_second
 from appliance.types import ModelSpec
 
 MARGIN_BYTES: Final = 1024 * MIB
+
+
+class Smaller(Struct, frozen=True, kw_only=True):
+    """Which files can be made of a model's, largest first. command: what makes one; the type's name goes behind it."""
+
+    models: tuple[SmallerModel, ...]
+    command: str
 
 
 class Placement(Struct, frozen=True, kw_only=True):
@@ -59,14 +67,15 @@ def place(
     *,
     correction: Correction = NO_CORRECTION,
     margin_bytes: int = MARGIN_BYTES,
+    smaller: Smaller | None = None,
 ) -> Placement | NoRoom:
     """The decision. memory: as it is now, with `loaded` in it.
 
-    margin_bytes: stays free on every GPU that is used, and on the host. More memory never turns a Placement into
-    NoRoom. See the package for how it is carried out.
+    margin_bytes: stays free on every GPU that is used, and on the host. smaller: what the file can be made. More
+    memory never turns a Placement into NoRoom. See the package for how it is carried out.
     """
     question = _Question(facts, memory, loaded, correction, margin_bytes)
-    return question.answer(spec) or _no_room(question, spec)
+    return question.answer(spec) or _no_room(question, spec, smaller)
 
 
 def find_place(
@@ -131,30 +140,35 @@ class _Question:
         freed = [replace(model, pinned=False, busy=False) if model in models else model for model in self.loaded]
         return _Question(self.facts, self.memory, freed, self.correction, self.margin_bytes)
 
+    def of(self, facts: ModelFacts) -> _Question:
+        """The same of another file."""
+        return _Question(facts, self.memory, self.loaded, self.correction, self.margin_bytes)
 
-def _no_room(question: _Question, spec: ModelSpec) -> NoRoom:
+
+def _no_room(question: _Question, spec: ModelSpec, smaller: Smaller | None) -> NoRoom:
     need = corrected(estimate(question.facts, spec), question.correction)
     layout = Layout(need)
     in_host = layout.footprint((0,) * len(question.memory.devices))
-    ways = tuple(way for way in _ways(question, spec) if way is not None)
+    ways = tuple(way for way in _ways(question, spec, smaller) if way is not None)
     free = question.memory.plus(evictable(question.loaded))
     return NoRoom(
         need=in_host, ways=ways, sentence=no_room_sentence(spec, need, in_host, free, question.margin_bytes, ways)
     )
 
 
-def _ways(question: _Question, spec: ModelSpec) -> list[Way | None]:
-    """Best first: what costs the least quality, then room, then speed, then others' models."""
+def _ways(question: _Question, spec: ModelSpec, smaller: Smaller | None) -> list[Way | None]:
+    """Best first: settings, by what they cost: quality, room, speed; then another file; then others' models."""
     small = replace(spec, cache_type_k="q8_0", cache_type_v="q8_0")
-    smaller = flash_attention(spec) and {spec.cache_type_k, spec.cache_type_v} <= {"f32", "f16", "bf16"}
-    by_cache = question.answer(small) if smaller else None
+    larger = flash_attention(spec) and {spec.cache_type_k, spec.cache_type_v} <= {"f32", "f16", "bf16"}
+    by_cache = question.answer(small) if larger else None
     return [
-        None if by_cache is None else _way("cache_type_k and cache_type_v q8_0", small, by_cache),
+        None if by_cache is None else _way("cache_type_k and cache_type_v q8_0", small, question.facts, by_cache),
         _shorter(question, spec, "n_ctx {}"),
         _shorter(question, small, "n_ctx {} with cache_type_k and cache_type_v q8_0")
-        if smaller and not by_cache
+        if larger and not by_cache
         else None,
         _on_host(question, spec),
+        None if smaller is None else _quantized(question, spec, smaller),
         _without_others(question, spec),
     ]
 
@@ -169,7 +183,7 @@ def _shorter(question: _Question, spec: ModelSpec, words: str) -> Way | None:
         if (answer := question.answer(shorter)) is None:
             high = middle
         else:
-            found, low = _way(words.format(shorter.n_ctx), shorter, answer), middle + 1
+            found, low = _way(words.format(shorter.n_ctx), shorter, question.facts, answer), middle + 1
     return found
 
 
@@ -184,7 +198,16 @@ def _on_host(question: _Question, spec: ModelSpec) -> Way | None:
         f"n_gpu_layers {auto.n_gpu_layers}, with {auto.layers - auto.n_gpu_layers} of {auto.layers} layers on the CPU, "
         f"about {auto.tokens_per_second:.3g} tokens/s for one user"
     )
-    return _way(words, replace(spec, n_gpu_layers=auto.n_gpu_layers), auto)
+    return _way(words, replace(spec, n_gpu_layers=auto.n_gpu_layers), question.facts, auto)
+
+
+def _quantized(question: _Question, spec: ModelSpec, smaller: Smaller) -> Way | None:
+    """The largest type that fits: it loses the least."""
+    for model in smaller.models:
+        if (answer := question.of(model.facts).answer(spec)) is not None:
+            words = f"{model.to} weights, about {gib(model.facts.weight_bytes)}: `{smaller.command} {model.to}`"
+            return _way(words, spec, model.facts, answer)
+    return None
 
 
 def _without_others(question: _Question, spec: ModelSpec) -> Way | None:
@@ -198,8 +221,8 @@ def _without_others(question: _Question, spec: ModelSpec) -> Way | None:
     answer = question.without(chosen).answer(spec)
     assert answer is not None, "it was said to fit without them"
     names = " and ".join(f"{model.model!r} ({'pinned' if model.pinned else 'busy'})" for model in chosen)
-    return _way(f"unload {names}", spec, answer)
+    return _way(f"unload {names}", spec, question.facts, answer)
 
 
-def _way(words: str, spec: ModelSpec, answer: Placement) -> Way:
-    return Way(words=words, spec=spec, evict=answer.evict, footprint=answer.footprint)
+def _way(words: str, spec: ModelSpec, facts: ModelFacts, answer: Placement) -> Way:
+    return Way(words=words, spec=spec, facts=facts, evict=answer.evict, footprint=answer.footprint)

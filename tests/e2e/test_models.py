@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -59,6 +60,12 @@ async def test_from_a_file_to_an_answer(tmp_path: Path, recite_gguf: Path) -> No
         audited = run_command("audit", "tail", "--state-dir", appliance.state)
         assert audited.stdout.count("model.import") == 4, audited
         assert models("list").count("quarantined") == 1
+        assert "mine-q8_0: Q8_0 of mine" in models("quantize", "mine", "--to", "q8_0")
+        more = f"  - {{id: smaller, path: {appliance.state}/models/mine-q8_0/mine-q8_0.gguf}}\n"
+        (folder / "models.yaml").write_text(entries + more)
+        assert "smaller" in models("apply")
+        assert await ask(appliance, "smaller") == (200, ANY)
+        models("remove", "mine-q8_0", "--yes", code=1)
         interrupted(appliance, tmp_path / "big.gguf")
         assert run_command("status", "--state-dir", appliance.state).returncode == 0
 
@@ -77,6 +84,6 @@ def interrupted(appliance: Appliance, path: Path) -> None:
         said, _ = process.communicate(timeout=30)
     assert (process.returncode, said) == (130, "appliance: the import of big is cancelled\n")
     deadline = time.monotonic() + 10
-    while {path.name for path in (appliance.state / "models").iterdir()} != {".quarantine", "mine"}:
+    while {path.name for path in (appliance.state / "models").iterdir()} != {".quarantine", "mine", "mine-q8_0"}:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -11,6 +11,12 @@ from pathlib import Path
 import pytest
 
 from appliance.admin_client import AdminError
+from appliance.config import WorkerLimits
+from appliance.errors import LoadError
+from appliance.gguf.file_types import file_type
+from appliance.models.launcher import SpawnLauncher
+from appliance.models.quantizing import quantize_model
+from appliance.types import QuantizeOrder
 from tests.security.daemons import (
     admin_of,
     audited,
@@ -63,6 +69,19 @@ def fill(folder: Path, but: int = 0) -> Path:
             except OSError:
                 continue
     return path
+
+
+@pytest.mark.slow
+async def test_a_disk_that_fills_while_a_model_is_quantised(small_disk: Path, random_gguf: Path) -> None:
+    target = small_disk / "new.gguf"
+    target.write_bytes(b"")
+    fill(small_disk, but=2**20)
+    number = file_type("q8_0").number
+    order = QuantizeOrder(
+        source=str(random_gguf), target=str(target), file_type=number, requantize=False, threads=1, bytes_max=2**30
+    )
+    with pytest.raises(LoadError, match="no space is left on the disk of"):
+        await quantize_model(order, SpawnLauncher(), WorkerLimits(), lambda count: None)
 
 
 @pytest.mark.slow

@@ -88,6 +88,33 @@ def test_kill_9_at_random_moments_leaves_nothing_that_counts(state: StateDir, re
 
 
 @pytest.mark.slow
+def test_kill_9_while_a_model_is_quantised_leaves_nothing_that_counts(state: StateDir, random_gguf: Path) -> None:
+    chance, store = random.Random(6), ModelStore(state.models)
+    command = (sys.executable, "-m", "appliance", "models", "--state-dir", str(state.path))
+    importing = (*command[:4], "import", str(random_gguf), "--name", "m", *command[4:])
+    quantizing = (*command[:4], "quantize", "m", "--to", "iq4_xs", *command[4:])
+    assert subprocess.run(importing, check=False, capture_output=True).returncode == 0
+    outcomes = set()
+    for _ in range(10):
+        with subprocess.Popen(quantizing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(chance.uniform(0.7, 4.0))
+            workers = psutil.Process(process.pid).children() if process.poll() is None else []
+            process.send_signal(signal.SIGKILL)
+        _, alive = psutil.wait_procs(workers, timeout=5)
+        assert not alive, "a worker outlived its command"
+        with state.lock():
+            left = {entry.name for entry in state.models.iterdir()}
+        assert left <= {"m", "m-iq4_xs"}
+        if "m-iq4_xs" in left:
+            assert store.verify("m-iq4_xs", (), lambda count: None, lambda: NOW).fault is None
+            store.remove("m-iq4_xs")
+        outcomes.add(len(left))
+    assert 1 in outcomes
+    assert subprocess.run(quantizing, check=False, capture_output=True).returncode == 0
+    assert store.names() == ["m", "m-iq4_xs"]
+
+
+@pytest.mark.slow
 def test_a_store_that_somebody_else_may_write_is_not_used(state: StateDir) -> None:
     state.models.chmod(0o777)
     said = run_command("models", "list", "--state-dir", state.path)

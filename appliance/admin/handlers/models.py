@@ -68,7 +68,8 @@ async def show(call: Call) -> Answer:
     manifest, header, facts = await call.site.models.show(call.match["name"])
     shown = call.site.models.store.view(manifest)
     fit = await _fit(call, manifest.name, facts)
-    smaller = await asyncio.to_thread(smaller_types, header)
+    vouched = call.site.office.config.models.require_signature
+    smaller = {} if vouched else await asyncio.to_thread(smaller_types, header)
     return call.answer({**shown, "header": header_view(facts), "fit": fit, "smaller": smaller})
 
 

@@ -284,3 +284,11 @@ def test_room_that_must_stay(store: ModelStore) -> None:
     store.check_left(0)
     with pytest.raises(ChangeRefused, match="must stay free"):
         store.check_left(2**62)
+
+
+def test_how_a_smaller_model_is_made_of_any_file(store: ModelStore, put: Put, tmp_path: Path) -> None:
+    put()
+    assert store.quantize_command(store.folder / "small" / "small.gguf") == "appliance models quantize small --to"
+    other = tmp_path / "with space" / "m-00002-of-00003.gguf"
+    assert store.quantize_command(other) == (f"appliance models import '{other}' && appliance models quantize m --to")
+    assert store.quantize_command(tmp_path / "no name.gguf") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import struct
 from collections.abc import Sequence
@@ -12,12 +13,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from appliance.gguf.facts import facts_of
 from appliance.models import placer as placer_module
 from appliance.models.file_identity import FileIdentity, files_of
 from appliance.models.hardware import HardwareWatch
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.memory_ledger import MemoryLedger
-from appliance.models.placer import Placer, read_facts
+from appliance.models.placer import Placer, read_model
 from appliance.models.residency import NoRoom, Resident, Room
 from appliance.placement.estimate import MIB
 from appliance.types import EngineBuffer, GpuReading, HardwareReading, HostReading, MemoryUse, ModelSpec
@@ -68,7 +70,11 @@ class Bench:
 async def bench(tmp_path: Path, random_gguf: Path) -> Bench:
     watch, ledger = HardwareWatch(SpawnLauncher()), MemoryLedger(tmp_path / "memory.json")
     spec = ModelSpec(id="m", path=str(random_gguf), n_ctx=65_536)
-    made = Bench(Placer(watch, ledger, lambda: made.now), watch, ledger, spec)
+
+    def command(path: str) -> str:
+        return f"appliance models quantize {Path(path).stem} --to"
+
+    made = Bench(Placer(watch, ledger, lambda: made.now, quantize_command=command), watch, ledger, spec)
     made.read(machine(64 * GIB))
     await made.placer.prepare(spec)
     return made
@@ -87,6 +93,20 @@ def test_what_does_not_fit_is_refused_with_what_would_help(bench: Bench) -> None
     found = bench.find()
     assert isinstance(found, NoRoom) and not found.waits
     assert "needs about" in found.reason
+    assert "quantize" not in found.reason, "no file of this model is small enough"
+
+
+def test_a_smaller_file_is_advised_where_that_is_enough(bench: Bench) -> None:
+    short = replace(bench.spec, n_ctx=256)
+    for room in range(GIB, GIB + GIB // 2, MIB):
+        bench.read(machine(room))
+        found = bench.placer.find(short, [], [])
+        if isinstance(found, NoRoom) and "quantize" in found.reason:
+            assert re.search(
+                r"q5_k_m weights, about .* GiB: `appliance models quantize random --to q5_k_m`", found.reason
+            )
+            return
+    raise AssertionError("never advised")
 
 
 def test_what_is_loading_is_reckoned_with_and_what_was_read_since_is_not_counted_twice(bench: Bench) -> None:
@@ -139,7 +159,7 @@ async def test_what_cannot_be_read_is_loaded_without_a_plan(bench: Bench, monkey
     bench.watch.first, bench.watch.latest = asyncio.Event(), None
     await bench.placer.prepare(bench.spec)
     assert bench.find() == Room(spec=bench.spec)
-    assert read_facts(Path(bench.spec.path)).architecture == "llama"
+    assert facts_of(read_model(Path(bench.spec.path))).architecture == "llama"
 
 
 @pytest.mark.parametrize("count", [string("many"), struct.pack("<IQ", 5, 2) + bytes(8)], ids=["text", "array"])
@@ -160,7 +180,7 @@ def test_a_model_in_several_files_is_one(tmp_path: Path) -> None:
     parts = sorted(tmp_path.glob("m-*.gguf"))
     assert len(parts) > 1
     assert files_of(parts[0]) == parts
-    whole, split = read_facts(tmp_path / "whole.gguf"), read_facts(parts[0])
+    whole, split = facts_of(read_model(tmp_path / "whole.gguf")), facts_of(read_model(parts[0]))
     assert (split.weight_bytes, split.layers) == (whole.weight_bytes, whole.layers)
     before = FileIdentity.of(str(parts[0]))
     assert before is not None and before.bytes == sum(part.stat().st_size for part in parts)

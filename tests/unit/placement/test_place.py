@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from appliance.gguf.facts import ModelFacts
+from appliance.gguf.layers import Layer
+from appliance.gguf.quantised import SmallerModel
 from appliance.placement.estimate import Footprint
 from appliance.placement.evictions import evictable
 from appliance.placement.memory import Loaded, Memory
-from appliance.placement.place import NoRoom, Placement, place, placed_spec
+from appliance.placement.place import NoRoom, Placement, Smaller, place, placed_spec
 from appliance.types import ModelSpec
 from tests.unit.placement.making import GIB, MIB, facts, machine, resident, spec
 
@@ -59,8 +61,22 @@ def questions(draw: st.DrawFn, crowded: bool = False) -> Question:
     return model, wanted, memory, loaded
 
 
+def half(model: ModelFacts) -> SmallerModel:
+    """The same with half the bytes in each weight."""
+    layers = tuple(Layer(layer.weight_bytes // 2, layer.heads, layer.kv_heads) for layer in model.layers)
+    made = replace(
+        model,
+        layers=layers,
+        weight_bytes=model.weight_bytes // 2,
+        input_bytes=model.input_bytes // 2,
+        output_bytes=model.output_bytes // 2,
+    )
+    return SmallerModel(to="q4_0", facts=made)
+
+
 def decide(model: ModelFacts, wanted: ModelSpec, memory: Memory, loaded: Sequence[Loaded]) -> Placement | NoRoom:
-    return place(model, wanted, memory, loaded, margin_bytes=MARGIN)
+    smaller = Smaller(models=(half(model),), command="quantize m --to")
+    return place(model, wanted, memory, loaded, margin_bytes=MARGIN, smaller=smaller)
 
 
 def named(loaded: Sequence[Loaded], names: Sequence[str]) -> list[Loaded]:
@@ -128,7 +144,7 @@ def test_what_is_advised_fits(question: Question) -> None:
         leaving = named(loaded, way.evict)
         assert within(way.footprint, memory.plus(leaving))
         rest = [other for other in loaded if other not in leaving]
-        assert isinstance(decide(model, way.spec, memory.plus(leaving), rest), Placement)
+        assert isinstance(decide(way.facts, way.spec, memory.plus(leaving), rest), Placement)
 
 
 def test_all_layers_go_to_one_gpu_where_one_is_enough_the_fullest_of_those() -> None:
@@ -187,6 +203,20 @@ def test_an_operator_is_told_what_would_help() -> None:
     assert any(word.startswith("n_gpu_layers ") and "tokens/s" in word for word in words)
     assert words[-1] == "unload 'chat' (busy)"
     assert "1.9 GiB on GPU 0, 7.8 GiB of host memory" in found.sentence
+
+
+def test_the_largest_file_that_fits_is_advised_before_others_must_go() -> None:
+    model, loaded = facts(20, 200), [resident("chat", 3000, busy=True)]
+    quarter = replace(half(half(model).facts), to="q2_0")
+    smaller = Smaller(models=(half(model), quarter), command="quantize m --to")
+
+    def advised(free: int) -> list[str]:
+        found = place(model, spec(), machine(free), loaded, margin_bytes=MARGIN, smaller=smaller)
+        assert isinstance(found, NoRoom)
+        return [way.words for way in found.ways]
+
+    assert advised(3000) == ["q4_0 weights, about 2.0 GiB: `quantize m --to q4_0`", "unload 'chat' (busy)"]
+    assert advised(2000) == ["q2_0 weights, about 1.0 GiB: `quantize m --to q2_0`", "unload 'chat' (busy)"]
 
 
 def test_what_no_setting_helps_is_said() -> None:
