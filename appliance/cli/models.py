@@ -253,8 +253,10 @@ def _facts(found: Mapping[str, Any]) -> dict[str, object]:
 
 def _types(types: Mapping[str, int]) -> str:
     """`Q4_K 71 %, Q6_K 28 %, F32 0.1 %`."""
-    total = max(1, sum(types.values()))
-    return ", ".join(f"{kind} {100 * count / total:.2g} %" for kind, count in types.items())
+    shares = {kind: 100 * count / max(1, sum(types.values())) for kind, count in types.items()}
+    return ", ".join(
+        f"{kind} {share:.0f} %" if share >= 10 else f"{kind} {share:.2g} %" for kind, share in shares.items()
+    )
 
 
 def _room_now(found: Mapping[str, Any]) -> dict[str, object]:

@@ -158,7 +158,8 @@ class ModelStore:
         if (self.folder / check_name(name, "a model's name")).exists():
             raise ChangeRefused(
                 "conflict",
-                f"a model {name!r} is there already; import it with another --name, or remove that one first",
+                f"a model {name!r} is there already; give the new one another name (import --name, quantize --as), or "
+                "remove that one first",
             )
         status = os.statvfs(self.folder)
         left = status.f_bavail * status.f_frsize - size_bytes
