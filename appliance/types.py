@@ -62,7 +62,8 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mirostat, mirostat_tau, mirostat_eta: version 1 or 2 holds the surprise at tau (learning rate eta); 0: off.
     adaptive_target, adaptive_decay: draws tokens near this probability; a negative target switches it off.
     logit_bias: added to the logits of these token ids; -100 and less forbids a token.
-    seed: None draws one; the same seed gives the same answer where no two tokens are closer than the batch's rounding.
+    seed: None draws one that nobody learns, so the API draws its own; the same seed gives the same answer where no two
+    tokens are closer than the batch's rounding.
     ignore_eos: go on past the model's end token until max_tokens or a stop string.
     """
 
@@ -210,7 +211,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 
     n_ctx: most tokens one request may use, prompt and answer together: the figure a context_length_exceeded
     error reports. n_ctx_total: KV cells in all. size_bytes: tensor data in memory. memory: None from a worker that did
-    not measure.
+    not measure. engine_build: what computes, by name and version. chat_template_sha256: hex, of the template's UTF-8;
+    None without one.
     """
 
     architecture: str
@@ -226,6 +228,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     gpu_layers: int
     chat_template: bool
     load_seconds: float
+    engine_build: str
+    chat_template_sha256: str | None = None
     memory: MemoryUse | None = None
 
 

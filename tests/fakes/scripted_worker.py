@@ -69,6 +69,7 @@ INFO = ModelInfo(
     gpu_layers=0,
     chat_template=True,
     load_seconds=0.0,
+    engine_build="scripted 1",
 )
 
 ROOMY = HardwareReading(host=HostReading(total_bytes=2**40, available_bytes=2**40, cpu_busy=0.0))

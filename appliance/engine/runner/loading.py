@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import llama_cpp
 import psutil
 
 from appliance.engine.limits import Limits
+from appliance.engine.runner.build import engine_build
 from appliance.engine.runner.memory_use import memory_use
 from appliance.engine.runner.native_log import NativeLog
 from appliance.engine.runner.runner import Runner
@@ -66,13 +68,13 @@ def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
         raise LoadError(f"{path.name}: {error}") from None
     memory = memory_use(log.buffers())
     log.forget()
-    template = llama_cpp.llama_model_chat_template(model, None)
+    template: bytes | None = llama_cpp.llama_model_chat_template(model, None)
     return Runner(
         model=model,
         context=context,
         vocabulary=vocabulary,
         limits=limits,
-        info=_info(spec, model, limits, kv, template is not None, memory, time.monotonic() - began),
+        info=_info(spec, model, limits, kv, template, memory, time.monotonic() - began),
         chat_template=None if template is None else template.decode(errors="replace"),
         saved_bytes_max=spec.preempt_host_mib * 2**20,
     )
@@ -187,7 +189,7 @@ def _info(
     model: Any,
     limits: Limits,
     kv: Literal["unified", "split"],
-    chat_template: bool,
+    template: bytes | None,
     memory: MemoryUse,
     seconds: float,
 ) -> ModelInfo:
@@ -205,10 +207,17 @@ def _info(
         parallel=limits.parallel,
         kv=kv,
         gpu_layers=min(_gpu_layers(spec), llama_cpp.llama_model_n_layer(model) + 1),
-        chat_template=chat_template,
+        chat_template=template is not None,
         load_seconds=seconds,
+        engine_build=engine_build(),
+        chat_template_sha256=_template_sha256(template),
         memory=memory,
     )
+
+
+def _template_sha256(template: bytes | None) -> str | None:
+    """Of the text that is rendered, as `gguf.facts` has it too."""
+    return None if template is None else hashlib.sha256(template.decode(errors="replace").encode()).hexdigest()
 
 
 def _gpu_layers(spec: ModelSpec) -> int:

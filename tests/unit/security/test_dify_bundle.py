@@ -260,6 +260,7 @@ def test_what_the_worker_found_counts_more() -> None:
         kv="unified",
         gpu_layers=0,
         chat_template=True,
+        engine_build="test",
         load_seconds=1.0,
     )
     assert DifyModel.of(ModelSpec(id="m", path="/m.gguf"), info) == DifyModel("m", 2048, 1024)
