@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from appliance.api.chat import chat_completions
 from appliance.api.completions import completions
 from appliance.api.envelope import error_response
 from appliance.api.health import livez, readyz
-from appliance.api.keys import CAPTURE, LIMITS, NOW, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
+from appliance.api.keys import CAPTURE, DRAW_SEED, LIMITS, NOW, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
 from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
 from appliance.api.mirror import MIRRORS, Mirrors
 from appliance.api.models import get_model, list_models
@@ -32,6 +33,8 @@ from appliance.telemetry.request_record import RequestRecord
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS: Final = 2.0
+# With room above for the seeds of further choices in whatever a client keeps them in.
+_SEED_BITS: Final = 31
 _LOOK: Final = frozenset({"viewer", "inference"})
 _USE: Final = frozenset({"inference"})
 
@@ -54,6 +57,7 @@ def build_app(
     doorkeeper: Doorkeeper,
     keep: Callable[[RequestRecord], None],
     capture: CaptureSink | None = None,
+    draw_seed: Callable[[], int] = lambda: secrets.randbits(_SEED_BITS),
 ) -> web.Application:
     """Routes and middlewares. The API's routes exist with and without `/v1`."""
     app = web.Application(
@@ -66,6 +70,7 @@ def build_app(
     app[PRINCIPAL_LIMITS] = principal_limits
     app[NOW] = now
     app[CAPTURE] = capture
+    app[DRAW_SEED] = draw_seed
     app[MIRRORS] = Mirrors(keep)
     app.on_cleanup.append(_end_mirrors)
     app[STARTED] = int(time.time())

@@ -29,7 +29,7 @@ from appliance.models.fixed_answer import FixedAnswer
 from appliance.models.repeats import repeat_key
 from appliance.models.routes import Route
 from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, Relayed, Text
-from appliance.telemetry.request_record import Fallback
+from appliance.telemetry.request_record import AnswerEvidence, Fallback
 from appliance.types import FinishReason, Usage
 from appliance.upstream_spec import ServedModel
 
@@ -69,12 +69,16 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One way to answer. submitted: begins it; leaving it ends it. repeatable: the same request has the same answer."""
+    """One way to answer. submitted: begins it; leaving it ends it. repeatable: the same request has the same answer.
+
+    evidence: what a replay needs of the request, where a model answers.
+    """
 
     submitted: AbstractContextManager[AnswerSource]
     writer: AnswerWriter
     terms: Terms
     repeatable: bool = False
+    evidence: AnswerEvidence | None = None
 
 
 class Endpoint(Protocol):
@@ -196,7 +200,8 @@ class Attempts:
         if found is None:
             return False
         self._draft.model = found.model
-        self._fixed(found.model, FixedAnswer(found.text, reason=found.reason, usage=found.usage), "repeat")
+        source = FixedAnswer(found.text, reason=found.reason, usage=found.usage, origin=found.origin)
+        self._fixed(found.model, source, "repeat")
         return True
 
     def _written(self) -> bool:
@@ -216,7 +221,7 @@ class Attempts:
         self._began = time.monotonic()
         source = self._under_way.enter_context(attempt.submitted)
         self._events = self._under_way.enter_context(TimedEvents(source, self._draft, attempt.terms.seconds_max))
-        self._draft.source = source
+        self._draft.source, self._draft.answer_evidence = source, attempt.evidence
         self.writer, self.terms = attempt.writer, attempt.terms
         self._draft.fallback = fallback
         if fallback is not None:
@@ -238,7 +243,11 @@ class Attempts:
 
     def _remember(self, text: str, reason: FinishReason, usage: Usage) -> None:
         assert self._model is not None
-        self._router.repeats.keep(self._route.name, self._route.fallback, self._key(), self._model, text, reason, usage)
+        assert self._draft.source is not None
+        self._router.repeats.keep(
+            *(self._route.name, self._route.fallback, self._key(), self._model, text, reason, usage),
+            origin=self._draft.source.origin,
+        )
 
     def _key(self) -> bytes:
         assert self._draft.principal is not None, "the middleware has run"

@@ -84,7 +84,8 @@ class ChatEndpoint:
         return self._shape(model, logprobs=False)
 
     def _shape(self, model: str, *, logprobs: bool) -> ChatShape:
-        return ChatShape(AnswerObjects(f"chatcmpl-{self._http[EVIDENCE].id}", model), logprobs=logprobs)
+        draft = self._http[EVIDENCE]
+        return ChatShape(AnswerObjects(f"chatcmpl-{draft.id}", model, draft.fingerprint), logprobs=logprobs)
 
 
 def _logprobs(body: ChatCompletionRequest) -> LogprobParams | None:

@@ -71,7 +71,8 @@ class TextEndpoint:
         return self._shape(model, logprobs=False)
 
     def _shape(self, model: str, *, logprobs: bool) -> TextShape:
-        return TextShape(AnswerObjects(f"cmpl-{self._http[EVIDENCE].id}", model), logprobs=logprobs)
+        draft = self._http[EVIDENCE]
+        return TextShape(AnswerObjects(f"cmpl-{draft.id}", model, draft.fingerprint), logprobs=logprobs)
 
 
 def _logprobs(body: CompletionRequest) -> LogprobParams | None:

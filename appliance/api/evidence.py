@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from appliance.api.captured import CapturedRequest
 from appliance.errors import ErrorCode, RequestError
 from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Relayed
 from appliance.safe_text import without_secrets
-from appliance.telemetry.request_record import Fallback, Outcome, RequestRecord
+from appliance.telemetry.request_record import AnswerEvidence, Fallback, Outcome, RequestRecord
 from appliance.types import FinishReason
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -22,7 +23,10 @@ REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 @dataclass(slots=True)
 class Evidence:
-    """The draft of one request's record. Times come from one monotonic clock; `wall` is UTC at arrival."""
+    """The draft of one request's record. Times come from one monotonic clock; `wall` is UTC at arrival.
+
+    answer_evidence: what a replay needs of the request, as the attempt under way asks it; without who answers.
+    """
 
     id: str
     address: str
@@ -37,6 +41,7 @@ class Evidence:
     fallback: Fallback | None = None
     failed_models: list[str] = field(default_factory=list)
     stream: bool | None = None
+    answer_evidence: AnswerEvidence | None = None
     error_code: ErrorCode | None = None
     finish_reason: FinishReason | None = None
     committed: bool = False
@@ -74,6 +79,11 @@ class Evidence:
         if self.first_text is None:
             self.first_text = time.monotonic()
         self.completion_tokens += event.tokens
+
+    def fingerprint(self) -> str | None:
+        """The `system_fingerprint` of the answer; stands from its first event on."""
+        origin = None if self.source is None else self.source.origin
+        return None if origin is None else origin.system_fingerprint
 
     def failed(self, error: RequestError) -> None:
         """The request ends with `error`."""
@@ -119,6 +129,16 @@ class Evidence:
             prefill_seconds=timings.prefill_seconds if timings else None,
             decode_seconds=timings.decode_seconds if timings else None,
             attempts=self.source.attempts if self.source else 1,
+            system_fingerprint=self.fingerprint(),
+            evidence=self._whole_evidence(),
+        )
+
+    def _whole_evidence(self) -> AnswerEvidence | None:
+        origin = None if self.source is None else self.source.origin
+        if origin is None or self.answer_evidence is None:
+            return None
+        return replace(
+            self.answer_evidence, file_sha256=origin.file_sha256, base_url=origin.base_url, served_as=origin.served_as
         )
 
     def _outcome(self, status: int, client_gone: bool) -> Outcome:

@@ -9,6 +9,7 @@ from aiohttp import web
 from msgspec import Raw, Struct
 
 from appliance.api.admission import answer_tokens, tokens_of_text
+from appliance.api.answer_evidence import evidence_elsewhere
 from appliance.api.attempts import Attempt, Terms
 from appliance.api.body import decode
 from appliance.api.keys import EVIDENCE, ROUTER, settings_of
@@ -54,6 +55,7 @@ def forwarded(
     request = UpstreamRequest(
         id=draft.id,
         model=spec.id,
+        served_as=spec.model or spec.id,
         principal=draft.principal,
         endpoint=endpoint,
         body=upstream_body(
@@ -68,10 +70,12 @@ def forwarded(
         prompt_tokens=prompt_tokens,
         seconds_max=seconds_max,
     )
-    tokens = prompt_tokens + answer_tokens(body.max_completion_tokens or body.max_tokens, n)
+    max_tokens = body.max_completion_tokens or body.max_tokens
+    tokens = prompt_tokens + answer_tokens(max_tokens, n)
     terms = Terms(n, stream, tokens, request.seconds_max)
+    evidence = evidence_elsewhere(fields, max_tokens, n)
     repeatable = asked.temperature == 0 and n == 1 and not body.logprobs
-    return Attempt(http.app[ROUTER].forward(request), RelayedAnswer(), terms, repeatable)
+    return Attempt(http.app[ROUTER].forward(request), RelayedAnswer(), terms, repeatable, evidence)
 
 
 def _prompts_of(body: ForwardedRequest) -> list[Any]:

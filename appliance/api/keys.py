@@ -25,6 +25,8 @@ PRINCIPAL_LIMITS: Final = web.AppKey("principal_limits", PrincipalLimits)
 NOW: Final = web.AppKey[Clock]("now")
 # Where prompts and answers are captured; None is nowhere.
 CAPTURE: Final = web.AppKey[CaptureSink | None]("capture")
+# Draws a seed for a request that has none, so that its answer can be had again.
+DRAW_SEED: Final = web.AppKey[Callable[[], int]]("draw_seed")
 # Which roles may call a handler.
 ROLES: Final = web.AppKey[Mapping[Any, frozenset[str]]]("roles")
 EVIDENCE: Final = web.RequestKey("evidence", Evidence)

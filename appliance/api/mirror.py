@@ -59,7 +59,7 @@ class Mirrors:
         failure = None
         try:
             with attempt.submitted as source, TimedEvents(source, draft, attempt.terms.seconds_max) as events:
-                draft.source = source
+                draft.source, draft.answer_evidence = source, attempt.evidence
                 while not isinstance(await events.next(attempt.terms.seconds_max), AnswerEnd):
                     pass
         except RequestError as error:

@@ -252,13 +252,14 @@ Choice = ChatChunkChoice | ChatChoice | TextChoice
 
 
 class CompletionObject(Struct, frozen=True, kw_only=True):
-    """A chunk or a whole answer of either endpoint."""
+    """A chunk or a whole answer of either endpoint. system_fingerprint: null while nobody can tell the version."""
 
     id: str
     object: Literal["chat.completion", "chat.completion.chunk", "text_completion"]
     created: int
     model: str
     choices: list[Choice]
+    system_fingerprint: str | None = None
     usage: UsageOut | UnsetType = UNSET
 
 

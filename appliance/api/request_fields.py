@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from appliance.access_config import PrincipalSettings
 from appliance.api.body import decode
-from appliance.api.keys import EVIDENCE, ROUTER, settings_of
+from appliance.api.keys import DRAW_SEED, EVIDENCE, ROUTER, settings_of
 from appliance.api.openai_schema import Choices, CompletionFields, DeadlineSeconds, StreamOptions
 from appliance.errors import RequestError
 from appliance.models.routes import Route
@@ -110,7 +111,7 @@ def request_of(
         weight=settings.weight,
         flow=flow(http.path, draft.key_id or "", body.user or ""),
         prompt=prompt,
-        sampling=sampling_of(body, spec.sampling),
+        sampling=seeded(sampling_of(body, spec.sampling), http.app[DRAW_SEED]),
         logprobs=logprobs,
         max_tokens=max_tokens,
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
@@ -139,6 +140,13 @@ def sampling_of(body: CompletionFields, defaults: SamplingParams) -> SamplingPar
     if body.logit_bias is not None:
         said["logit_bias"] = {token: _bias(value) for token, value in body.logit_bias.items()}
     return msgspec.structs.replace(defaults, **said)
+
+
+def seeded(sampling: SamplingParams, draw: Callable[[], int]) -> SamplingParams:
+    """With a seed that is known, unless nothing is left to chance: who has it can have the same answer again."""
+    if sampling.seed is not None or sampling.temperature == 0:
+        return sampling
+    return msgspec.structs.replace(sampling, seed=draw())
 
 
 def _bias(value: float | bool) -> float:

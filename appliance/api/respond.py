@@ -12,6 +12,7 @@ import time
 from aiohttp import web
 
 from appliance.api.admission import admitted, estimated_tokens
+from appliance.api.answer_evidence import evidence_of
 from appliance.api.attempts import Attempt, Attempts, Endpoint, Terms
 from appliance.api.captured import CapturedRequest
 from appliance.api.envelope import error_body
@@ -34,7 +35,7 @@ def computed(http: web.Request, asked: Asked, request: Request, shape: Shape) ->
     terms = Terms(n, bool(asked.stream), estimated_tokens(request, n), request.seconds_max + GRACE_SECONDS)
     writer = ShapedAnswer(shape, n, include_usage=asked.include_usage)
     repeatable = request.sampling.temperature == 0 and n == 1 and request.logprobs is None
-    return Attempt(http.app[ROUTER].submit(request, n), writer, terms, repeatable)
+    return Attempt(http.app[ROUTER].submit(request, n), writer, terms, repeatable, evidence_of(request, n))
 
 
 async def respond(http: web.Request, asked: Asked, endpoint: Endpoint) -> web.StreamResponse:

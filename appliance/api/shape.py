@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -147,11 +147,15 @@ class RelayedAnswer:
 
 
 class AnswerObjects:
-    """Makes the objects of one answer: all carry the same id, model and time."""
+    """Makes the objects of one answer: all carry the same id, model and time.
 
-    def __init__(self, answer_id: str, model: str) -> None:
+    fingerprint: asked for each of them, because who answers is known only when the first one is made.
+    """
+
+    def __init__(self, answer_id: str, model: str, fingerprint: Callable[[], str | None]) -> None:
         self._id = answer_id
         self._model = model
+        self._fingerprint = fingerprint
         self._created = int(time.time())
 
     def make(
@@ -167,5 +171,6 @@ class AnswerObjects:
             created=self._created,
             model=self._model,
             choices=list(choices),
+            system_fingerprint=self._fingerprint(),
             usage=UNSET if usage is None else UsageOut.of(usage),
         )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, ResponseStream
+from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Origin, ResponseStream
 from appliance.types import Request, Timings, Usage
 from appliance.wire import Finished, Started
 
@@ -53,6 +53,12 @@ class ChoiceStreams:
     def attempts(self) -> int:
         """Of the choice that needed most."""
         return max(stream.attempts for stream in self._streams)
+
+    @property
+    def origin(self) -> Origin | None:
+        """Of all choices; None where the model's file changed between a crash and another try of some of them."""
+        first = self._streams[0].origin
+        return first if all(stream.origin == first for stream in self._streams) else None
 
     def nudge(self) -> None:
         """See AnswerSource."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -20,9 +22,14 @@ class FileIdentity(Struct, frozen=True):
     def of(cls, path: str) -> FileIdentity | None:
         """None where one of the files is not there, or cannot be looked at."""
         try:
-            found = [file.stat() for file in files_of(Path(path))]
+            return cls.of_status(file.stat() for file in files_of(Path(path)))
         except OSError:
             return None
+
+    @classmethod
+    def of_status(cls, statuses: Iterable[os.stat_result]) -> FileIdentity:
+        """Of the model's files, in order."""
+        found = list(statuses)
         return cls(sum(one.st_size for one in found), tuple((one.st_mtime_ns, one.st_dev, one.st_ino) for one in found))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Text
+from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Origin, Text
 from appliance.types import FinishReason, Usage
 from appliance.wire import Started
 
@@ -12,9 +12,20 @@ NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0)
 
 
 class FixedAnswer:
-    """The same text for each of `n` choices. An AnswerSource; everything is there at once."""
+    """The same text for each of `n` choices. An AnswerSource; everything is there at once.
 
-    def __init__(self, text: str, n: int = 1, reason: FinishReason = "stop", usage: Usage = NO_USAGE) -> None:
+    origin: who made it, where that was a model.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        n: int = 1,
+        reason: FinishReason = "stop",
+        usage: Usage = NO_USAGE,
+        origin: Origin | None = None,
+    ) -> None:
+        self.origin = origin
         self._events: deque[AnswerEvent] = deque()
         for choice in range(n):
             self._events.append(Text(choice=choice, text=text, tokens=0))

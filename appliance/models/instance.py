@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, assert_never
 
+from msgspec.structs import replace
+
 from appliance.config import WorkerLimits
 from appliance.errors import ErrorCode, LoadError, RequestError, WireError
 from appliance.models.backlog import Backlog, Entry
@@ -28,8 +30,10 @@ from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
 from appliance.models.launcher import Launcher, WorkerLink, exit_text
 from appliance.models.probing import PROBE, PROBE_PROMPT
+from appliance.models.provenance import NO_PROVENANCE, Provenance, content_of
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
-from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, ResponseStream
+from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, Origin, ResponseStream
+from appliance.models.version import ModelVersion, fingerprint_of, version_of
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request, TextPrompt
 from appliance.wire import (
@@ -85,7 +89,7 @@ class ModelInstance:
     check_file: asked in a thread before each load. make_room: asked then. changed: told whenever it has become idle, or
     has no worker any more. loaded: told when it is ready. settled: set once the first attempt to load has succeeded,
     failed, or been given up. loads_ended: how many have. pinned: never unloaded but by `unload`.
-    generation: counts those that models.yaml has had under this id since the start.
+    generation: counts those that models.yaml has had under this id since the start. provenance: see there.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class ModelInstance:
         check_file: FileCheck = any_file,
         make_room: MakeRoom = _room_enough,
         generation: int = 1,
+        provenance: Provenance = NO_PROVENANCE,
     ) -> None:
         self.spec = spec
         self.generation = generation
@@ -105,6 +110,7 @@ class ModelInstance:
         self.loaded: Callable[[ModelInfo], None] = lambda info: None
         self._check_file = check_file
         self._make_room = make_room
+        self._provenance = provenance
         self._launcher = launcher
         self._limits = limits
         self._clock = clock
@@ -126,6 +132,7 @@ class ModelInstance:
         self._starting: WorkerLink | None = None
         self._link: WorkerLink | None = None
         self._info: ModelInfo | None = None
+        self._origin = Origin()
         self._step = Step()
         self._progress = 0.0
         self._failures = 0
@@ -221,6 +228,11 @@ class ModelInstance:
     def name(self) -> str:
         """Of this instance: two of one model may be there while one takes the other's place."""
         return self.spec.id if self.generation == 1 else f"{self.spec.id}#{self.generation}"
+
+    @property
+    def origin(self) -> Origin:
+        """Of the answers of the worker that is there, or was there last; nothing is known before."""
+        return self._origin
 
     @property
     def file(self) -> FileIdentity | None:
@@ -356,10 +368,15 @@ class ModelInstance:
         _log.info("model %s: loading %s", self.name, spec.path)
         self._file = FileIdentity.of(spec.path)
         link = self._starting = await self._launcher.launch()
+        content = self._tasks.spawn(content_of(spec.path, self._file), name="content")
         try:
             info = await self._load(link, spec)
+            digest = await content
+            version = None if digest is None else version_of(spec, info, digest)
+            self._origin = Origin(system_fingerprint=None if version is None else fingerprint_of(version))
             self._ready(link, info)
             watches = [
+                self._tasks.spawn(self._trace(spec.path, version), name="provenance"),
                 self._tasks.spawn(self._watch_silence(link), name="silence"),
                 self._tasks.spawn(self._watch_health(link), name="health"),
             ]
@@ -379,6 +396,14 @@ class ModelInstance:
             self._forget_expiry()
             status = await link.close()
         return status
+
+    async def _trace(self, path: str, version: ModelVersion | None) -> None:
+        """Has remembered what was loaded, and learns the hash of its file, which may take as long as reading it."""
+        if version is not None:
+            await self._provenance.keep(fingerprint_of(version), version)
+        sha256 = await self._provenance.sha256_of(path)
+        if FileIdentity.of(path) == self._file:
+            self._origin = replace(self._origin, file_sha256=sha256)
 
     async def _load(self, link: WorkerLink, spec: ModelSpec) -> ModelInfo:
         seconds = self._load_seconds_max()
@@ -465,6 +490,7 @@ class ModelInstance:
         if self._link is None or self.unloading:
             return
         for entry in self._backlog.sendable():
+            entry.stream.origin = self._origin
             self._send(self._link, self._add(entry))
             self._quiet.clear()
 

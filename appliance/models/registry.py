@@ -21,6 +21,7 @@ from appliance.models.instance import FileCheck, ModelInstance, any_file
 from appliance.models.launcher import Launcher
 from appliance.models.model import Model
 from appliance.models.models_plan import ModelChange, plan_models
+from appliance.models.provenance import Provenance
 from appliance.models.residency import Residency, RoomEnough, RoomFinder
 from appliance.models.routes import Routes
 from appliance.models.snapshot import InstanceState
@@ -43,7 +44,7 @@ class Means:
     """What models are served with.
 
     check_file: see ModelInstance. finder: decides by memory. dial: reads the files that requests to servers
-    elsewhere need.
+    elsewhere need. provenance: see ModelInstance.
     """
 
     launcher: Launcher
@@ -51,6 +52,7 @@ class Means:
     check_file: FileCheck = any_file
     finder: RoomFinder = field(default_factory=RoomEnough)
     dial: Dial = lambda replica: ReplicaAccess
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 class Registry:
@@ -200,6 +202,7 @@ class Registry:
             check_file=self._means.check_file,
             make_room=make_room,
             generation=generation,
+            provenance=self._means.provenance,
         )
         self._residency.add(instance)
         return instance

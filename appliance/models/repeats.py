@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from appliance.alias_spec import FallbackSpec
+from appliance.models.stream import Origin
 from appliance.types import FinishReason, Usage
 
 # What an entry takes beside its text, about.
@@ -24,13 +25,14 @@ _IDLE_FIELDS: Final = frozenset(
 
 
 class Repeat(Struct, frozen=True, kw_only=True):
-    """An answer, and the model that made it. at: when, on the clock of its Repeats."""
+    """An answer, the model that made it, and which version of it that was. at: when, on the clock of its Repeats."""
 
     model: str
     text: str
     reason: FinishReason
     usage: Usage
     at: float
+    origin: Origin | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -54,11 +56,19 @@ class Repeats:
         return found
 
     def keep(
-        self, alias: str, spec: FallbackSpec, key: bytes, model: str, text: str, reason: FinishReason, usage: Usage
+        self,
+        alias: str,
+        spec: FallbackSpec,
+        key: bytes,
+        model: str,
+        text: str,
+        reason: FinishReason,
+        usage: Usage,
+        origin: Origin | None = None,
     ) -> None:
         """Takes an answer, as far as the alias wants that."""
         kept = self._kept.setdefault(alias, OrderedDict())
-        entry = Repeat(model=model, text=text, reason=reason, usage=usage, at=self._clock())
+        entry = Repeat(model=model, text=text, reason=reason, usage=usage, at=self._clock(), origin=origin)
         old = kept.pop(key, None)
         kept[key] = entry
         size = self._bytes.get(alias, 0) + entry.size_bytes - (old.size_bytes if old is not None else 0)

@@ -54,6 +54,19 @@ class Relayed(Struct, frozen=True, kw_only=True):
 AnswerEvent = Text | ChoiceEnd | AnswerEnd | Relayed
 
 
+class Origin(Struct, frozen=True, kw_only=True):
+    """Who makes an answer: which version of a model of ours, or which server, as far as that is known.
+
+    system_fingerprint: see `models.version`; of a server, what it says itself. file_sha256: hex; None until it is
+    known. base_url: of the server, None for a model of ours. served_as: what the model is called there.
+    """
+
+    system_fingerprint: str | None = None
+    file_sha256: str | None = None
+    base_url: str | None = None
+    served_as: str | None = None
+
+
 class AnswerSource(Protocol):
     """What a reader needs of an answer, be it of one choice or of several. Belongs to the event loop."""
 
@@ -65,6 +78,11 @@ class AnswerSource(Protocol):
     @property
     def attempts(self) -> int:
         """Tries on a worker."""
+        ...
+
+    @property
+    def origin(self) -> Origin | None:
+        """Who makes the answer; None while nobody does. It stands from the first event on."""
         ...
 
     def nudge(self) -> None:
@@ -100,6 +118,7 @@ class ResponseStream:
         self.started: Started | None = None
         self.began = False
         self.attempts = 1
+        self.origin: Origin | None = None
         self._choice = choice
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []

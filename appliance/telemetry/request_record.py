@@ -1,6 +1,6 @@
 """The evidence every request leaves: one frozen record, the one source for the log, metrics and decisions.
 
-It never holds a prompt, an answer, a key or a header's value.
+It never holds a prompt, an answer, a key or a header's value, nor what of a request's settings may be text.
 """
 
 from __future__ import annotations
@@ -17,6 +17,26 @@ Outcome = Literal["ok", "refused", "failed", "client_gone"]
 Fallback = Literal["model", "repeat", "answer"]
 
 
+class AnswerEvidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the same prompt needs beside the model's version to get the same answer again, and who made it.
+
+    sampling: what differs from SamplingParams' defaults; of a server elsewhere, what the client said. seed: None where
+    nothing is left to chance, or where a server elsewhere drew it. Choice i of n has seed + i. withheld: settings that
+    may hold text and are not kept: how many entries each has. file_sha256: hex, of the model's file; of one in several
+    files, of their list as `sha256sum` writes it; None while it is not known. base_url, served_as: the server that
+    answered, and what the model is called there.
+    """
+
+    seed: int | None = None
+    sampling: dict[str, bool | int | float] = {}
+    max_tokens: int | None = None
+    n: int = 1
+    withheld: dict[str, int] = {}
+    file_sha256: str | None = None
+    base_url: str | None = None
+    served_as: str | None = None
+
+
 class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request from its arrival to its end. Times are seconds; `time` is UTC since 1970 at arrival.
 
@@ -26,7 +46,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue and prefill and the longest decode. finish_reason: `length` where any choice was cut. attempts: tries on a
     worker; more than one means that a worker died under an earlier one. alias: the name that was asked for, where it
     was one. fallback: what has answered in the place of `failed_models`, which were asked first. mirrored: a copy for a
-    version on trial, whose answer nobody got.
+    version on trial, whose answer nobody got. system_fingerprint: as in the answer. evidence: None where no worker or
+    server was asked.
     """
 
     id: str
@@ -55,3 +76,5 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
     attempts: int = 1
+    system_fingerprint: str | None = None
+    evidence: AnswerEvidence | None = None

@@ -21,6 +21,7 @@ from appliance.clock import utc_now
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.launcher import SpawnLauncher
+from appliance.models.provenance import NO_PROVENANCE, Provenance
 from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.models.upstream.model import Dial
@@ -29,6 +30,8 @@ from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec, SamplingParams
 from appliance.upstream_spec import ReplicaAccess, ServedModel
 
+# What requests get that leave something to chance and have no seed.
+SEED = 1234
 WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
 
 
@@ -107,6 +110,7 @@ async def running_api(
     specs: Sequence[ServedModel] | None = None,
     aliases: Mapping[str, AliasSpec] | None = None,
     dial: Dial = lambda replica: ReplicaAccess,
+    provenance: Provenance = NO_PROVENANCE,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
@@ -114,10 +118,11 @@ async def running_api(
     limits = limits or RequestLimits()
     launcher = SpawnLauncher((*WORKER, "--load", load))
     file = ModelsFile(models=tuple(specs or [spec]), aliases=dict(aliases or {}))
-    router = Router(file, limits, Means(launcher, worker or WorkerLimits(), dial=dial))
+    means = Means(launcher, worker or WorkerLimits(), dial=dial, provenance=provenance)
+    router = Router(file, limits, means)
     records: list[RequestRecord] = []
     door = OneKey(principals or {})
-    app = build_app(router, lambda: limits, PrincipalLimits(), utc_now, door, records.append, capture)
+    app = build_app(router, lambda: limits, PrincipalLimits(), utc_now, door, records.append, capture, lambda: SEED)
     runner = ApiRunner(app, keepalive_seconds=30)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -36,13 +36,17 @@ ERRORS: Mapping[int, dict[str, Any]] = {
 
 @dataclass
 class OtherServer:
-    """url: with /v1. gone: requests whose client left before their end. healthy, served: what a probe hears."""
+    """url: with /v1. gone: requests whose client left before their end. healthy, served: what a probe hears.
+
+    fingerprint: what its answers have as such.
+    """
 
     name: str = "other"
     key: str | None = None
     port: int = 0
     healthy: bool = True
     served: str = "theirs"
+    fingerprint: object = None
     requests: list[tuple[Mapping[str, str], dict[str, Any]]] = field(default_factory=list)
     connections: set[object] = field(default_factory=set)
     gone: int = 0
@@ -53,6 +57,10 @@ class OtherServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def _version(self) -> dict[str, object]:
+        return {} if self.fingerprint is None else {"system_fingerprint": self.fingerprint}
 
     async def start(self, context: ssl.SSLContext | None = None) -> None:
         app = web.Application(client_max_size=2**26)
@@ -128,7 +136,7 @@ class OtherServer:
                     return web.json_response({"choices": [{"message": {"content": "x" * 65 * 2**20}}]})
                 case "error":
                     return web.json_response({"error": {"message": "CUDA is out of memory"}})
-        answer = {"id": "a", "object": "chat.completion", "model": body["model"], "from": self.name}
+        answer = {"id": "a", "object": "chat.completion", "model": body["model"], "from": self.name, **self._version}
         choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
         usage = {} if "nousage" in words else {"usage": {"prompt_tokens": 11, "completion_tokens": 5}}
         return web.json_response({**answer, "choices": [choice], **usage})
@@ -144,7 +152,8 @@ class OtherServer:
             text = body.get("prompt") is not None
             said = {"text": delta.get("content", "")} if text else {"delta": delta}
             choice = {"index": 0, **said, "finish_reason": reason}
-            return {"id": "a", "object": "chunk", "model": body["model"], "from": self.name, "choices": [choice]}
+            head = {"id": "a", "object": "chunk", "model": body["model"], "from": self.name, **self._version}
+            return {**head, "choices": [choice]}
 
         said = 0
         await send(chunk({"role": "assistant", "content": ""}))

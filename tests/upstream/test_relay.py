@@ -13,6 +13,7 @@ import pytest
 
 from appliance.config import RequestLimits
 from appliance.models.snapshot import InstanceState
+from appliance.telemetry.request_record import AnswerEvidence
 from tests.api.conftest import sse
 from tests.upstream.conftest import Serve, state, until
 from tests.upstream.other_server import FLOOD_CHARS
@@ -212,3 +213,43 @@ async def test_a_slow_reader_holds_the_server_back(serve: Serve) -> None:
         length += data.count(b"xx")
     assert length > 1500 * FLOOD_CHARS / 2 * 0.99
     assert server.busy == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_answered_is_in_the_evidence(serve: Serve, stream: bool) -> None:
+    api, (server,) = await serve()
+    server.fingerprint = "fp_theirs"
+    answer = await api.chat("say:a", stream=stream, seed=7, temperature=0.5, top_k=None, stop="x", max_tokens=9)
+    text = await answer.text()
+    said: Any = sse(text)[:-1] if stream else [await answer.json()]
+    assert {one["system_fingerprint"] for one in said} == {"fp_theirs"}
+    (record,) = api.records
+    assert record.system_fingerprint == "fp_theirs"
+    assert record.evidence == AnswerEvidence(
+        seed=7,
+        sampling={"temperature": 0.5},
+        max_tokens=9,
+        withheld={"stop": 1},
+        base_url=server.url,
+        served_as="theirs",
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(None, None), (["x"], None), ("x" * 1000, "x" * 127 + "\u2026"), ("\x1b[2J", "\\x1b[2J")]
+)
+async def test_a_fingerprint_of_another_form_is_no_trouble(serve: Serve, said: object, kept: str | None) -> None:
+    api, (server,) = await serve()
+    server.fingerprint = said
+    blocks: Any = sse(await (await api.chat("say:a say:b", stream=True)).text())
+    assert {str(block.get("system_fingerprint")) for block in blocks[:-1]} == {str(said)}
+    assert api.records[0].system_fingerprint == kept
+
+
+async def test_the_server_that_answered_is_named_not_those_that_were_tried(serve: Serve) -> None:
+    api, servers = await serve(2)
+    servers[0].healthy = False
+    await servers[0].stop()
+    await (await api.chat("say:a")).json()
+    evidence = api.records[0].evidence
+    assert evidence is not None and evidence.base_url == servers[1].url

@@ -15,12 +15,14 @@ from msgspec import Raw, Struct
 from appliance.models.stream import AnswerEnd, ChoiceEnd, Relayed, Text
 from appliance.models.upstream.refusal import refusal_in_answer
 from appliance.models.upstream.request import UpstreamRequest
+from appliance.safe_text import safe_text
 from appliance.types import FinishReason, Usage
 
 # What stands for a token where a server gives no usage; our estimate of prompts uses the same.
 _CHARS_PER_TOKEN: Final = 4
 _REASONS: Final = frozenset(get_args(FinishReason))
 _NULL: Final = Raw(b"null")
+FINGERPRINT_CHARS_MAX: Final = 128
 
 
 class _Message(Struct, frozen=True):
@@ -58,8 +60,8 @@ _usage: Final = msgspec.json.Decoder(_Usage | None)
 class AnswerRelay:
     """The objects of one answer, in the order in which they come.
 
-    done: the server has said that nothing follows. Every method raises ValueError for what is no OpenAI answer; the
-    message goes on from the server's name.
+    done: the server has said that nothing follows. fingerprint: its `system_fingerprint`, once it has said it. Every
+    method raises ValueError for what is no OpenAI answer; the message goes on from the server's name.
     """
 
     def __init__(self, request: UpstreamRequest) -> None:
@@ -74,6 +76,7 @@ class AnswerRelay:
         self._last: dict[str, Raw] = {}
         self._reason: FinishReason = "stop"
         self.done = False
+        self.fingerprint: str | None = None
 
     def chunk(self, data: bytes) -> Relayed | None:
         """One event of a stream. Raises RequestError for one that says what failed."""
@@ -163,6 +166,8 @@ class AnswerRelay:
             raise ValueError("sends what is no JSON object") from error
         if fields.get("error", _NULL) != _NULL:
             raise refusal_in_answer(data)
+        if self.fingerprint is None and (raw := fields.get("system_fingerprint", _NULL)) != _NULL:
+            self.fingerprint = _fingerprint(raw)
         return fields
 
     def _choices(self, fields: dict[str, Raw]) -> list[_Choice]:
@@ -207,6 +212,15 @@ class AnswerRelay:
                     self._reason = reason
                 parts.append(ChoiceEnd(choice=choice.index, reason=reason))
         return tuple(parts)
+
+
+def _fingerprint(raw: Raw) -> str | None:
+    """What a server calls its version, for the records; whatever else it sends goes out all the same."""
+    try:
+        said = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return safe_text(said, FINGERPRINT_CHARS_MAX) if isinstance(said, str) else None
 
 
 def _said(choice: _Choice) -> str:

@@ -183,7 +183,7 @@ class UpstreamModel:
 
     async def _try(self, session: ClientSession, replica: Replica, stream: UpstreamStream) -> None:
         """One try on one server. Raises TryFailed."""
-        stream.try_again()
+        stream.try_again(replica.base_url)
         with replica.serving():
             try:
                 await exchange(session, replica, await replica.access(), self.spec, stream)

@@ -19,13 +19,14 @@ _OURS: Final = ("priority", "deadline_seconds")
 class UpstreamRequest(Struct, frozen=True, kw_only=True):
     """One request for an upstream model; never changed afterwards.
 
-    id: the X-Request-Id. model: the id of its UpstreamSpec. body: as it goes out. n: choices. include_usage: the client
-    asked for the usage chunk. prompt_tokens: our estimate, for as long as the server has not counted.
-    seconds_max: from now; then it ends with what it has.
+    id: the X-Request-Id. model: the id of its UpstreamSpec. served_as: what the model is called there. body: as it goes
+    out. n: choices. include_usage: the client asked for the usage chunk. prompt_tokens: our estimate, for as long as
+    the server has not counted. seconds_max: from now; then it ends with what it has.
     """
 
     id: str
     model: str
+    served_as: str
     principal: str
     endpoint: Endpoint
     body: bytes
@@ -57,6 +58,7 @@ def probe_request(model: str, their_name: str, seconds_max: float) -> UpstreamRe
     return UpstreamRequest(
         id="probe",
         model=model,
+        served_as=their_name,
         principal=PROBE,
         endpoint="chat/completions",
         body=msgspec.json.encode(body),

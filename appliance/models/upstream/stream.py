@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Raw
 
 from appliance.errors import RequestError
-from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, ChoiceEnd, Relayed, Text
+from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, ChoiceEnd, Origin, Relayed, Text
 from appliance.models.upstream.chunks import AnswerRelay
 from appliance.models.upstream.request import UpstreamRequest
 from appliance.wire import Started
@@ -29,6 +29,7 @@ class UpstreamStream:
         self.relay = AnswerRelay(request)
         self.attempts = 0
         self.began = False
+        self._base_url: str | None = None
         self._objects: list[Raw] = []
         self._parts: list[Text | ChoiceEnd] = []
         self._bytes = 0
@@ -51,9 +52,19 @@ class UpstreamStream:
         """True once the server has said all; its connection may serve the next request."""
         return isinstance(self._end, AnswerEnd) and self.relay.done
 
-    def try_again(self) -> None:
-        """The next try begins, with nothing of the one before."""
+    @property
+    def origin(self) -> Origin | None:
+        """The server of the present try; what it says of itself comes with its answer."""
+        if self._base_url is None:
+            return None
+        return Origin(
+            system_fingerprint=self.relay.fingerprint, base_url=self._base_url, served_as=self.request.served_as
+        )
+
+    def try_again(self, base_url: str) -> None:
+        """The next try begins, at another server or the same, with nothing of the one before."""
         assert not self.began
+        self._base_url = base_url
         self.attempts += 1
         self.relay = AnswerRelay(self.request)
 

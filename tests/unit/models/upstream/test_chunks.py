@@ -19,6 +19,7 @@ from appliance.models.upstream.request import UpstreamRequest
 def relay(*, n: int = 1, include_usage: bool = False, stream: bool = True, chat: bool = True) -> AnswerRelay:
     return AnswerRelay(
         UpstreamRequest(
+            served_as="theirs",
             id="r",
             model="ours",
             principal="p",
