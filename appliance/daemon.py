@@ -32,14 +32,18 @@ from appliance.capture.prompt_capture import PromptCapture
 from appliance.config import Config
 from appliance.errors import ErrorCode, StateError
 from appliance.front_door import FrontDoor, bind, bind_all, url_of
+from appliance.model_store.file_hashes import FileHashes
 from appliance.model_trial import model_keeper
 from appliance.models.hardware import HardwareWatch
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.memory_ledger import MemoryLedger
 from appliance.models.placer import Placer
+from appliance.models.provenance import Provenance
 from appliance.models.registry import Means
 from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
+from appliance.models.version_store import FILE as VERSIONS
+from appliance.models.version_store import VersionStore
 from appliance.premises import RunningPremises
 from appliance.remote_admin import remote_admin
 from appliance.security.capture_switch import switch_capture
@@ -53,6 +57,7 @@ from appliance.security.resealing import renew_data_keys
 from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
+from appliance.telemetry.request_log import FILE as REQUESTS
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
 
@@ -124,7 +129,14 @@ class _Daemon:
         self._hardware = HardwareWatch(launcher)
         self._ledger = MemoryLedger(settings.state.store / "memory.json")
         placer = Placer(self._hardware, self._ledger, time.monotonic, quantize_command=self._imported.quantize_command)
-        means = Means(launcher, config.worker, self._imported.store.check_unchanged, placer, ReplicaFiles)
+        store = self._imported.store
+        self._hashes = FileHashes(
+            store,
+            settings.state.store / "file_hashes.json",
+            lambda: self._office.config.models.scrub_mib_per_second,
+        )
+        provenance = Provenance(VersionStore(settings.state.store / VERSIONS).keep, self._hashes.sha256_of)
+        means = Means(launcher, config.worker, store.check_unchanged, placer, ReplicaFiles, provenance)
         self._router = Router(settings.models, config.requests, means)
         self._disk = DiskGuard(settings.state.path, config.audit)
         self._capture = PromptCapture(
@@ -137,7 +149,7 @@ class _Daemon:
         self._limits = PrincipalLimits()
         self._quotas = QuotaStore(settings.state.store / "quotas.json")
         self._request_log = RequestLog(
-            settings.state.store / "requests.jsonl",
+            settings.state.store / REQUESTS,
             file_bytes_max=config.request_log.file_bytes_max,
             files_max=config.request_log.files_max,
         )
@@ -264,6 +276,7 @@ class _Daemon:
         await self._door.close()
         await self._rollouts.close()
         await self._router.close(seconds)
+        self._hashes.close()
         await runner.cleanup()
         self._malformed.close()
         await self._tasks.close()

@@ -16,6 +16,7 @@ from appliance.admin.handlers import (
     capture,
     certificates,
     dify,
+    evidence,
     general,
     instances,
     keys,
@@ -31,6 +32,8 @@ _LOOK: Final[frozenset[AdminRole]] = frozenset({"operator", "security"})
 _DECIDES: Final[frozenset[AdminRole]] = frozenset({"operator", "security", "auditor"})
 _OPERATOR: Final[frozenset[AdminRole]] = frozenset({"operator"})
 _SECURITY: Final[frozenset[AdminRole]] = frozenset({"security"})
+# A request as it was answered, without its text: who runs the models has to look into complaints.
+_INQUIRES: Final[frozenset[AdminRole]] = frozenset({"operator", "auditor"})
 _AUDITOR: Final[frozenset[AdminRole]] = frozenset({"auditor"})
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -100,6 +103,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/store/{name}/remove", "model.remove", _OPERATOR, models.remove, models.Remove),
     Route("GET", "/jobs/{id}", "job.show", _LOOK, models.job),
     Route("POST", "/jobs/{id}/cancel", "job.cancel", _OPERATOR, models.cancel, plans=False, alone=True),
+    Route("GET", "/evidence/{request_id}", "evidence.read", _INQUIRES, evidence.show),
     # The allowlist.
     Route("GET", "/allowlist", "allow.list", _LOOK, allow.show),
     Route("GET", "/allowlist/test", "allow.test", _LOOK, allow.test),

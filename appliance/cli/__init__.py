@@ -12,6 +12,7 @@ from appliance.cli import (
     capture,
     certs,
     clients,
+    evidence,
     instances,
     keys,
     models,
@@ -33,6 +34,7 @@ for command in (
     state.reload,
     instances.drain,
     instances.resume,
+    evidence.evidence,
     state.whoami,
     serving.version,
 ):

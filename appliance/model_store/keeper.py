@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +34,7 @@ from appliance.model_store.importing import (
 )
 from appliance.model_store.jobs import Job, Jobs, JobView
 from appliance.model_store.manifest import Manifest, QuantizedFrom, new_manifest
+from appliance.model_store.pace import Pace
 from appliance.model_store.quantizing import (
     QuantizePlan,
     Quantizer,
@@ -386,7 +386,7 @@ class ModelKeeper:
 
     async def _scrub(self, manifest: Manifest) -> None:
         job = Job("verify", manifest.name, manifest.bytes, self._now())
-        paced = _Pace(self._config().models.scrub_mib_per_second * 2**20, job.advance)
+        paced = Pace(self._config().models.scrub_mib_per_second * 2**20, job.advance)
         self._scrubbing = job
         try:
             verify = functools.partial(self.store.verify, manifest.name, self._signers(), paced, self._now)
@@ -455,20 +455,6 @@ class ModelKeeper:
                 details=details or {},
             )
         )
-
-
-class _Pace:
-    """Sleeps, in the thread that reads, so that no more than so many bytes a second are read."""
-
-    def __init__(self, bytes_per_second: float, then: Callable[[int], None]) -> None:
-        self._bytes_per_second = bytes_per_second
-        self._then = then
-        self._due = time.monotonic()
-
-    def __call__(self, count: int) -> None:
-        self._then(count)
-        self._due = max(self._due, time.monotonic() - 1) + count / self._bytes_per_second
-        time.sleep(max(0.0, self._due - time.monotonic()))
 
 
 def _under_way(view: JobView) -> str:

@@ -19,6 +19,7 @@ from appliance.telemetry.quantile import quantile
 from appliance.telemetry.recent_answers import RecentAnswers
 from appliance.telemetry.request_record import RequestRecord
 
+FILE: Final = "requests.jsonl"
 WINDOW_SECONDS: Final = 300
 WINDOWS_MAX: Final = 12
 RECORDS_PER_WINDOW_MAX: Final = 10_000

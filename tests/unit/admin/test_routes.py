@@ -45,6 +45,7 @@ POST /aliases/{alias}/rollout        .o..
 POST /aliases/{alias}/rollback       .o..
 POST /drain                          .o..
 POST /resume                         .o..
+GET  /evidence/{request_id}          .o.a
 GET  /clients                        .os.
 POST /clients                        ..s.
 POST /clients/{name}/renew           ..s.
