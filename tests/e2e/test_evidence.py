@@ -35,6 +35,9 @@ async def test_an_answer_is_replayed_from_its_evidence(tmp_path: Path, random_gg
         assert "llama-cpp-python" in found["version"]["engine_build"]
         assert found["version"]["settings"]["n_ctx_total"] == 8192
 
+        (instance,) = msgspec.json.decode(_run(appliance, "models", "ps", "--json"))["instances"]
+        assert instance["system_fingerprint"] == answer["system_fingerprint"]
+
         # What models.yaml says by now does not count.
         models.write_text(f"models: [{entry.replace('temperature: 1', 'temperature: 0.5')}]\n")
         _run(appliance, "models", "apply")

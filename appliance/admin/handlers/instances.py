@@ -31,7 +31,7 @@ class InstanceView(Struct, frozen=True, kw_only=True):
     """generation: while one takes the other's place, a model has two instances. progress: 0 to 1 while it starts.
 
     idle_seconds, expires_seconds: as in InstanceSnapshot, None where it is not loaded. reason: why it is not ready, or
-    gets no requests.
+    gets no requests. system_fingerprint: of the version that is loaded.
     """
 
     id: str
@@ -49,6 +49,7 @@ class InstanceView(Struct, frozen=True, kw_only=True):
     pid: int | None
     n_ctx: int | None
     reason: str | None
+    system_fingerprint: str | None
 
 
 async def show(call: Call) -> Answer:
@@ -157,4 +158,5 @@ def _view(router: Router, instance: ModelInstance) -> InstanceView:
         pid=snapshot.pid,
         n_ctx=snapshot.info.n_ctx if loaded and snapshot.info is not None else None,
         reason=snapshot.reason or failing,
+        system_fingerprint=instance.origin.system_fingerprint if loaded else None,
     )
