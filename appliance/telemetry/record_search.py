@@ -20,7 +20,9 @@ _decoder: Final = msgspec.json.Decoder(RequestRecord)
 
 
 def find_record(path: Path, ids: Sequence[str], read_bytes: int = READ_BYTES) -> RequestRecord | None:
-    """The newest record with one of these ids; None without one. path: of the newest file, as the RequestLog has it.
+    """The newest record with one of these ids, mirrored copies aside; None without one.
+
+    path: of the newest file, as the RequestLog has it.
 
     Blocks for as long as reading the log takes. Raises OSError.
     """
@@ -65,7 +67,9 @@ def _newest(block: bytes, beginnings: Sequence[bytes]) -> RequestRecord | None:
     found = [place for beginning in beginnings for place in _places(block, beginning)]
     for at in sorted(found, reverse=True):
         with contextlib.suppress(msgspec.MsgspecError):
-            return _decoder.decode(block[at:].split(b"\n", 1)[0])
+            record = _decoder.decode(block[at:].split(b"\n", 1)[0])
+            if not record.mirrored:
+                return record
     return None
 
 

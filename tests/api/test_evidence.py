@@ -106,7 +106,8 @@ async def test_a_replaced_model_s_requests_keep_their_version(api: Api, model: P
         events = sse(await (await running).text())
     assert {event["system_fingerprint"] for event in events if isinstance(event, dict)} == {before}
     assert after not in (before, None)
-    assert [record.system_fingerprint for record in await filed(api, 3)] == [before, after, before]
+    found = [(record.stream, record.system_fingerprint) for record in await filed(api, 3)]
+    assert sorted(found) == sorted([(False, before), (False, after), (True, before)])
 
 
 async def test_a_worker_that_comes_again_has_the_version_of_its_file(api: Api, model: Path) -> None:
@@ -131,6 +132,20 @@ async def test_what_was_never_answered_has_no_evidence(start_api: ApiFactory) ->
     assert (await api.chat("say:x")).status == 503
     assert (await api.chat("say:x", model="nobody")).status == 404
     assert [record.evidence for record in await filed(api, 2)] == [None, None]
+
+
+async def test_a_copy_for_a_version_on_trial_has_its_own_evidence(start_api: ApiFactory, tmp_path: Path) -> None:
+    specs = []
+    for name, seed in (("old", 1), ("new", 2)):
+        (tmp_path / name).write_text(f"GGUF {name}")
+        specs.append(ModelSpec(id=name, path=str(tmp_path / name), sampling=SamplingParams(seed=seed)))
+    api = await start_api(specs=specs, aliases={"chat": AliasSpec(versions={"old": 1})})
+    api.router.registry.routes.set_mirror("chat", "new")
+    body = await (await api.chat("say:x", model="chat")).json()
+    copy, answer = sorted(await filed(api, 2), key=lambda record: not record.mirrored)
+    assert answer.system_fingerprint == body["system_fingerprint"] != copy.system_fingerprint
+    assert [one.evidence and one.evidence.seed for one in (answer, copy)] == [1, 2]
+    assert copy.system_fingerprint is not None
 
 
 async def filed(api: Api, count: int) -> list[RequestRecord]:

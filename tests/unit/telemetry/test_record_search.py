@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from appliance.telemetry.record_search import find_record
 from appliance.telemetry.request_log import RequestLog
@@ -61,6 +62,12 @@ def test_damage_is_passed_over(tmp_path: Path) -> None:
     write(path, record("a", 201), end=b'{"id":"a","time":2,\n{"id":"a",')
     found = find_record(path, ["a"])
     assert found is not None and found.status == 201
+
+
+def test_the_copy_for_a_version_on_trial_is_not_the_answer(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    write(path, record("a"), replace(record("a", 500), mirrored=True))
+    assert find_record(path, ["a"]) == record("a")
 
 
 def test_an_id_within_a_line_is_none(tmp_path: Path) -> None:
