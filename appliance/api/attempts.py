@@ -126,7 +126,9 @@ class Attempts:
         self._under_way = ExitStack()
         self._model: str | None = None
         self._begun = False
+        # What the first attempt came to.
         self._failure: RequestError | None = None
+        self._failed_source: AnswerSource | None = None
         self._kept: list[str] | None = None
 
     def __enter__(self) -> Attempts:
@@ -165,6 +167,7 @@ class Attempts:
         assert self._failure is not None, "the first way is always tried"
         if self._draft.failed_models:
             self._draft.model = self._draft.failed_models.pop(0)
+            self._draft.source = self._failed_source
         self._draft.fallback = None
         self._http[ANSWER_HEADERS].pop(FALLBACK_HEADER, None)
         raise self._failure
@@ -176,7 +179,8 @@ class Attempts:
             self._router.failed(self._model, error.code, self._began)
         if self._begun or error.code not in STEPPED_IN_FOR:
             raise error
-        self._failure = self._failure or error
+        if self._failure is None:
+            self._failure, self._failed_source = error, self._draft.source
         if self._model is not None:
             self._draft.failed_models.append(self._model)
         self._model = None

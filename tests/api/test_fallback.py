@@ -132,6 +132,13 @@ async def test_without_anybody_left_the_first_failure_is_the_answer(start_api: A
     assert FALLBACK not in answer.headers
 
 
+async def test_the_record_of_a_failure_is_about_the_first_model_alone(start_api: ApiFactory) -> None:
+    api = await started(start_api, alias(models=("small",)))
+    await asked(api, "2?fail:kv_cache_full 3?started 3?fail:internal_error")
+    record = await recorded(api)
+    assert (record.model, record.prompt_tokens) == ("new", 0)
+
+
 async def test_an_exact_repeat_is_answered_from_memory_while_the_model_fails(start_api: ApiFactory) -> None:
     api = await started(start_api, alias(repeats_mib=1, answer="no"))
     answer, first = await asked(api, "say:known")
