@@ -200,6 +200,7 @@ def test_check_says_what_is_wrong(tmp_path: Path, recite_gguf: Path) -> None:
     assert "10.0.0.5/8" in hosts.stderr
 
 
+@pytest.mark.slow
 def test_a_port_in_use_says_what_to_do(tmp_path: Path, demo: Appliance) -> None:
     port = demo.url.rpartition(":")[2]
     refused = run_command("serve", "--demo", "--port", port, "--state-dir", tmp_path / "state")
@@ -230,6 +231,7 @@ def test_a_lost_key_file_is_not_taken_for_a_first_start(tmp_path: Path, recite_g
     assert "credentials is missing although this appliance has served before" in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -73,6 +73,7 @@ def test_a_header_cut_short(tmp_path: Path, recite_gguf: Path) -> None:
     assert len(refused(path)) > len("model.gguf: ")
 
 
+@pytest.mark.slow
 def test_a_quantised_v_cache_without_flash_attention_is_llama_cpps_refusal(recite_gguf: Path) -> None:
     reason = refused(recite_gguf, cache_type_v="q8_0", flash_attn="off")
     assert "flash_attn" in reason
@@ -84,6 +85,7 @@ def test_a_share_too_small_to_use(recite_gguf: Path, kv: str) -> None:
     assert "raise n_ctx or lower parallel" in refused(recite_gguf, n_ctx=64, parallel=256, kv=kv)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["q8_0", "f32", "bf16"])
 def test_quantised_caches_and_flash_attention(recite_gguf: Path, cache: str) -> None:
     with WorkerClient() as client:
@@ -91,6 +93,7 @@ def test_quantised_caches_and_flash_attention(recite_gguf: Path, cache: str) -> 
         assert client.ask(word(1), max_tokens=5).text == recited(1, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "kv"),
     [
@@ -106,6 +109,7 @@ def test_kv_auto_splits_where_every_share_is_long(recite_gguf: Path, fields: dic
         assert client.load(recite_spec(recite_gguf, **fields)).kv == kv
 
 
+@pytest.mark.slow
 def test_kv_auto_never_splits_a_recurrent_state(tmp_path: Path) -> None:
     build_recurrent(tmp_path / "model.gguf")
     with WorkerClient() as client:

@@ -26,6 +26,7 @@ def test_it_says_what_it_is(recite: WorkerClient) -> None:
     assert "appliance" in command and "worker" in command
 
 
+@pytest.mark.slow
 def test_it_ends_when_the_socket_closes_while_idle(recite_gguf: Path) -> None:
     with WorkerClient() as client:
         client.load(recite_spec(recite_gguf))
@@ -33,6 +34,7 @@ def test_it_ends_when_the_socket_closes_while_idle(recite_gguf: Path) -> None:
         assert client.process.wait(2) == 0
 
 
+@pytest.mark.slow
 def test_it_ends_when_the_socket_closes_before_a_load() -> None:
     with WorkerClient() as client:
         client.connection.close()
@@ -59,6 +61,7 @@ def test_a_long_step_does_not_look_like_silence(random_gguf: Path) -> None:
         client.wait(number)
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_the_daemons_business(recite_gguf: Path) -> None:
     with WorkerClient() as client:
         client.load(recite_spec(recite_gguf))
@@ -66,6 +69,7 @@ def test_ctrl_c_is_the_daemons_business(recite_gguf: Path) -> None:
         assert client.ask(word(1), max_tokens=2).text == recited(1, 2)
 
 
+@pytest.mark.slow
 def test_sigterm_is_the_daemons_to_answer(recite_gguf: Path) -> None:
     """A service manager signals every process; the daemon drains first and then closes the connection."""
     with WorkerClient() as client:
@@ -93,6 +97,7 @@ def test_it_opens_no_network(recite: WorkerClient) -> None:
     assert psutil.Process(recite.process.pid).net_connections("inet") == []
 
 
+@pytest.mark.slow
 def test_a_step_that_hangs_ends_the_worker(recite_gguf: Path) -> None:
     client = WorkerClient("tests.engine.wedged_worker")
     client.load(recite_spec(recite_gguf), step_seconds_max=0.5)
@@ -103,6 +108,7 @@ def test_a_step_that_hangs_ends_the_worker(recite_gguf: Path) -> None:
     client.connection.close()
 
 
+@pytest.mark.slow
 def test_a_load_that_hangs_ends_the_worker(recite_gguf: Path) -> None:
     client = WorkerClient("tests.engine.wedged_worker")
     spec = recite_spec(recite_gguf, id="wedge-load")
@@ -120,6 +126,7 @@ def test_an_idle_worker_outlives_its_step_deadline(recite_gguf: Path) -> None:
         assert client.ask(word(1), max_tokens=2).text == recited(1, 2)
 
 
+@pytest.mark.slow
 def test_a_stalling_template_fails_alone_and_stalls_nobody(tmp_path: Path) -> None:
     path = tmp_path / "stall.gguf"
     build_recite(path, chat_template=HOSTILE_TEMPLATES["nested loops"])
@@ -138,6 +145,7 @@ def test_a_stalling_template_fails_alone_and_stalls_nobody(tmp_path: Path) -> No
         client.wait(stream)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["class access", "large range", "long string", "refusal"])
 def test_hostile_templates_in_a_model_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / "hostile.gguf"
@@ -148,6 +156,7 @@ def test_hostile_templates_in_a_model_file(tmp_path: Path, name: str) -> None:
         assert client.ask(word(3), max_tokens=1).text == "[004]"
 
 
+@pytest.mark.slow
 def test_a_model_without_a_template_completes_texts_only(tmp_path: Path) -> None:
     path = tmp_path / "plain.gguf"
     build_recite(path, chat_template=None)
@@ -185,6 +194,7 @@ print("alive")
 """
 
 
+@pytest.mark.slow
 def test_llama_cpp_may_log_long_after_the_load(recite_gguf: Path) -> None:
     """A freed log callback is a crash at llama.cpp's next word: here, its complaint about an empty batch."""
     outcome = subprocess.run(
