@@ -26,7 +26,7 @@ from appliance.errors import LoadError
 from appliance.types import SamplingParams
 from tests.engine.conftest import random_spec, recite_spec
 from tests.models.other_memories import build_recurrent
-from tests.models.vocabulary import BOS, EOS, ID
+from tests.models.vocabulary import BOS, EOS, ID, SPACE
 from tests.unit.engine.making import make_sequence
 
 
@@ -50,6 +50,14 @@ def empty(runner: Runner) -> None:
     assert execute(runner, Plan(events=(), cache=cuts, items=())) == Done(())
     runner.close(1)
     runner.check_cache([0, 0])
+
+
+def test_a_vocabulary_tells_of_each_token_what_it_is_asked(runner: Runner) -> None:
+    vocabulary = runner.vocabulary
+    said = {token: vocabulary.pieces[token] for token in range(vocabulary.size)}
+    assert (said[ID["a"]], said[ID[SPACE]], said[ID["<0x0A>"]], said[EOS]) == (b"a", b" ", b"\n", b"")
+    assert said == vocabulary.pieces and max(map(len, said.values())) <= vocabulary.piece_bytes_max
+    assert vocabulary.ends == {EOS}
 
 
 def test_a_batch_that_does_not_fit_leaves_nothing_behind(runner: Runner) -> None:

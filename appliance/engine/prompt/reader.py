@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from appliance.engine.prompt.template import ChatTemplate
 from appliance.errors import RequestError
 from appliance.types import ChatPrompt, Prompt, TextPrompt, TokenPrompt
+
+# To tokenise so much takes no longer than to find out how long a token can be.
+_CHEAP_BYTES: Final = 256 * 1024
 
 
 class Vocabulary(Protocol):
@@ -19,7 +22,7 @@ class Vocabulary(Protocol):
 
     @property
     def piece_bytes_max(self) -> int:
-        """Most bytes of text that one token stands for."""
+        """Most bytes of text that one token stands for. The first to ask may wait for 0.2 s."""
         ...
 
     def tokenize(self, text: str) -> list[int]:
@@ -65,10 +68,12 @@ class PromptReader:
         return self._template
 
     def _tokenize(self, prompt: Prompt, text: str) -> list[int]:
-        # Tokenising megabytes takes seconds in which no other request is read; this many bytes cannot fit anyway.
-        least = len(text.encode(errors="replace")) // self._vocabulary.piece_bytes_max
-        if least >= self._n_ctx:
-            raise self._too_long(prompt, least, "at least ")
+        # Tokenising megabytes takes seconds in which no other request is read; so many bytes cannot fit anyway.
+        size = len(text.encode(errors="replace"))
+        if size > max(_CHEAP_BYTES, self._n_ctx):
+            least = size // self._vocabulary.piece_bytes_max
+            if least >= self._n_ctx:
+                raise self._too_long(prompt, least, "at least ")
         return self._vocabulary.tokenize(text)
 
     def _checked(self, tokens: tuple[int, ...]) -> list[int]:

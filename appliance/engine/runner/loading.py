@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -60,10 +62,11 @@ def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
         llama_cpp.llama_backend_init()
         model = _load_model(spec, log, progress)
         kv = kv_mode(spec, int(llama_cpp.llama_model_n_ctx_train(model)), _state_is_whole(model))
-        context = _make_context(spec, model, kv, log)
         vocabulary = Vocabulary(model)
+        with _looking_at_tokens(vocabulary):
+            context = _make_context(spec, model, kv, log)
+            _warm_up(context, vocabulary)
         limits = _limits(spec, model, context, kv)
-        _warm_up(context, vocabulary)
     except LoadError as error:
         raise LoadError(f"{path.name}: {error}") from None
     memory = memory_use(log.buffers())
@@ -165,6 +168,17 @@ def _warm_up(context: Any, vocabulary: Vocabulary) -> None:
     llama_cpp.llama_set_warmup(context, False)
     if code != 0:
         raise LoadError(f"its first step failed with {code}; the log of this service has the details")
+
+
+@contextmanager
+def _looking_at_tokens(vocabulary: Vocabulary) -> Iterator[None]:
+    """Finds the ends of answers meanwhile: Python's work beside llama.cpp's."""
+    thread = threading.Thread(target=lambda: vocabulary.ends, name="vocabulary")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _limits(spec: ModelSpec, model: Any, context: Any, kv: str) -> Limits:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from collections.abc import Sequence as Items
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -19,7 +18,7 @@ _SLICE: Final = 32_768
 _NO_TOKENS: Final = np.empty(0, np.int64)
 
 
-def of_model(row: NDArray[np.float32], token: int, top: int, pieces: Items[bytes]) -> TokenLogprob:
+def of_model(row: NDArray[np.float32], token: int, top: int, pieces: Mapping[int, bytes]) -> TokenLogprob:
     """By the model's own distribution: the softmax of a row of logits."""
     total = _log_sum_exp(row)
     best: list[tuple[int, float]] = []
@@ -31,7 +30,7 @@ def of_model(row: NDArray[np.float32], token: int, top: int, pieces: Items[bytes
 
 
 def of_draw(
-    tokens: NDArray[np.int32], probabilities: NDArray[np.float32], token: int, top: int, pieces: Items[bytes]
+    tokens: NDArray[np.int32], probabilities: NDArray[np.float32], token: int, top: int, pieces: Mapping[int, bytes]
 ) -> TokenLogprob:
     """By the distribution that the token was drawn from."""
     possible = probabilities > 0
@@ -40,7 +39,7 @@ def of_draw(
     return _report(token, float(drawn[0]) if len(drawn) else -math.inf, _best(tokens, logprobs, top), pieces)
 
 
-def of_certainty(token: int, top: int, pieces: Items[bytes]) -> TokenLogprob:
+def of_certainty(token: int, top: int, pieces: Mapping[int, bytes]) -> TokenLogprob:
     """Of a token that nothing else could have been drawn for."""
     return _report(token, 0.0, [(token, 0.0)][:top], pieces)
 
@@ -60,7 +59,7 @@ def _best(tokens: NDArray[np.integer], logprobs: NDArray[np.floating], top: int)
     return list(zip(tokens[order].tolist(), logprobs[order].tolist(), strict=True))
 
 
-def _report(token: int, logprob: float, best: Iterable[tuple[int, float]], pieces: Items[bytes]) -> TokenLogprob:
+def _report(token: int, logprob: float, best: Iterable[tuple[int, float]], pieces: Mapping[int, bytes]) -> TokenLogprob:
     top = tuple((each, pieces[each], _finite(value)) for each, value in best)
     return TokenLogprob(token, pieces[token], _finite(logprob), top)
 

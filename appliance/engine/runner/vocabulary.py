@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
+from functools import cached_property
+from itertools import compress, repeat
 from typing import Any, Final, Protocol
 
 import llama_cpp
@@ -17,15 +20,15 @@ _EXTRA_TOKENS: Final = 16
 class TokenTable(Protocol):
     """What drawing needs to know of a vocabulary.
 
-    pieces: the bytes each token stands for in an answer; empty for control tokens. ends: tokens that end an answer.
-    suppressed: tokens that the model's maker wants never drawn.
+    pieces: the bytes each token stands for in an answer; empty for control tokens. To be asked for, not gone through.
+    ends: tokens that end an answer. suppressed: tokens that the model's maker wants never drawn.
     """
 
     @property
     def size(self) -> int: ...
 
     @property
-    def pieces(self) -> tuple[bytes, ...]: ...
+    def pieces(self) -> Mapping[int, bytes]: ...
 
     @property
     def ends(self) -> frozenset[int]: ...
@@ -35,9 +38,11 @@ class TokenTable(Protocol):
 
 
 class Vocabulary:
-    """Immutable once made, so that the io thread may tokenise while the engine thread computes.
+    """The io thread may tokenise while the engine thread computes.
 
-    native: the llama_vocab. The rest is that of TokenTable.
+    native: the llama_vocab. The rest is that of TokenTable. To call llama.cpp once for each of 150,000 tokens takes
+    0.1 s, so that nothing of the sort is done ahead that can wait: `pieces`, of the engine thread alone, come as they
+    are drawn.
     """
 
     def __init__(self, model: Any) -> None:
@@ -45,12 +50,23 @@ class Vocabulary:
         self.size: int = llama_cpp.llama_vocab_n_tokens(self.native)
         if self.size <= 0:
             raise LoadError("it has no vocabulary")
-        self.pieces = tuple(self._pieces())
-        self.piece_bytes_max = max(1, *map(len, self.pieces), max(len(self._text(token)) for token in range(self.size)))
-        self.ends = frozenset(token for token in range(self.size) if llama_cpp.llama_vocab_is_eog(self.native, token))
+        self.pieces: Mapping[int, bytes] = _Pieces(self.native)
         self.suppressed = self._suppressed()
         self._bos: int = llama_cpp.llama_vocab_bos(self.native)
         self._begins_with_bos = bool(llama_cpp.llama_vocab_get_add_bos(self.native)) and self._bos >= 0
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer. Any thread may be the first to ask: all tokens are looked at then."""
+        ends = map(llama_cpp.llama_vocab_is_eog, repeat(self.native), range(self.size))
+        return frozenset(compress(range(self.size), ends))
+
+    @cached_property
+    def piece_bytes_max(self) -> int:
+        """No token stands for more bytes of a text. The first to ask waits for a look at all tokens."""
+        # The text of a token is its piece, or a longer spelling of it: with escapes, or other signs for spaces.
+        texts = map(llama_cpp.llama_vocab_get_text, repeat(self.native), range(self.size))
+        return max(1, max(map(len, filter(None, texts)), default=1))
 
     @property
     def bos_text(self) -> str:
@@ -82,20 +98,29 @@ class Vocabulary:
             tokens.insert(0, self._bos)
         return tokens
 
-    def _pieces(self) -> list[bytes]:
-        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
-        return [self._piece(token, buffer) for token in range(self.size)]
-
     def _suppressed(self) -> frozenset[int]:
         count = ctypes.c_int32(0)
         tokens = llama_cpp.llama_vocab_get_suppress_tokens(self.native, ctypes.byref(count))
         return frozenset(tokens[: count.value] if count.value > 0 else ())
 
-    def _piece(self, token: int, buffer: Any) -> bytes:
-        count = llama_cpp.llama_token_to_piece(self.native, token, buffer, len(buffer), 0, False)
-        if count < 0:
-            return self._piece(token, ctypes.create_string_buffer(-count))
-        return bytes(buffer.raw[:count])
-
     def _text(self, token: int) -> bytes:
         return b"" if token < 0 else llama_cpp.llama_vocab_get_text(self.native, token) or b""
+
+
+class _Pieces(dict[int, bytes]):
+    """Filled as tokens are asked for."""
+
+    def __init__(self, native: Any) -> None:
+        super().__init__()
+        self._native = native
+        self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+
+    def __missing__(self, token: int) -> bytes:
+        piece = self[token] = self._read(token, self._buffer)
+        return piece
+
+    def _read(self, token: int, buffer: Any) -> bytes:
+        count = llama_cpp.llama_token_to_piece(self._native, token, buffer, len(buffer), 0, False)
+        if count < 0:
+            return self._read(token, ctypes.create_string_buffer(-count))
+        return bytes(buffer[:count])

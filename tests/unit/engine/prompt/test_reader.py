@@ -52,8 +52,8 @@ def test_the_context_leaves_room_for_one_token() -> None:
 
 def test_a_text_that_cannot_fit_is_not_tokenised() -> None:
     vocabulary = ByteVocabulary()
-    with pytest.raises(RequestError, match="at least 8 tokens"):
-        PromptReader(vocabulary, None, 8).read(TextPrompt(text="a" * 8))
+    with pytest.raises(RequestError, match="at least 300000 tokens"):
+        PromptReader(vocabulary, None, 8).read(TextPrompt(text="a" * 300_000))
     assert vocabulary.asked == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,10 +22,10 @@ class FakeTable:
     size: int
     ends: frozenset[int] = frozenset()
     suppressed: frozenset[int] = frozenset()
-    pieces: tuple[bytes, ...] = field(init=False)
+    pieces: Mapping[int, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pieces", tuple(f"<{token}>".encode() for token in range(self.size)))
+        object.__setattr__(self, "pieces", {token: f"<{token}>".encode() for token in range(self.size)})
 
 
 def logits_row(size: int, seed: int = 0) -> NDArray[np.float32]:
