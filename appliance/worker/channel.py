@@ -30,6 +30,12 @@ class Channel:
             self._connection.sendall(frame)
             self.last_sent = time.monotonic()
 
+    def has_word(self) -> bool:
+        """Whether the daemon has sent something, or has gone. Before `messages`."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(0))
+
     def messages(self, wake_seconds: float) -> Iterator[ToWorker | None]:
         """What the daemon sends, until it closes the connection; None whenever `wake_seconds` pass without anything.
 

@@ -24,12 +24,12 @@ from appliance.worker.watchdog import ends_after
 # Enough for a short question in any template; a longer prompt is cut.
 N_CTX: Final = 512
 PROMPT_TOKENS_MAX: Final = 32
+LoadRunner = Callable[[ModelSpec, Callable[[float], None]], Runner]
+
 _QUESTION: Final = ChatPrompt(messages=(ChatMessage(role="user", content="Hello"),))
 
 
-def inspect(
-    job: Inspect, load_runner: Callable[[ModelSpec, Callable[[float], None]], Runner], progress: Callable[[float], None]
-) -> Inspected | LoadFailed:
+def inspect(job: Inspect, load_runner: LoadRunner, progress: Callable[[float], None]) -> Inspected | LoadFailed:
     """Loads the model, renders its template and decodes one token.
 
     Main thread only, because of the template's deadline. The process ends where it takes longer than load_seconds_max.

@@ -1,12 +1,14 @@
-"""What `ps` and `top` call a worker process that serves no model."""
+"""What `ps` and `top` call a worker process, by its job."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Final
 
+ENGINE: Final = "appl-engine"
 HARDWARE: Final = "appl-hardware"
 QUANTIZER: Final = "appl-quantizer"
+SPARE: Final = "appl-spare"
 
 _PR_SET_NAME: Final = 15
 

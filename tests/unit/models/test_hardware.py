@@ -40,6 +40,7 @@ async def test_the_machine_is_read_and_a_worker_that_dies_is_replaced() -> None:
         assert (watch.latest.gpus == ()) is (watch.latest.gpu_trouble is not None)
         before = watch.read_at
         [worker] = [child for child in psutil.Process().children() if child not in others and is_worker(child)]
+        assert not any("llama" in region.path for region in worker.memory_maps()), "it reads the machine alone"
         worker.kill()
         await until(lambda: watch.restarts == 1 and watch.read_at > before)
     finally:

@@ -1,0 +1,103 @@
+"""Serves one model, with two threads.
+
+The main thread reads frames, renders templates and tokenises; the engine thread loads the model and then computes.
+Both send.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from appliance.engine.loop import EngineLoop
+from appliance.engine.prompt import ChatTemplate, PromptReader
+from appliance.engine.runner import Runner
+from appliance.engine.scheduler import Scheduler
+from appliance.errors import LoadError, WireError
+from appliance.types import ModelInfo
+from appliance.wire import HEARTBEAT_SECONDS, Abort, Add, Load, Loaded, LoadFailed, ToWorker
+from appliance.worker.channel import Channel
+from appliance.worker.ending import end_with
+from appliance.worker.inspect import LoadRunner
+from appliance.worker.intake import Intake
+from appliance.worker.nvml import own_device_bytes
+from appliance.worker.progress import Progress
+from appliance.worker.watchdog import StepWatchdog, ends_after
+
+
+class ModelServer:
+    """What the main thread knows of the engine thread."""
+
+    def __init__(self, job: Load, channel: Channel, load_runner: LoadRunner) -> None:
+        self._job = job
+        self._channel = channel
+        self._load_runner = load_runner
+        # Set by the engine thread before it sends Loaded; the daemon sends requests only after that frame.
+        self._loop: EngineLoop | None = None
+        self._intake: Intake | None = None
+
+    def run(self, messages: Iterator[ToWorker | None]) -> None:
+        """The main thread: takes what the daemon sends until it closes the connection."""
+        # One thread loads and computes: with a second one OpenMP makes a second team, and both stop spinning.
+        threading.Thread(target=end_with, args=(self._run_engine,), name="engine", daemon=True).start()
+        for message in messages:
+            match message:
+                case None:
+                    pass
+                case Add() if self._intake is not None:
+                    self._intake.add(message)
+                case Abort() if self._intake is not None:
+                    self._intake.abort(message)
+                case _:
+                    raise WireError(f"unexpected {type(message).__name__} frame")
+            self._beat()
+
+    def _beat(self) -> None:
+        """Speaks for the engine while a step takes long; one that never ends is the watchdog's."""
+        loop = self._loop
+        if loop is not None and loop.busy and time.monotonic() - self._channel.last_sent >= HEARTBEAT_SECONDS:
+            self._channel.send(loop.status)
+
+    def _run_engine(self) -> None:
+        job = self._job
+        try:
+            with ends_after(job.load_seconds_max):
+                runner = self._load_runner(job.spec, Progress(self._channel.send).report)
+                reader = _prompt_reader(job, runner)
+        except LoadError as error:
+            self._channel.send(LoadFailed(reason=str(error)))
+            return
+        watchdog = StepWatchdog(job.step_seconds_max, runner.limits.n_ubatch)
+        self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._channel.send)
+        self._intake = Intake(reader, runner.preparer, self._loop, runner.limits.n_ctx, self._channel.send)
+        # What stays for the life of the process need not be looked through again by any collection of garbage.
+        gc.freeze()
+        self._channel.send(Loaded(info=_measured(runner.info)))
+        self._loop.run()
+
+
+def _measured(info: ModelInfo) -> ModelInfo:
+    """With what the driver says that this process takes of each GPU."""
+    if info.memory is None or not info.gpu_layers:
+        return info
+    return replace(info, memory=replace(info.memory, devices=own_device_bytes()))
+
+
+def _prompt_reader(job: Load, runner: Runner) -> PromptReader:
+    template = None
+    if runner.chat_template is not None:
+        try:
+            template = ChatTemplate(
+                runner.chat_template,
+                bos=runner.vocabulary.bos_text,
+                eos=runner.vocabulary.eos_text,
+                seconds_max=job.template_seconds_max,
+            )
+        except LoadError as error:
+            raise LoadError(f"{Path(job.spec.path).name}: {error}") from None
+    return PromptReader(runner.vocabulary, template, runner.limits.n_ctx)
