@@ -42,6 +42,7 @@ from appliance.models.provenance import Provenance
 from appliance.models.registry import Means
 from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
+from appliance.models.spare import SpareLauncher
 from appliance.models.version_store import FILE as VERSIONS
 from appliance.models.version_store import VersionStore
 from appliance.premises import RunningPremises
@@ -136,7 +137,8 @@ class _Daemon:
             lambda: self._office.config.models.scrub_mib_per_second,
         )
         provenance = Provenance(VersionStore(settings.state.store / VERSIONS).keep, self._hashes.sha256_of)
-        means = Means(launcher, config.worker, store.check_unchanged, placer, ReplicaFiles, provenance)
+        self._spare = SpareLauncher(launcher) if config.worker.spare else None
+        means = Means(self._spare or launcher, config.worker, store.check_unchanged, placer, ReplicaFiles, provenance)
         self._router = Router(settings.models, config.requests, means)
         self._disk = DiskGuard(settings.state.path, config.audit)
         self._capture = PromptCapture(
@@ -267,6 +269,8 @@ class _Daemon:
 
     async def _announce_when_settled(self, url: str) -> None:
         await self._router.preloaded()
+        if self._spare is not None:
+            self._spare.prepare()
         models = tuple(spec.id for spec in self._settings.models.models)
         self._announce(Ready(url=url, models=models, clients=self._settings.state.clients))
 
@@ -276,6 +280,8 @@ class _Daemon:
         await self._door.close()
         await self._rollouts.close()
         await self._router.close(seconds)
+        if self._spare is not None:
+            await self._spare.close()
         self._hashes.close()
         await runner.cleanup()
         self._malformed.close()

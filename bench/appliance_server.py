@@ -16,6 +16,7 @@ import psutil
 from appliance.security.tls import client_context
 from appliance.types import ModelSpec
 from appliance.upstream_spec import ServedModel
+from appliance.worker.process_name import ENGINE
 from bench.lean_client import ApplianceClient
 from bench.server import peak_mib, stop
 
@@ -40,7 +41,7 @@ class ApplianceServer:
 
     def peak_mib(self) -> dict[str, float]:
         """Daemon and worker."""
-        (worker,) = (each for each in self.daemon.children() if "appliance.worker" in each.cmdline())
+        (worker,) = (each for each in self.daemon.children() if each.name() == ENGINE)
         return {"daemon": peak_mib(self.daemon.pid), "worker": peak_mib(worker.pid)}
 
 

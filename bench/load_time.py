@@ -39,6 +39,7 @@ from appliance.models.memory_ledger import MemoryLedger
 from appliance.models.placer import Placer, read_model
 from appliance.models.registry import Means, Registry
 from appliance.models.snapshot import InstanceState
+from appliance.models.spare import SpareLauncher
 from appliance.placement.rules import kv_mode, slots
 from appliance.types import ModelSpec
 from bench.llama_source import BUILD
@@ -99,8 +100,8 @@ async def _measure(path: Path, rounds: int) -> list[Turn]:
 async def _instance(path: Path) -> AsyncIterator[ModelInstance]:
     """As the daemon puts it together."""
     with tempfile.TemporaryDirectory() as folder:
-        launcher = SpawnLauncher()
-        watch = HardwareWatch(launcher)
+        launcher = SpareLauncher(SpawnLauncher())
+        watch = HardwareWatch(SpawnLauncher())
         placer = Placer(watch, MemoryLedger(Path(folder) / "memory.json"), time.monotonic)
         models = ModelsFile(models=(ModelSpec(id="m", path=str(path), preload=False),))
         registry = Registry(models, Means(launcher, finder=placer))
@@ -113,6 +114,7 @@ async def _instance(path: Path) -> AsyncIterator[ModelInstance]:
             yield instance
         finally:
             await registry.close(0)
+            await launcher.close()
             await watch.close()
 
 

@@ -370,7 +370,10 @@ class ModelInstance:
         link = self._starting = await self._launcher.launch()
         content = self._tasks.spawn(content_of(spec.path, self._file), name="content")
         try:
-            info = await self._load(link, spec)
+            try:
+                info = await self._load(link, spec)
+            finally:
+                self._launcher.prepare()
             digest = await content
             version = None if digest is None else version_of(spec, info, digest)
             self._origin = Origin(system_fingerprint=None if version is None else fingerprint_of(version))

@@ -72,6 +72,18 @@ class WorkerLink:
             raise self._garbage
         return messages
 
+    def is_there(self) -> bool:
+        """Whether the worker has neither gone nor spoken, as far as can be told at once. Before its job."""
+        if self._ended or self._messages or (self._process is not None and self._process.poll() is not None):
+            return False
+        try:
+            self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
     def hang_up(self) -> None:
         """Ends the connection, and with it the worker; `receive` then returns empty."""
         with contextlib.suppress(OSError):
@@ -164,6 +176,10 @@ class Launcher(Protocol):
         """Starts or reaches a fresh worker. Raises OSError."""
         ...
 
+    def prepare(self) -> None:
+        """A load has ended: the moment to get ready for the next one."""
+        ...
+
 
 class SpawnLauncher:
     """Starts a worker as a subprocess with one end of a socket pair: development and `make run`.
@@ -184,14 +200,18 @@ class SpawnLauncher:
                     [*self._command, "--fd", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
-                    env=_worker_environment(),
+                    env=worker_environment(),
                 )
             except BaseException:
                 ours.close()
                 raise
         return WorkerLink(ours, process)
 
+    def prepare(self) -> None:
+        """Nothing is got ready."""
 
-def _worker_environment() -> dict[str, str]:
+
+def worker_environment() -> dict[str, str]:
+    """What a worker is given of this process's environment."""
     kept = {k: v for k, v in os.environ.items() if k in _ENV_NAMES or k.startswith(_ENV_PREFIXES)}
     return kept | {"PYTHONUNBUFFERED": "1"}

@@ -1,9 +1,9 @@
 """What a worker process does on its socket: the job that the first frame says.
 
 It serves one model (`worker.model_server`), tries one (`worker.inspect`), writes one with smaller weights
-(`worker.quantize`), or watches the machine (`worker.hardware`). When the daemon closes the connection the process ends at once, also in the middle of a step. llama.cpp takes its time
-to import and 25 MiB, so that only a job which needs it does; where no job has come yet this is a spare, which gets
-ready for the one that is waited for.
+(`worker.quantize`), or watches the machine (`worker.hardware`). When the daemon closes the connection the process ends
+at once, also in the middle of a step. llama.cpp takes its time to import and 25 MiB, so that only a job which needs it
+does; where no job has come yet this is a spare, which gets ready for the one that is waited for.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import aiohttp
 import psutil
 
 from appliance.security.tls import client_context
-from appliance.worker.process_name import HARDWARE
+from appliance.worker.process_name import ENGINE
 
 START_SECONDS_MAX = 60.0
 
@@ -67,7 +67,7 @@ class Appliance:
         return [
             child
             for child in psutil.Process(self.process.pid).children()
-            if "appliance.worker" in " ".join(child.cmdline()) and child.name() != HARDWARE
+            if "appliance.worker" in " ".join(child.cmdline()) and child.name() == ENGINE
         ]
 
     def kill(self) -> None:

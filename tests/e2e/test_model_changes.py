@@ -144,8 +144,8 @@ async def test_loading_and_unloading_under_load_leaks_nothing(two: Appliance) ->
     assert load.faults == []
     (fds, workers, resident), (fds_after, workers_after, resident_after) = measured
     assert fds_after <= fds + 8
-    assert workers_after <= 3, "two models and the hardware"
-    assert workers <= 3
+    assert workers_after <= 4, "two models, the spare and the hardware"
+    assert workers <= 4
     assert resident_after < resident + 24 * 2**20
 
 

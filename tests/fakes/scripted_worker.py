@@ -53,7 +53,7 @@ from appliance.wire import (
     encode,
     worker_reader,
 )
-from appliance.worker.process_name import HARDWARE, name_process
+from appliance.worker.process_name import ENGINE, HARDWARE, SPARE, name_process
 
 INFO = ModelInfo(
     architecture="scripted",
@@ -160,10 +160,12 @@ class ScriptedWorker:
 
     def serve(self, load: str) -> None:
         reader = worker_reader()
+        name_process(SPARE)
         while data := self.connection.recv(65536):
             for message in reader.feed(data):
                 match message:
                     case Load():
+                        name_process(ENGINE)
                         if load == "crash":
                             os._exit(4)
                         if load == "fail":

@@ -29,6 +29,8 @@ class Launching:
     async def launch(self) -> WorkerLink:
         return await SpawnLauncher((*WORKER, "--load", self.mode)).launch()
 
+    def prepare(self) -> None: ...
+
 
 class Changing(House):
     """A router whose models.yaml changes; `outcomes` of replacements, in turn."""

@@ -37,6 +37,8 @@ class Launching:
     async def launch(self) -> WorkerLink:
         return await SpawnLauncher((*WORKER, "--load", self.mode)).launch()
 
+    def prepare(self) -> None: ...
+
 
 class Rolling(House):
     """A router with `old`, `new` and an alias of the first; time stands still but for `now`."""
