@@ -8,7 +8,8 @@
     ├── GgufError       a file is no model that can be read; the message says what is wrong with it
     ├── WireError       a peer on the worker socket broke the protocol
     ├── LoadError       a model could not be loaded; the message is the reason an operator reads
-    │   └── LoadCrash                it took its worker down, or never came to an end
+    │   ├── LoadCrash                it took its worker down, or never came to an end
+    │   └── OutOfMemory              llama.cpp could not allocate what it takes
     ├── ChangeRefused   an administrator's change cannot be made as it was asked for
     ├── AdminError      what the admin API answered to a command (admin_client)
     └── RequestError    one request is refused or failed; becomes an OpenAI error envelope in api.envelope
@@ -23,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
+
+from msgspec import Struct
 
 ErrorCode = Literal[
     "invalid_request",
@@ -124,6 +127,31 @@ class LoadError(ApplianceError):
 
 class LoadCrash(LoadError):
     """A model took the worker down that tried it, or kept it busy beyond every deadline."""
+
+
+class MemoryLack(Struct, frozen=True, kw_only=True):
+    """What a load could not allocate. part: `cache` is what the cells take, `compute` what a pass takes.
+
+    device: as llama.cpp calls it, CUDA0 or CPU; empty where it did not say. bytes: of the allocation that failed; 0:
+    not known.
+    """
+
+    part: Literal["weights", "cache", "compute"]
+    device: str = ""
+    bytes: int = 0
+
+    @property
+    def on_host(self) -> bool:
+        """Whether no GPU is short of memory."""
+        return not self.device or self.device.startswith("CPU") or self.device.endswith("_Host")
+
+
+class OutOfMemory(LoadError):
+    """A model could not be loaded for want of memory; it may be with less."""
+
+    def __init__(self, message: str, lack: MemoryLack) -> None:
+        super().__init__(message)
+        self.lack = lack
 
 
 class ChangeRefused(ApplianceError):

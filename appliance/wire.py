@@ -20,7 +20,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
-from appliance.errors import ErrorCode, WireError
+from appliance.errors import ErrorCode, MemoryLack, WireError
 from appliance.types import (
     FinishReason,
     HardwareReading,
@@ -169,9 +169,13 @@ class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
 
 
 class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
-    """The model cannot be served; the worker ends after this frame. `reason` is a sentence for the operator."""
+    """The model cannot be served; the worker ends after this frame. `reason` is a sentence for the operator.
+
+    lack: where it was memory that it could not have.
+    """
 
     reason: str
+    lack: MemoryLack | None = None
 
 
 class Inspected(Struct, frozen=True, kw_only=True, tag="inspected"):

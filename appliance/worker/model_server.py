@@ -18,7 +18,7 @@ from appliance.engine.loop import EngineLoop
 from appliance.engine.prompt import ChatTemplate, PromptReader
 from appliance.engine.runner import Runner
 from appliance.engine.scheduler import Scheduler
-from appliance.errors import LoadError, WireError
+from appliance.errors import LoadError, OutOfMemory, WireError
 from appliance.types import ModelInfo
 from appliance.wire import HEARTBEAT_SECONDS, Abort, Add, Load, Loaded, LoadFailed, ToWorker
 from appliance.worker.channel import Channel
@@ -70,7 +70,8 @@ class ModelServer:
                 runner = self._load_runner(job.spec, Progress(self._channel.send).report)
                 reader = _prompt_reader(job, runner)
         except LoadError as error:
-            self._channel.send(LoadFailed(reason=str(error)))
+            lack = error.lack if isinstance(error, OutOfMemory) else None
+            self._channel.send(LoadFailed(reason=str(error), lack=lack))
             return
         watchdog = StepWatchdog(job.step_seconds_max, runner.limits.n_ubatch)
         self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._channel.send)

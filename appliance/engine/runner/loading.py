@@ -21,7 +21,7 @@ from appliance.engine.runner.memory_use import memory_use
 from appliance.engine.runner.native_log import NativeLog
 from appliance.engine.runner.runner import Runner
 from appliance.engine.runner.vocabulary import Vocabulary
-from appliance.errors import LoadError
+from appliance.errors import LoadError, MemoryLack, OutOfMemory
 from appliance.placement.rules import SHARE_MIN, kv_mode, slots
 from appliance.types import FlashAttention, MemoryUse, ModelInfo, ModelSpec
 
@@ -30,6 +30,8 @@ _ALL_LAYERS: Final = 10_000
 # LLAMA_SPLIT_MODE_NONE of include/llama.h.
 _SPLIT_NONE: Final = 0
 _NO_GPU: Final = -1
+# llama_decode's word for it.
+_NO_MEMORY: Final = -2
 _META_BYTES: Final = 256
 _REASONS_MAX: Final = 3
 
@@ -51,7 +53,7 @@ _FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
 def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
     """A runner for the model, warmed up. `progress` gets a fraction of 0 to 1, in this thread, many times.
 
-    Blocks for as long as it takes. Raises LoadError with the reason and what to do.
+    Blocks for as long as it takes. Raises LoadError with the reason and what to do, OutOfMemory where it was memory.
     """
     path = Path(spec.path)
     began = time.monotonic()
@@ -67,8 +69,12 @@ def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
             context = _make_context(spec, model, kv, log)
             _warm_up(context, vocabulary)
         limits = _limits(spec, model, context, kv)
+    except OutOfMemory as error:
+        raise OutOfMemory(f"{path.name}: {error}", error.lack) from None
     except LoadError as error:
         raise LoadError(f"{path.name}: {error}") from None
+    except MemoryError:
+        raise OutOfMemory(f"{path.name}: the process got no more memory", MemoryLack(part="compute")) from None
     memory = memory_use(log.buffers())
     log.forget()
     template: bytes | None = llama_cpp.llama_model_chat_template(model, None)
@@ -122,7 +128,7 @@ def _load_model(spec: ModelSpec, log: NativeLog, progress: Callable[[float], Non
     params.progress_callback = callback
     model = llama_cpp.llama_model_load_from_file(spec.path.encode(), params)
     if not model:
-        raise LoadError(_native_reason(log, "check that the file is complete and of a supported architecture"))
+        raise _failure(log, "weights", "", "check that the file is complete and of a supported architecture")
     if llama_cpp.llama_model_has_encoder(model) or not llama_cpp.llama_model_has_decoder(model):
         raise LoadError("not a text generation model (it has an encoder); name a decoder-only model")
     return model
@@ -152,7 +158,7 @@ def _make_context(spec: ModelSpec, model: Any, kv: str, log: NativeLog) -> Any:
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         advice = "lower n_ctx or parallel, or change cache_type_k, cache_type_v or flash_attn"
-        raise LoadError(f"the context cannot be made: {_native_reason(log, advice)}")
+        raise _failure(log, "cache", "the context cannot be made: ", advice)
     if not llama_cpp.llama_get_memory(context):
         raise LoadError("not a text generation model (it has no KV cache); name a decoder-only model")
     return context
@@ -166,6 +172,8 @@ def _warm_up(context: Any, vocabulary: Vocabulary) -> None:
     llama_cpp.llama_synchronize(context)
     llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
     llama_cpp.llama_set_warmup(context, False)
+    if code == _NO_MEMORY:
+        raise OutOfMemory("its first step got no memory", MemoryLack(part="compute"))
     if code != 0:
         raise LoadError(f"its first step failed with {code}; the log of this service has the details")
 
@@ -277,6 +285,9 @@ def _metadata(model: Any, key: str) -> str:
     return buffer.value.decode(errors="replace") if length >= 0 else "unknown"
 
 
-def _native_reason(log: NativeLog, advice: str) -> str:
+def _failure(log: NativeLog, part: Literal["weights", "cache"], what: str, advice: str) -> LoadError:
+    """By llama.cpp's own word. advice: for everything but want of memory, which the daemon knows more of."""
     reasons = log.reasons()[-_REASONS_MAX:] or ["llama.cpp gave no reason"]
-    return f"{'; '.join(reason.rstrip('.') for reason in reasons)}; {advice}"
+    said = what + "; ".join(reason.rstrip(".") for reason in reasons)
+    lack = log.lack(part)
+    return LoadError(f"{said}; {advice}") if lack is None else OutOfMemory(said, lack)

@@ -6,11 +6,12 @@ import ctypes
 import re
 import sys
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import llama_cpp
 import msgspec
 
+from appliance.errors import MemoryLack
 from appliance.types import EngineBuffer
 
 _LINES_MAX: Final = 64
@@ -23,6 +24,11 @@ _CONTINUED: Final = 5
 
 _PREFIX: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_:~]*: (error loading model: )?")
 _BUFFER: Final = re.compile(r"(\S+) +(model|KV|RS|compute|output) buffer size = +([0-9.]+) MiB")
+_ALLOCATION: Final = re.compile(r"failed to allocate (\S+) buffer of size (\d+)")
+_NO_MEMORY: Final = (
+    *("failed to allocate", "unable to allocate", "insufficient memory"),
+    *("out of memory", "Cannot allocate memory", "bad_alloc"),
+)
 # Lines that only say again that something failed.
 _NO_REASON: Final = ("failed to load model", "failed to initialize", "failed to read key-value pairs")
 
@@ -51,6 +57,16 @@ class NativeLog:
     def buffers(self) -> tuple[EngineBuffer, ...]:
         """What it has allocated so far; its API does not tell."""
         return tuple(self._buffers)
+
+    def lack(self, part: Literal["weights", "cache"]) -> MemoryLack | None:
+        """What could not be allocated, where that is what its errors say. part: what it was about."""
+        errors = [text for level, text in self._lines if level == _ERROR]
+        if not any(phrase in text for text in errors for phrase in _NO_MEMORY):
+            return None
+        found = [match for text in errors if (match := _ALLOCATION.search(text))]
+        device, size = found[-1].groups() if found else ("", 0)
+        computes = part == "cache" and any("compute" in text for text in errors)
+        return MemoryLack(part="compute" if computes else part, device=device, bytes=int(size))
 
     def forget(self) -> None:
         """Drops what was kept so far."""
