@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Final, assert_never
 from msgspec.structs import replace
 
 from appliance.config import WorkerLimits
-from appliance.errors import ErrorCode, LoadError, RequestError, WireError
+from appliance.errors import ErrorCode, LoadError, OutOfMemory, RequestError, WireError
 from appliance.models.backlog import Backlog, Entry
 from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
@@ -34,6 +35,8 @@ from appliance.models.provenance import NO_PROVENANCE, Provenance, content_of
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, Origin, ResponseStream
 from appliance.models.version import ModelVersion, fingerprint_of, version_of
+from appliance.placement.advice import out_of_memory_sentence
+from appliance.placement.retry import Attempt, next_attempt
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request, TextPrompt
 from appliance.wire import (
@@ -87,9 +90,11 @@ class ModelInstance:
     """Runs `spec` in a worker when it is wanted. All methods belong to the event loop.
 
     check_file: asked in a thread before each load. make_room: asked then. changed: told whenever it has become idle, or
-    has no worker any more. loaded: told when it is ready. settled: set once the first attempt to load has succeeded,
-    failed, or been given up. loads_ended: how many have. pinned: never unloaded but by `unload`.
-    generation: counts those that models.yaml has had under this id since the start. provenance: see there.
+    has no worker any more. loaded: told when it is ready. lacked: told when a load that lacked memory is tried again,
+    with the bytes that each GPU is expected to need beyond what was. ways: what would make it take less where so many
+    bytes were lacking, best first. settled: set once the first attempt to load has succeeded, failed, or been given up.
+    loads_ended: how many have. pinned: never unloaded but by `unload`. generation: counts those that models.yaml has
+    had under this id since the start. provenance: see there.
     """
 
     def __init__(
@@ -108,6 +113,8 @@ class ModelInstance:
         self.pinned = spec.pinned
         self.changed: Callable[[], None] = lambda: None
         self.loaded: Callable[[ModelInfo], None] = lambda info: None
+        self.lacked: Callable[[int], None] = lambda device_bytes: None
+        self.ways: Callable[[int], Sequence[str]] = lambda lack_bytes: ()
         self._check_file = check_file
         self._make_room = make_room
         self._provenance = provenance
@@ -129,6 +136,7 @@ class ModelInstance:
         self._leaving = False
         self._began = asyncio.Event()
         self._file: FileIdentity | None = None
+        self._attempt = Attempt()
         self._starting: WorkerLink | None = None
         self._link: WorkerLink | None = None
         self._info: ModelInfo | None = None
@@ -238,6 +246,11 @@ class ModelInstance:
     def file(self) -> FileIdentity | None:
         """Which file is loaded, or was loaded last; None before."""
         return self._file
+
+    @property
+    def wanted(self) -> ModelSpec:
+        """How it shall be loaded: `spec`, with less where memory was wanting."""
+        return self._attempt.spec(self.spec)
 
     def adjust(self, spec: ModelSpec) -> None:
         """Takes over what counts without a new worker; the rest of `spec` must be as it is."""
@@ -364,16 +377,8 @@ class ModelInstance:
         """One worker from its start to its end, and its exit status. Raises LoadError when it never got ready."""
         self._progress = 0.0
         await asyncio.to_thread(self._check_file, Path(self.spec.path))
-        spec = await self._make_room(self)
-        _log.info("model %s: loading %s", self.name, spec.path)
-        self._file = FileIdentity.of(spec.path)
-        link = self._starting = await self._launcher.launch()
-        content = self._tasks.spawn(content_of(spec.path, self._file), name="content")
+        link, spec, info, content = await self._started()
         try:
-            try:
-                info = await self._load(link, spec)
-            finally:
-                self._launcher.prepare()
             digest = await content
             version = None if digest is None else version_of(spec, info, digest)
             self._origin = Origin(system_fingerprint=None if version is None else fingerprint_of(version))
@@ -408,6 +413,46 @@ class ModelInstance:
         if FileIdentity.of(path) == self._file:
             self._origin = replace(self._origin, file_sha256=sha256)
 
+    async def _started(self) -> tuple[WorkerLink, ModelSpec, ModelInfo, asyncio.Task[str | None]]:
+        """A worker that has loaded the model, with less than configured where memory is wanting. Raises LoadError.
+
+        With it how it was loaded, what it found, and the content of the file as `content_of` will tell it.
+        """
+        self._attempt, tried = Attempt(), list[str]()
+        while True:
+            spec = await self._make_room(self)
+            if self.unloading:
+                raise LoadError("it was unloaded before it began to load")
+            smaller = self._attempt.words(spec)
+            _log.info("model %s: loading %s%s", self.name, spec.path, f" with {smaller}" if smaller else "")
+            self._file = FileIdentity.of(spec.path)
+            link = self._starting = await self._launcher.launch()
+            content = self._tasks.spawn(content_of(spec.path, self._file), name="content")
+            try:
+                info = await self._load(link, spec)
+            except OutOfMemory as error:
+                await self._discard(link)
+                tried += [smaller] if smaller else []
+                following = next_attempt(self.spec, spec, error.lack, self._attempt)
+                if following is None:
+                    ways = self.ways(error.lack.bytes)
+                    raise LoadError(out_of_memory_sentence(str(error), tried, ways)) from None
+                _log.warning("model %s: %s; it is tried again with less", self.name, error)
+                self.lacked(following.device_bytes - self._attempt.device_bytes)
+                self._attempt = following
+            except BaseException:
+                await self._discard(link)
+                raise
+            else:
+                self._reason = f"it runs with {smaller} for want of memory" if smaller else None
+                return link, spec, info, content
+            finally:
+                self._launcher.prepare()
+
+    async def _discard(self, link: WorkerLink) -> None:
+        self._starting = None
+        await link.close()
+
     async def _load(self, link: WorkerLink, spec: ModelSpec) -> ModelInfo:
         seconds = self._load_seconds_max()
         link.send(
@@ -426,6 +471,8 @@ class ModelInstance:
                         if isinstance(message, Loaded):
                             return message.info
                         if isinstance(message, LoadFailed):
+                            if message.lack is not None:
+                                raise OutOfMemory(message.reason, message.lack)
                             raise LoadError(message.reason)
                         if isinstance(message, Loading):
                             self._progress = message.fraction
@@ -433,13 +480,15 @@ class ModelInstance:
             link.kill()
             raise LoadError(f"loading took longer than {seconds:.0f} s") from None
         status = await link.close()
-        raise LoadError(
-            f"the engine worker ended while it loaded {Path(self.spec.path).name} ({exit_text(status)}); "
-            "the service log has its last words"
-        )
+        ended = f"the engine worker ended while it loaded {Path(self.spec.path).name} ({exit_text(status)})"
+        if status == -signal.SIGKILL:
+            # Nobody here did it. That is no proof, so that nothing smaller is tried.
+            suspicion = "; where the kernel's log speaks of it, the machine ran out of memory"
+            raise LoadError(out_of_memory_sentence(ended + suspicion, (), self.ways(0)))
+        raise LoadError(f"{ended}; the service log has its last words")
 
     def _ready(self, link: WorkerLink, info: ModelInfo) -> None:
-        self._link, self._starting, self._info, self._reason = link, None, info, None
+        self._link, self._starting, self._info = link, None, info
         self._note_settled()
         self.loaded(info)
         self._waiting_since = None

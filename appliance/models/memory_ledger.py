@@ -79,6 +79,15 @@ class MemoryLedger:
             host=taken.host - expected.host,
             device=max((real - said for real, said in pairs), default=None),
         )
+        self._keep(file, spec, entry)
+
+    def note_lack(self, file: str, spec: ModelSpec, device_bytes: int) -> None:
+        """A load lacked memory: the next estimates count so much more for each GPU, until a load is measured."""
+        known = self.correction(file, spec)
+        entry = _Entry(host=known.host, device=known.device + device_bytes)
+        self._keep(file, spec, entry)
+
+    def _keep(self, file: str, spec: ModelSpec, entry: _Entry) -> None:
         settings = self._known.models.pop(file, {})
         settings.pop(settings_key(spec), None)
         settings[settings_key(spec)] = entry

@@ -20,13 +20,16 @@ from appliance.models.file_identity import FileIdentity, files_of
 from appliance.models.hardware import HardwareWatch
 from appliance.models.memory_ledger import MemoryLedger, file_key, mapped_weights, measured
 from appliance.models.residency import NoRoom, Resident, Room
-from appliance.placement.estimate import Footprint, estimate
+from appliance.placement.estimate import Correction, Footprint, estimate
+from appliance.placement.evictions import evictable
 from appliance.placement.memory import Loaded, Memory, memory_of
 from appliance.placement.place import MARGIN_BYTES, Placement, Smaller, place, placed_spec
+from appliance.placement.place import NoRoom as DoesNotFit
 from appliance.types import HardwareReading, ModelInfo, ModelSpec
 
 # A machine whose memory nobody can tell is taken as it is.
 FIRST_READING_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +77,7 @@ class Placer:
         self._quantize_command = quantize_command
         self._known: dict[str, _Known] = {}
         self._tenants: dict[str, _Tenant] = {}
+        self._lacked_at = 0.0
 
     async def prepare(self, spec: ModelSpec) -> None:
         """Reads the file's header, and waits for the first reading of the machine. What cannot be had is gone without:
@@ -90,6 +94,9 @@ class Placer:
         try:
             async with asyncio.timeout(FIRST_READING_SECONDS):
                 await self._hardware.first.wait()
+                # What a load that failed had taken must not count against the next attempt.
+                while self._hardware.read_at < self._lacked_at:  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_SECONDS)
         except TimeoutError:
             _log.warning("model %s is loaded without a plan for its memory: nobody tells what is free", spec.id)
 
@@ -103,15 +110,7 @@ class Placer:
         correction = self._ledger.correction(_file_key(known.file, spec), spec)
 
         def answer(loaded: Sequence[Loaded]) -> Placement | str:
-            found = place(
-                known.facts,
-                spec,
-                memory,
-                loaded,
-                correction=correction,
-                margin_bytes=self._margin,
-                smaller=known.smaller,
-            )
+            found = self._place(known, spec, memory, loaded, correction)
             return found if isinstance(found, Placement) else found.sentence
 
         found = answer(loaded)
@@ -147,6 +146,30 @@ class Placer:
         mapped = mapped_weights(use, info.size_bytes)
         self._tenants[name] = replace(tenant, footprint=taken, mapped=mapped, since=self._clock())
 
+    def lacked(self, name: str, device_bytes: int) -> None:
+        """A load of it lacked memory and has ended; from now on so much more is expected of each GPU."""
+        self._lacked_at = self._clock()
+        tenant = self._tenants.pop(name, None)
+        if tenant is not None and device_bytes:
+            self._ledger.note_lack(_file_key(tenant.file, tenant.spec), tenant.spec, device_bytes)
+
+    def ways(self, spec: ModelSpec, residents: Sequence[Resident], lack_bytes: int) -> tuple[str, ...]:
+        """By the newest reading: what would make it take so much less in host memory."""
+        known, reading = self._known.get(spec.path), self._hardware.latest
+        if known is None or reading is None:
+            return ()
+        memory, loaded = self._free(reading, residents), self._loaded(residents)
+        correction = self._ledger.correction(_file_key(known.file, spec), spec)
+        found = self._place(known, spec, memory, loaded, correction)
+        if isinstance(found, Placement):
+            # It should have fitted: what was not there after all is counted as if it took that much more.
+            free = memory.plus(evictable(loaded))
+            spare = free.host.available_bytes - self._margin - found.footprint.host
+            devices = max((device.free_bytes for device in free.devices), default=0)
+            more = Correction(correction.host + spare + max(lack_bytes, 1), correction.device + devices)
+            found = self._place(known, spec, memory, loaded, more)
+        return () if isinstance(found, Placement) else tuple(way.words for way in found.ways)
+
     def gone(self, name: str) -> None:
         """It has no worker any more."""
         self._tenants.pop(name, None)
@@ -164,6 +187,19 @@ class Placer:
         header, command = read_model(Path(path)), self._quantize_command(path)
         smaller = None if command is None else Smaller(models=smaller_models(header), command=command)
         return _Known(file=identity, facts=facts_of(header), smaller=smaller)
+
+    def _place(
+        self, known: _Known, spec: ModelSpec, memory: Memory, loaded: Sequence[Loaded], correction: Correction
+    ) -> Placement | DoesNotFit:
+        return place(
+            known.facts,
+            spec,
+            memory,
+            loaded,
+            correction=correction,
+            margin_bytes=self._margin,
+            smaller=known.smaller,
+        )
 
     def _free(self, reading: HardwareReading, residents: Sequence[Resident]) -> Memory:
         memory = memory_of(reading)

@@ -70,6 +70,14 @@ class RoomFinder(Protocol):
         """It has been loaded."""
         ...
 
+    def lacked(self, name: str, device_bytes: int) -> None:
+        """A load of it lacked memory and has ended; from now on so much more is expected of each GPU."""
+        ...
+
+    def ways(self, spec: ModelSpec, residents: Sequence[Resident], lack_bytes: int) -> tuple[str, ...]:
+        """What would make it take less, best first, where so much was lacking of what it was given."""
+        ...
+
     def gone(self, name: str) -> None:
         """It has no worker any more."""
         ...
@@ -95,6 +103,13 @@ class RoomEnough:
     def loaded(self, name: str, info: ModelInfo) -> None:
         """Keeps nothing."""
 
+    def lacked(self, name: str, device_bytes: int) -> None:
+        """Keeps nothing."""
+
+    def ways(self, spec: ModelSpec, residents: Sequence[Resident], lack_bytes: int) -> tuple[str, ...]:
+        """Nobody can tell."""
+        return ()
+
     def gone(self, name: str) -> None:
         """Keeps nothing."""
 
@@ -118,6 +133,8 @@ class Residency:
         self._instances[instance.name] = instance
         instance.changed = lambda: self._note(instance)
         instance.loaded = lambda info: self._finder.loaded(instance.name, info)
+        instance.lacked = lambda device_bytes: self._finder.lacked(instance.name, device_bytes)
+        instance.ways = lambda lack_bytes: self._finder.ways(instance.wanted, self._residents(instance), lack_bytes)
 
     def remove(self, instance: ModelInstance) -> None:
         """It is closed."""
@@ -135,15 +152,16 @@ class Residency:
     async def make_room(self, newcomer: ModelInstance) -> ModelSpec:
         """How to load it, once there is room. Raises LoadError where there will be none."""
         self._admitted.discard(newcomer.name)
-        await self._finder.prepare(newcomer.spec)
+        wanted = newcomer.wanted
+        await self._finder.prepare(wanted)
         told = False
         while True:
             async with self._deciding:
                 self._changed.clear()
-                found = decide(newcomer.spec, self._residents(newcomer), self._finder)
+                found = decide(wanted, self._residents(newcomer), self._finder)
                 if isinstance(found, Room):
                     self._admitted.add(newcomer.name)
-                    self._finder.admit(newcomer.name, newcomer.spec, found)
+                    self._finder.admit(newcomer.name, wanted, found)
                     await self._evict(newcomer.name, found.evict)
                     return found.spec
             if not found.waits or newcomer.unloading:

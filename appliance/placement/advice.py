@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -42,6 +43,14 @@ def no_room_sentence(
     if not ways:
         return f"{said} No setting makes it fit: use a smaller quantisation or a smaller model, or add memory."
     return f"{said} It would fit with: {'; or '.join(way.words for way in ways)}."
+
+
+def out_of_memory_sentence(reason: str, tried: Sequence[str], ways: Sequence[str]) -> str:
+    """reason: why the last attempt failed. tried: what was smaller in each attempt. ways: words, best first."""
+    also = f" It was tried with {', then '.join(tried)}." if tried else ""
+    if not ways:
+        return f"{reason}.{also} Use a shorter n_ctx or a smaller model, or unload others."
+    return f"{reason}.{also} It would take less with: {'; or '.join(ways)}."
 
 
 def gib(count: int) -> str:

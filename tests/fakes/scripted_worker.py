@@ -11,25 +11,29 @@ The last message of a chat (or the text of a completion) is a script of words:
     8?WORD        WORD, but only where the seed is 8: one choice of several
 
 Where the request asks for log probabilities, a `say` has -0.5 and as many likelier tokens `top0`, `top1`, … as it asks
-for. Without `fail` or `hang` a script ends with Finished(stop). `--load fail|crash|slow` decides how Load goes.
+for. Without `fail` or `hang` a script ends with Finished(stop). `--load fail|crash|killed|slow` decides how Load goes;
+with `--load memory:compute:CPU:n_ubatch:128` it lacks memory to compute on that device where n_ubatch is more.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import threading
 import time
 
 import msgspec
 
+from appliance.errors import MemoryLack
 from appliance.types import (
     ChatPrompt,
     FinishReason,
     HardwareReading,
     HostReading,
     ModelInfo,
+    ModelSpec,
     TextPrompt,
     Timings,
     TokenLogprob,
@@ -171,6 +175,11 @@ class ScriptedWorker:
                         if load == "fail":
                             self.send(LoadFailed(reason="model.gguf: told to fail"))
                             return
+                        if load.startswith("memory") and (lack := lacks(message.spec, load)) is not None:
+                            self.send(LoadFailed(reason="model.gguf: no memory", lack=lack))
+                            return
+                        if load == "killed":
+                            os.kill(os.getpid(), signal.SIGKILL)
                         if load == "slow":
                             time.sleep(1.0)
                         self.send(Loaded(info=INFO))
@@ -181,6 +190,13 @@ class ScriptedWorker:
                     case WatchHardware():
                         name_process(HARDWARE)
                         threading.Thread(target=self.watch, args=(message,), daemon=True).start()
+
+
+def lacks(spec: ModelSpec, load: str) -> MemoryLack | None:
+    """`memory:PART:DEVICE:FIELD:MOST`: memory for so much of a setting."""
+    _, part, device, name, most = load.split(":")
+    wanted = getattr(spec, name)
+    return MemoryLack(part=part, device=device, bytes=2**20) if wanted > int(most) else None  # type: ignore[arg-type]
 
 
 def main() -> None:

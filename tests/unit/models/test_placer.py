@@ -204,3 +204,37 @@ async def test_a_file_that_is_replaced_while_its_model_loads_changes_nothing_abo
     use = MemoryUse(resident_bytes=0, process_bytes=5 * GIB)
     bench.placer.loaded("m", replace(INFO, memory=use))
     assert bench.placer.footprints()["m"].host >= 5 * GIB
+
+
+async def test_of_a_gpu_that_lacked_memory_more_is_expected_until_a_load_is_measured(bench: Bench) -> None:
+    bench.read(machine(64 * GIB, 40 * GIB))
+    first = bench.find()
+    assert isinstance(first, Room)
+    bench.placer.admit("m", bench.spec, first)
+    bench.placer.lacked("m", 40 * GIB)
+    assert bench.placer.footprints() == {}
+    second = bench.find()
+    assert isinstance(second, Room) and second.spec.n_gpu_layers == 0
+    bench.placer.admit("m", bench.spec, second)
+    bench.placer.loaded("m", replace(INFO, memory=MemoryUse(resident_bytes=0, process_bytes=GIB)))
+    bench.placer.gone("m")
+    third = bench.find()
+    assert isinstance(third, Room) and third.spec.n_gpu_layers == first.spec.n_gpu_layers
+
+
+async def test_after_a_load_that_lacked_memory_only_a_newer_reading_counts(bench: Bench) -> None:
+    bench.place("m")
+    bench.now += 1
+    bench.placer.lacked("m", 0)
+    async with asyncio.TaskGroup() as group:
+        preparing = group.create_task(bench.placer.prepare(bench.spec))
+        await asyncio.sleep(0.1)
+        assert not preparing.done()
+        bench.read(machine(64 * GIB))
+
+
+def test_what_takes_less_is_told_where_the_estimate_had_said_that_it_fits(bench: Bench) -> None:
+    assert isinstance(bench.find(), Room)
+    ways = bench.placer.ways(bench.spec, [], 100 * MIB)
+    assert ways and "q8_0" in " ".join(ways) and "n_ctx" in " ".join(ways)
+    assert bench.placer.ways(replace(bench.spec, path="/elsewhere"), [], 0) == ()
