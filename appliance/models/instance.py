@@ -33,6 +33,7 @@ from appliance.models.launcher import Launcher, WorkerLink, exit_text
 from appliance.models.probing import PROBE, PROBE_PROMPT
 from appliance.models.provenance import NO_PROVENANCE, Provenance, content_of
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
+from appliance.models.stay import Stay
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, Origin, ResponseStream
 from appliance.models.version import ModelVersion, fingerprint_of, version_of
 from appliance.placement.advice import out_of_memory_sentence
@@ -148,9 +149,8 @@ class ModelInstance:
         self._retry_at = 0.0
         self._reason: str | None = None
         self._waiting_since: float | None = None
-        self._used_at = self._served_at = clock()
-        self._keep_until = 0.0
-        self._expiry: asyncio.TimerHandle | None = None
+        self._served_at = clock()
+        self._stay = Stay(self._expired, clock)
         self._supervisor: asyncio.Task[None] | None = None
 
     # ── what others ask for ───────────────────────────────────────────────────────────────────────────────────────
@@ -219,7 +219,7 @@ class ModelInstance:
         """Takes no new request, lets running ones finish for at most `drain_seconds`, and ends the worker."""
         self._closing = True
         self._state = InstanceState.DRAINING
-        self._forget_expiry()
+        self._stay.hold()
         if self._link is not None and len(self._backlog):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(drain_seconds):
@@ -258,7 +258,7 @@ class ModelInstance:
             self.pinned = spec.pinned
         renewed, self.spec = spec.ttl != self.spec.ttl, spec
         if renewed:
-            self._keep_until = 0.0
+            self._stay.begin_anew()
             self._keep(None)
         self._note_drained()
 
@@ -301,7 +301,7 @@ class ModelInstance:
     @property
     def used_at(self) -> float:
         """When the last request began or ended, or it was loaded, on its clock."""
-        return self._used_at
+        return self._stay.used_at
 
     @property
     def unloading(self) -> bool:
@@ -315,8 +315,6 @@ class ModelInstance:
 
     def snapshot(self) -> InstanceSnapshot:
         """The present state."""
-        now = self._clock()
-        expires = None if self._expiry is None else max(0.0, self._keep_until - now)
         return InstanceSnapshot(
             state=self._state,
             info=self._info,
@@ -333,8 +331,8 @@ class ModelInstance:
             pid=None if self._link is None else self._link.pid,
             reason=self._reason,
             pinned=self.pinned,
-            idle_seconds=0.0 if len(self._backlog) else now - self._used_at,
-            expires_seconds=expires,
+            idle_seconds=0.0 if len(self._backlog) else self._stay.idle_seconds,
+            expires_seconds=self._stay.seconds_left,
         )
 
     # ── the supervisor ────────────────────────────────────────────────────────────────────────────────────────────
@@ -401,7 +399,7 @@ class ModelInstance:
         finally:
             self._link = self._starting = None
             self._step = Step()
-            self._forget_expiry()
+            self._stay.hold()
             status = await link.close()
         return status
 
@@ -493,7 +491,7 @@ class ModelInstance:
         self.loaded(info)
         self._waiting_since = None
         self._served_at = self._clock()
-        self._keep_until = 0.0
+        self._stay.begin_anew()
         if self.unloading:
             return
         self._state = InstanceState.READY
@@ -622,7 +620,7 @@ class ModelInstance:
         self._leaving = True
         if self._link is not None:
             self._state = InstanceState.DRAINING
-            self._forget_expiry()
+            self._stay.hold()
 
     async def _wait_until_quiet(self) -> None:
         if self._backlog.in_flight:
@@ -639,29 +637,13 @@ class ModelInstance:
         self._load_again = False
 
     def _keep(self, seconds: float | None) -> None:
-        """It is in use, and shall stay so long after it: the longest wish since it was loaded counts."""
-        self._used_at = self._clock()
-        wish = self.spec.ttl if seconds is None else seconds
-        self._keep_until = max(self._keep_until, self._used_at + (math.inf if wish is None else wish))
-        self._forget_expiry()
+        """It is in use, and shall stay so long after it; None: as models.yaml says."""
+        self._stay.use(self.spec.ttl if seconds is None else seconds)
 
-    def _await_expiry(self) -> None:
-        if self.pinned or self._state is not InstanceState.READY or math.isinf(self._keep_until):
-            self._forget_expiry()
-        elif self._expiry is None:
-            seconds = max(0.0, self._keep_until - self._clock())
-            self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire)
-
-    def _expire(self) -> None:
-        self._expiry = None
+    def _expired(self) -> None:
         if not len(self._backlog) and self._state is InstanceState.READY:
-            _log.info("model %s: not used for %.0f s", self.name, self._clock() - self._used_at)
+            _log.info("model %s: not used for %.0f s", self.name, self._stay.idle_seconds)
             self.unload(0)
-
-    def _forget_expiry(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
 
     # ── failures ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -694,7 +676,10 @@ class ModelInstance:
             self._quiet.set()
         if not len(self._backlog):
             self._drained.set()
-            self._await_expiry()
+            if self.pinned or self._state is not InstanceState.READY:
+                self._stay.hold()
+            else:
+                self._stay.let_expire()
             self.changed()
 
     def _pause(self, failures: int) -> None:
