@@ -67,7 +67,8 @@ def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
         vocabulary = Vocabulary(model)
         with _looking_at_tokens(vocabulary):
             context = _make_context(spec, model, kv, log)
-            _warm_up(context, vocabulary)
+        # Not beside that too: threads of a step wait for the slowest of them.
+        _warm_up(context, vocabulary)
         limits = _limits(spec, model, context, kv)
     except OutOfMemory as error:
         raise OutOfMemory(f"{path.name}: {error}", error.lack) from None
