@@ -112,7 +112,7 @@ def quantize(
     how: How,
     to: Annotated[str, typer.Option(help=f"What to make of it: {KNOWN}.")],
     new_name: Annotated[
-        str | None, typer.Option("--as", help="What to call it; default: the old name with the new type.")
+        str | None, typer.Option("--name", help="What to call it; default: the old name with the new type.")
     ] = None,
     requantize: Annotated[
         bool, typer.Option("--requantize", help="Although its weights are quantised already, which loses quality.")

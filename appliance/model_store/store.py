@@ -158,7 +158,7 @@ class ModelStore:
         if (self.folder / check_name(name, "a model's name")).exists():
             raise ChangeRefused(
                 "conflict",
-                f"a model {name!r} is there already; give the new one another name (import --name, quantize --as), or "
+                f"a model {name!r} is there already; give the new one another name with --name, or "
                 "remove that one first",
             )
         status = os.statvfs(self.folder)
