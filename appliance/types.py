@@ -316,6 +316,20 @@ class TokenPrompt(Struct, frozen=True, kw_only=True, tag="tokens"):
 Prompt = ChatPrompt | TextPrompt | TokenPrompt
 
 
+class Reading(Struct, frozen=True, kw_only=True):
+    """How a prompt is to be looked at instead of answered.
+
+    add_special: tokens that the model wants around a text are added, as for an answer. parse_special: special tokens
+    written in a text are tokens. Neither is about chats, whose template decides.
+    """
+
+    add_special: bool = True
+    parse_special: bool = True
+
+
+AS_PROMPT = Reading()
+
+
 class Request(Struct, frozen=True, kw_only=True):
     """One request after parsing; never changed afterwards.
 
@@ -325,6 +339,7 @@ class Request(Struct, frozen=True, kw_only=True):
     priority: class of urgency, lower first. weight: the principal's share against others of its class.
     cache_domain: who may share KV cache with it. seconds_max: after this much time it ends with what it has.
     keep_seconds: how long the model shall stay loaded after its end; infinite, or None for the model's own `ttl`.
+    reading: the prompt is looked at, and nothing is computed.
     """
 
     id: str
@@ -341,6 +356,7 @@ class Request(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     seconds_max: float = 570.0
     keep_seconds: float | None = None
+    reading: Reading | None = None
 
 
 class Usage(Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from appliance.types import (
     ModelSpec,
     Prompt,
     QuantizeOrder,
+    Reading,
     SamplingParams,
     Timings,
     TokenLogprob,
@@ -88,6 +89,7 @@ class Add(Struct, frozen=True, kw_only=True, tag="add"):
     principal, flow, weight, priority: whose turn it is; see `engine.fairness`.
     seconds_max: from the arrival of this frame. Then a request that has text finishes with `length`, any other fails
     with `deadline_exceeded`.
+    reading: the answer is one PromptRead, and a Finished.
     """
 
     number: int
@@ -102,6 +104,7 @@ class Add(Struct, frozen=True, kw_only=True, tag="add"):
     priority: int = 0
     seconds_max: float = 86_400.0
     logprobs: LogprobParams | None = None
+    reading: Reading | None = None
 
 
 class Abort(Struct, frozen=True, kw_only=True, tag="abort"):
@@ -153,7 +156,19 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
     details: dict[str, int | str] = {}
 
 
-Event = Started | Delta | Finished | Failed
+class PromptRead(Struct, frozen=True, kw_only=True, tag="prompt_read"):
+    """What a prompt is to the model. text: of a chat as its template renders it, of tokens what they stand for.
+
+    pieces: the bytes of each token, control tokens written out.
+    """
+
+    number: int
+    text: str
+    tokens: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+
+
+Event = Started | Delta | PromptRead | Finished | Failed
 
 
 class Loading(Struct, frozen=True, kw_only=True, tag="loading"):

@@ -23,6 +23,7 @@ from appliance.api.keys import CAPTURE, DRAW_SEED, LIMITS, NOW, PRINCIPAL_LIMITS
 from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
 from appliance.api.mirror import MIRRORS, Mirrors
 from appliance.api.models import get_model, list_models
+from appliance.api.tokens import apply_template, detokenize, tokenize
 from appliance.clock import Clock
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
@@ -89,6 +90,9 @@ def api_routes() -> Iterator[ApiRoute]:
         yield ApiRoute("GET", f"{prefix}/models/{{model:.+}}", get_model, _LOOK)
         yield ApiRoute("POST", f"{prefix}/chat/completions", chat_completions, _USE)
         yield ApiRoute("POST", f"{prefix}/completions", completions, _USE)
+        yield ApiRoute("POST", f"{prefix}/tokenize", tokenize, _USE)
+        yield ApiRoute("POST", f"{prefix}/detokenize", detokenize, _USE)
+        yield ApiRoute("POST", f"{prefix}/apply-template", apply_template, _USE)
 
 
 async def _end_mirrors(app: web.Application) -> None:

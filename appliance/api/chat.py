@@ -71,7 +71,7 @@ class ChatEndpoint:
             self._http,
             body,
             spec,
-            prompt=_prompt(body),
+            prompt=chat_prompt(body),
             max_tokens=body.max_completion_tokens or body.max_tokens,
             logprobs=_logprobs(body),
             seconds_max=seconds_max,
@@ -96,7 +96,8 @@ def _logprobs(body: ChatCompletionRequest) -> LogprobParams | None:
     return LogprobParams(top=body.top_logprobs or 0, processed=bool(body.post_sampling_probs))
 
 
-def _prompt(body: ChatCompletionRequest) -> ChatPrompt:
+def chat_prompt(body: ChatCompletionRequest) -> ChatPrompt:
+    """The chat for the model's template. Raises RequestError for what cannot be rendered."""
     refuse_unsupported(
         response_format=body.response_format is not None and body.response_format.type != "text",
         tool_choice=body.tool_choice not in (None, "auto", "none"),

@@ -22,6 +22,7 @@ def add_frame(number: int, request: Request, seconds_max: float) -> Add:
         priority=request.priority,
         seconds_max=seconds_max,
         logprobs=request.logprobs,
+        reading=request.reading,
     )
 
 

@@ -51,6 +51,7 @@ from appliance.wire import (
     Loaded,
     LoadFailed,
     Loading,
+    PromptRead,
     Started,
     Step,
 )
@@ -516,7 +517,7 @@ class ModelInstance:
 
     def _deliver(self, event: Event) -> None:
         match event:
-            case Started() | Delta():
+            case Started() | Delta() | PromptRead():
                 if (stream := self._backlog.find(event.number)) is not None:
                     stream.push(event)
             case Finished():

@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from appliance.errors import RequestError
 from appliance.types import FinishReason, Request, Timings, TokenLogprob, Usage
-from appliance.wire import Delta, Finished, Started
+from appliance.wire import Delta, Finished, PromptRead, Started
 
 # A reader that has fallen this far behind is dropped: its connection takes nothing.
 BUFFER_CHARS_MAX: Final = 4 * 2**20
@@ -116,6 +116,7 @@ class ResponseStream:
         self.request = request
         self.deadline = deadline
         self.started: Started | None = None
+        self.read: PromptRead | None = None
         self.began = False
         self.attempts = 1
         self.origin: Origin | None = None
@@ -133,9 +134,12 @@ class ResponseStream:
         """True once the end has been pushed."""
         return self._end is not None
 
-    def push(self, event: Started | Delta) -> None:
+    def push(self, event: Started | Delta | PromptRead) -> None:
         """Adds an event from the worker."""
         if self.ended:
+            return
+        if isinstance(event, PromptRead):
+            self.read = event
             return
         if isinstance(event, Started):
             self.started = event

@@ -14,8 +14,11 @@ from appliance.engine.detokenizer import Detokenizer
 from appliance.engine.loop import EngineLoop
 from appliance.engine.sequence import DryPenalty, Sequence
 from appliance.errors import RequestError
-from appliance.types import Prompt, SamplingParams
-from appliance.wire import Abort, Add, Failed, Step
+from appliance.types import Prompt, Reading, SamplingParams, Timings, Usage
+from appliance.wire import Abort, Add, Failed, Finished, PromptRead, Step
+
+_NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0)
+_NO_TIMINGS = Timings(queue_seconds=0.0, prefill_seconds=0.0, decode_seconds=0.0)
 
 
 class PromptReader(Protocol):
@@ -23,6 +26,10 @@ class PromptReader(Protocol):
 
     def read(self, prompt: Prompt) -> list[int]:
         """The tokens. Raises RequestError."""
+        ...
+
+    def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
+        """What it is to the model. Raises RequestError."""
         ...
 
 
@@ -56,7 +63,10 @@ class Intake:
     def add(self, add: Add) -> None:
         """Hands the request to the engine, or answers it with the one Failed it gets."""
         try:
-            self._loop.submit(self._sequence(add))
+            if add.reading is not None:
+                self._look(add, add.reading)
+            else:
+                self._loop.submit(self._sequence(add))
         except RequestError as error:
             self._refuse(add.number, error)
         except Exception as error:
@@ -67,6 +77,11 @@ class Intake:
     def abort(self, abort: Abort) -> None:
         """Passes on the wish to end a request."""
         self._loop.abort(abort.number)
+
+    def _look(self, add: Add, reading: Reading) -> None:
+        read = self._reader.look(add.number, add.prompt, reading)
+        finished = Finished(number=add.number, reason="stop", usage=_NO_USAGE, timings=_NO_TIMINGS)
+        self._send(msgspec.structs.replace(self._loop.status, events=(read, finished)))
 
     def _sequence(self, add: Add) -> Sequence:
         arrived = self._clock()

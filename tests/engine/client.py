@@ -27,6 +27,7 @@ from appliance.wire import (
     Abort,
     Add,
     Delta,
+    Event,
     Failed,
     Finished,
     FromWorker,
@@ -72,7 +73,7 @@ class Answer:
     def logprobs(self) -> list[TokenLogprob]:
         return [logprob for delta in self.deltas for logprob in delta.logprobs]
 
-    def take(self, event: Started | Delta | Finished | Failed) -> None:
+    def take(self, event: Event) -> None:
         assert self.end is None, f"{event} after {self.end}"
         match event:
             case Started():

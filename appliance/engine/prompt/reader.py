@@ -6,7 +6,8 @@ from typing import Final, Protocol, assert_never
 
 from appliance.engine.prompt.template import ChatTemplate
 from appliance.errors import RequestError
-from appliance.types import ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from appliance.types import AS_PROMPT, ChatPrompt, Prompt, Reading, TextPrompt, TokenPrompt
+from appliance.wire import PromptRead
 
 # To tokenise so much takes no longer than to find out how long a token can be.
 _CHEAP_BYTES: Final = 256 * 1024
@@ -25,8 +26,12 @@ class Vocabulary(Protocol):
         """Most bytes of text that one token stands for. The first to ask may wait for 0.2 s."""
         ...
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, reading: Reading = AS_PROMPT) -> list[int]:
         """Tokens of a text, special tokens recognised, begun by one BOS where the model wants it."""
+        ...
+
+    def written(self, token: int) -> bytes:
+        """A token as it is written in a text, control tokens too."""
         ...
 
 
@@ -46,6 +51,22 @@ class PromptReader:
         if len(tokens) >= self._n_ctx:
             raise self._too_long(prompt, len(tokens), "")
         return tokens
+
+    def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
+        """What a prompt is to the model. Raises RequestError; one that is somewhat too long can be looked at."""
+        if isinstance(prompt, TokenPrompt):
+            tokens = self._checked(prompt.tokens)
+            text = None
+        else:
+            text = prompt.text if isinstance(prompt, TextPrompt) else self._chat_template().render(prompt)
+            tokens = self._tokenize(prompt, text, reading if isinstance(prompt, TextPrompt) else AS_PROMPT)
+        pieces = tuple(map(self._vocabulary.written, tokens))
+        return PromptRead(
+            number=number,
+            text=b"".join(pieces).decode(errors="replace") if text is None else text,
+            tokens=tuple(tokens),
+            pieces=pieces,
+        )
 
     def _tokens(self, prompt: Prompt) -> list[int]:
         match prompt:
@@ -67,14 +88,14 @@ class PromptReader:
             )
         return self._template
 
-    def _tokenize(self, prompt: Prompt, text: str) -> list[int]:
+    def _tokenize(self, prompt: Prompt, text: str, reading: Reading = AS_PROMPT) -> list[int]:
         # Tokenising megabytes takes seconds in which no other request is read; so many bytes cannot fit anyway.
         size = len(text.encode(errors="replace"))
         if size > max(_CHEAP_BYTES, self._n_ctx):
             least = size // self._vocabulary.piece_bytes_max
             if least >= self._n_ctx:
                 raise self._too_long(prompt, least, "at least ")
-        return self._vocabulary.tokenize(text)
+        return self._vocabulary.tokenize(text, reading)
 
     def _checked(self, tokens: tuple[int, ...]) -> list[int]:
         if len(tokens) >= self._n_ctx:

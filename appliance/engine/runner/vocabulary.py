@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import llama_cpp
 
 from appliance.errors import LoadError
+from appliance.types import AS_PROMPT, Reading
 
 _PIECE_BYTES: Final = 256
 # Room for special tokens beside the one token per byte that a text can become at most.
@@ -51,6 +52,7 @@ class Vocabulary:
         if self.size <= 0:
             raise LoadError("it has no vocabulary")
         self.pieces: Mapping[int, bytes] = _Pieces(self.native)
+        self._written: Mapping[int, bytes] = _Pieces(self.native, special=True)
         self.suppressed = self._suppressed()
         self._bos: int = llama_cpp.llama_vocab_bos(self.native)
         self._begins_with_bos = bool(llama_cpp.llama_vocab_get_add_bos(self.native)) and self._bos >= 0
@@ -83,20 +85,24 @@ class Vocabulary:
         """A token that is valid everywhere."""
         return max(self._bos, 0)
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, reading: Reading = AS_PROMPT) -> list[int]:
         """Tokens of a text, special tokens recognised, begun by exactly one BOS where the model wants it.
 
-        A chat template may have written the BOS already.
+        A chat template may have written the BOS already. reading: without one or the other of these.
         """
         data = text.encode(errors="replace")
         room = len(data) + _EXTRA_TOKENS
         buffer = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.native, data, len(data), buffer, room, False, True)
+        count = llama_cpp.llama_tokenize(self.native, data, len(data), buffer, room, False, reading.parse_special)
         assert count >= 0, "a text has more tokens than bytes"
         tokens: list[int] = buffer[:count]
-        if self._begins_with_bos and tokens[:1] != [self._bos]:
+        if reading.add_special and self._begins_with_bos and tokens[:1] != [self._bos]:
             tokens.insert(0, self._bos)
         return tokens
+
+    def written(self, token: int) -> bytes:
+        """A token as it is written in a text, control tokens too. The io thread's alone."""
+        return self._written[token]
 
     def _suppressed(self) -> frozenset[int]:
         count = ctypes.c_int32(0)
@@ -110,9 +116,10 @@ class Vocabulary:
 class _Pieces(dict[int, bytes]):
     """Filled as tokens are asked for."""
 
-    def __init__(self, native: Any) -> None:
+    def __init__(self, native: Any, *, special: bool = False) -> None:
         super().__init__()
         self._native = native
+        self._special = special
         self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
 
     def __missing__(self, token: int) -> bytes:
@@ -120,7 +127,7 @@ class _Pieces(dict[int, bytes]):
         return piece
 
     def _read(self, token: int, buffer: Any) -> bytes:
-        count = llama_cpp.llama_token_to_piece(self._native, token, buffer, len(buffer), 0, False)
+        count = llama_cpp.llama_token_to_piece(self._native, token, buffer, len(buffer), 0, self._special)
         if count < 0:
             return self._read(token, ctypes.create_string_buffer(-count))
         return bytes(buffer[:count])

@@ -11,8 +11,8 @@ from appliance.engine.loop import EngineLoop
 from appliance.engine.runner.preparer import check_logit_bias
 from appliance.engine.sequence import Sequence
 from appliance.errors import RequestError
-from appliance.types import Prompt, SamplingParams, TextPrompt
-from appliance.wire import Abort, Add, Failed, Step
+from appliance.types import Prompt, Reading, SamplingParams, TextPrompt
+from appliance.wire import Abort, Add, Failed, Finished, PromptRead, Step
 from appliance.worker.intake import Intake
 
 
@@ -24,6 +24,10 @@ class FakeReader:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
+        tokens = self.read(prompt)
+        return PromptRead(number=number, text="text", tokens=tuple(tokens), pieces=())
 
 
 class FakePreparer:
@@ -99,3 +103,13 @@ def test_aborts_are_passed_on() -> None:
     made = intake([1])
     made.intake.abort(Abort(number=9))
     assert made.loop.aborted == [9]
+
+
+def test_a_prompt_that_is_looked_at_never_gets_to_the_engine() -> None:
+    made = intake([1, 2])
+    made.intake.add(add(reading=Reading()))
+    (step,) = made.sent
+    read, finished = step.events
+    assert isinstance(read, PromptRead) and (read.number, read.tokens) == (4, (1, 2))
+    assert isinstance(finished, Finished) and finished.usage.prompt_tokens == 0
+    assert made.loop.submitted == []

@@ -6,7 +6,7 @@ import pytest
 
 from appliance.engine.prompt import ChatTemplate, PromptReader
 from appliance.errors import RequestError
-from appliance.types import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+from appliance.types import AS_PROMPT, ChatMessage, ChatPrompt, Reading, TextPrompt, TokenPrompt
 
 
 class ByteVocabulary:
@@ -16,9 +16,12 @@ class ByteVocabulary:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, reading: Reading = AS_PROMPT) -> list[int]:
         self.asked.append(text)
         return list(text.encode())
+
+    def written(self, token: int) -> bytes:
+        return bytes([token])
 
 
 CHAT = ChatPrompt(messages=(ChatMessage(role="user", content="hi"),))
@@ -33,6 +36,14 @@ def test_each_kind_of_prompt() -> None:
     assert reader().read(CHAT) == list(b"hi!")
     assert reader().read(TextPrompt(text="ab")) == list(b"ab")
     assert reader().read(TokenPrompt(tokens=(1, 2))) == [1, 2]
+
+
+def test_a_prompt_that_is_looked_at_says_all_that_it_is() -> None:
+    for prompt, text in ((CHAT, "hi!"), (TextPrompt(text="ab"), "ab"), (TokenPrompt(tokens=tuple(b"xy")), "xy")):
+        read = reader().look(5, prompt, Reading())
+        assert (read.number, read.text, read.tokens) == (5, text, tuple(text.encode()))
+        assert b"".join(read.pieces).decode() == text
+    assert len(reader().look(5, TextPrompt(text="a" * 20), Reading()).tokens) == 20, "it need not fit"
 
 
 def test_a_model_without_a_template_has_completions_only() -> None:

@@ -1,0 +1,138 @@
+"""POST /tokenize, /detokenize and /apply-template: what a prompt is to a model, without an answer.
+
+The fields are those of llama-server and of vLLM.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from appliance.api.admission import admitted
+from appliance.api.body import decode, read_body
+from appliance.api.chat import chat_prompt
+from appliance.api.keys import EVIDENCE, LIMITS, ROUTER, settings_of
+from appliance.api.openai_schema import ChatCompletionRequest
+from appliance.api.request_fields import cache_domain, route_of
+from appliance.api.timed_events import GRACE_SECONDS, TimedEvents
+from appliance.errors import RequestError
+from appliance.models.stream import AnswerEnd, ResponseStream
+from appliance.types import PROMPT_TOKENS_MAX, Prompt, Reading, Request, TextPrompt, TokenId, TokenPrompt
+from appliance.upstream_spec import UpstreamSpec
+from appliance.wire import PromptRead
+
+
+class TokenizeRequest(Struct, frozen=True, kw_only=True):
+    """POST /tokenize. content: llama-server's, without special tokens around it. prompt, messages: vLLM's, with them.
+
+    with_pieces: llama-server's, each token with its text. return_token_strs: vLLM's, the texts beside the tokens.
+    """
+
+    model: Annotated[str, Meta(min_length=1)]
+    content: str | None = None
+    prompt: str | None = None
+    messages: msgspec.Raw = msgspec.Raw()
+    add_special: bool | None = None
+    add_special_tokens: bool | None = None
+    parse_special: bool = True
+    with_pieces: bool = False
+    return_token_strs: bool = False
+
+
+class DetokenizeRequest(Struct, frozen=True, kw_only=True):
+    """POST /detokenize."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    tokens: Annotated[tuple[TokenId, ...], Meta(max_length=PROMPT_TOKENS_MAX)]
+
+
+_tokenize_decoder: Final = msgspec.json.Decoder(TokenizeRequest)
+_detokenize_decoder: Final = msgspec.json.Decoder(DetokenizeRequest)
+_chat_decoder: Final = msgspec.json.Decoder(ChatCompletionRequest)
+
+
+async def tokenize(http: web.Request) -> web.StreamResponse:
+    """The tokens of a text, or of a chat as the model's template renders it."""
+    raw = await read_body(http, http.app[LIMITS]())
+    body = decode(raw, _tokenize_decoder)
+    given = [name for name in ("content", "prompt") if getattr(body, name) is not None]
+    given += ["messages"] if body.messages else []
+    if len(given) != 1:
+        raise RequestError("invalid_request", "send one of content, prompt and messages", param="content")
+    if given == ["messages"]:
+        prompt: Prompt = chat_prompt(decode(raw, _chat_decoder))
+    else:
+        prompt = TextPrompt(text=body.content or body.prompt or "")
+    add_special = body.add_special if body.add_special is not None else body.add_special_tokens
+    reading = Reading(
+        add_special=given != ["content"] if add_special is None else add_special, parse_special=body.parse_special
+    )
+    read, n_ctx = await _read(http, body.model, prompt, reading)
+    pieces = [_piece(piece) for piece in read.pieces]
+    tokens: list[Any] = list(read.tokens)
+    if body.with_pieces:
+        tokens = [{"id": token, "piece": piece} for token, piece in zip(read.tokens, pieces, strict=True)]
+    answer: dict[str, Any] = {"tokens": tokens, "count": len(tokens), "max_model_len": n_ctx}
+    if body.return_token_strs:
+        answer["token_strs"] = [piece.decode(errors="replace") for piece in read.pieces]
+    return _json(answer)
+
+
+async def detokenize(http: web.Request) -> web.StreamResponse:
+    """The text that tokens stand for, control tokens written out; `content` is llama-server's name for it."""
+    body = decode(await read_body(http, http.app[LIMITS]()), _detokenize_decoder)
+    read, _ = await _read(http, body.model, TokenPrompt(tokens=body.tokens), Reading())
+    return _json({"content": read.text, "prompt": read.text})
+
+
+async def apply_template(http: web.Request) -> web.StreamResponse:
+    """A chat as the model's template renders it."""
+    body = decode(await read_body(http, http.app[LIMITS]()), _chat_decoder)
+    read, _ = await _read(http, body.model, chat_prompt(body), Reading())
+    return _json({"prompt": read.text})
+
+
+async def _read(http: web.Request, name: str, prompt: Prompt, reading: Reading) -> tuple[PromptRead, int | None]:
+    """What the model of this name makes of a prompt, and how many tokens it takes. A model that is not loaded loads."""
+    draft, router, seconds = http[EVIDENCE], http.app[ROUTER], http.app[LIMITS]().request_seconds
+    assert draft.principal is not None, "the middleware has run"
+    spec = router.spec(route_of(http, name).models[0])
+    if isinstance(spec, UpstreamSpec):
+        raise RequestError("unsupported_parameter", f"{name[:128]!r} is served elsewhere, where its tokens are known")
+    request = Request(
+        id=draft.id,
+        model=spec.id,
+        principal=draft.principal,
+        prompt=prompt,
+        cache_domain=cache_domain(draft.principal, settings_of(http)),
+        seconds_max=seconds,
+        reading=reading,
+    )
+    with (
+        admitted(http, 0),
+        router.submit(request) as source,
+        TimedEvents(source, draft, seconds + GRACE_SECONDS) as events,
+    ):
+        draft.source = source
+        while not isinstance(await events.next(math.inf), AnswerEnd):
+            pass
+    assert isinstance(source, ResponseStream), "there is one choice"
+    assert source.read is not None, "what is looked at comes before the end"
+    info = router.registry.served(spec.id).snapshot().info
+    return source.read, None if info is None else info.n_ctx
+
+
+def _piece(piece: bytes) -> str | list[int]:
+    """As llama-server writes it: bytes that are no text of their own as numbers."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)
+
+
+def _json(answer: dict[str, Any]) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), content_type="application/json", charset="utf-8")
