@@ -313,7 +313,14 @@ class TokenPrompt(Struct, frozen=True, kw_only=True, tag="tokens"):
     tokens: tuple[int, ...]
 
 
-Prompt = ChatPrompt | TextPrompt | TokenPrompt
+class InfillPrompt(Struct, frozen=True, kw_only=True, tag="infill"):
+    """What is between two texts is asked for, by the tokens that the model has for that."""
+
+    prefix: str
+    suffix: str
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -339,7 +346,8 @@ class Request(Struct, frozen=True, kw_only=True):
     priority: class of urgency, lower first. weight: the principal's share against others of its class.
     cache_domain: who may share KV cache with it. seconds_max: after this much time it ends with what it has.
     keep_seconds: how long the model shall stay loaded after its end; infinite, or None for the model's own `ttl`.
-    reading: the prompt is looked at, and nothing is computed.
+    reading: the prompt is looked at, and nothing is computed. further: more prompts of the same request, each with
+    choices of its own.
     """
 
     id: str
@@ -357,6 +365,7 @@ class Request(Struct, frozen=True, kw_only=True):
     seconds_max: float = 570.0
     keep_seconds: float | None = None
     reading: Reading | None = None
+    further: tuple[Prompt, ...] = ()
 
 
 class Usage(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, NOW, PRINCIPAL_LIMITS
 from appliance.security.principal_usage import LimitRefusal
-from appliance.types import ChatPrompt, Request
+from appliance.types import ChatPrompt, InfillPrompt, Prompt, Request, TextPrompt, TokenPrompt
 
 # Of English and code; Chinese has about one. The estimate only has to be near: what was used is settled at the end.
 _CHARS_PER_TOKEN: Final = 4
@@ -39,13 +39,21 @@ def admitted(http: web.Request, tokens: int) -> Iterator[None]:
 
 
 def estimated_tokens(request: Request, n: int) -> int:
-    """About how many prompt and completion tokens a request for `n` choices will use."""
-    prompt = request.prompt
-    if isinstance(prompt, ChatPrompt):
-        size = tokens_of_text(sum(len(message.content) for message in prompt.messages))
-    else:
-        size = tokens_of_text(len(prompt.text)) if hasattr(prompt, "text") else len(prompt.tokens)
-    return 1 + size + answer_tokens(request.max_tokens, n)
+    """About how many prompt and completion tokens a request for `n` choices of each prompt will use."""
+    prompts = (request.prompt, *request.further)
+    return sum(1 + _size_of(prompt) + answer_tokens(request.max_tokens, n) for prompt in prompts)
+
+
+def _size_of(prompt: Prompt) -> int:
+    match prompt:
+        case ChatPrompt():
+            return tokens_of_text(sum(len(message.content) for message in prompt.messages))
+        case TextPrompt():
+            return tokens_of_text(len(prompt.text))
+        case InfillPrompt():
+            return tokens_of_text(len(prompt.prefix) + len(prompt.suffix))
+        case TokenPrompt():
+            return len(prompt.tokens)
 
 
 def tokens_of_text(chars: int) -> int:

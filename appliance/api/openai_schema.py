@@ -134,10 +134,10 @@ class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
 class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
     """POST /v1/completions."""
 
-    prompt: str | Annotated[list[str | TokenId], Meta(max_length=PROMPT_TOKENS_MAX)]
+    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(max_length=PROMPT_TOKENS_MAX)]
     echo: bool | None = None
     suffix: str | None = None
-    best_of: int | None = None
+    best_of: Choices | None = None
     logprobs: Logprobs | None = None
 
 

@@ -29,13 +29,18 @@ from appliance.models.stream import AnswerEnd, AnswerEvent
 from appliance.types import Request
 
 
-def computed(http: web.Request, asked: Asked, request: Request, shape: Shape) -> Attempt:
-    """An answer of our own engine. Leaving it early, for any reason, aborts it there."""
-    n = asked.n or 1
-    terms = Terms(n, bool(asked.stream), estimated_tokens(request, n), request.seconds_max + GRACE_SECONDS)
-    writer = ShapedAnswer(shape, n, include_usage=asked.include_usage)
-    repeatable = request.sampling.temperature == 0 and n == 1 and request.logprobs is None
-    return Attempt(http.app[ROUTER].submit(request, n), writer, terms, repeatable, evidence_of(request, n))
+def computed(http: web.Request, asked: Asked, request: Request, shape: Shape, drawn: int | None = None) -> Attempt:
+    """An answer of our own engine. Leaving it early, for any reason, aborts it there.
+
+    drawn: how many choices of each prompt there are, of which the client gets the best `n`.
+    """
+    n, prompts = asked.n or 1, 1 + len(request.further)
+    drawn = drawn or n
+    tokens = estimated_tokens(request, drawn)
+    terms = Terms(drawn * prompts, bool(asked.stream), tokens, request.seconds_max + GRACE_SECONDS)
+    writer = ShapedAnswer(shape, drawn * prompts, include_usage=asked.include_usage, best=(n, drawn))
+    repeatable = request.sampling.temperature == 0 and terms.n == 1 and request.logprobs is None
+    return Attempt(http.app[ROUTER].submit(request, drawn), writer, terms, repeatable, evidence_of(request, drawn))
 
 
 async def respond(http: web.Request, asked: Asked, endpoint: Endpoint) -> web.StreamResponse:

@@ -50,6 +50,20 @@ class WholeAnswer:
             raise RequestError("invalid_request", message, param="logprobs")
 
 
+def best_of(choices: Sequence[WholeChoice], k: int, m: int) -> list[WholeChoice]:
+    """Of every `m` choices the `k` whose tokens were likeliest on average, the likeliest first. Needs log probabilities
+    where k is less than m.
+    """
+    if k == m:
+        return list(choices)
+    groups = [choices[start : start + m] for start in range(0, len(choices), m)]
+    return [choice for group in groups for choice in sorted(group, key=_mean_logprob, reverse=True)[:k]]
+
+
+def _mean_logprob(choice: WholeChoice) -> float:
+    return sum(token.logprob for token in choice.logprobs) / max(1, len(choice.logprobs))
+
+
 class Shape(Protocol):
     """The chunks and the body of one answer."""
 
@@ -91,10 +105,15 @@ class AnswerWriter(Protocol):
 
 
 class ShapedAnswer:
-    """An answer of our own engine, in the shape of its endpoint. An AnswerWriter."""
+    """An answer of our own engine, in the shape of its endpoint. An AnswerWriter.
 
-    def __init__(self, shape: Shape, n: int, *, include_usage: bool) -> None:
+    n: choices in all. best: (k, m): of every m of them the k likeliest are the answer, the likeliest first; a stream
+    has all of them.
+    """
+
+    def __init__(self, shape: Shape, n: int, *, include_usage: bool, best: tuple[int, int] = (1, 1)) -> None:
         self._shape = shape
+        self._best = best
         self._include_usage = include_usage
         self._unopened = set(range(n))
         self._whole = WholeAnswer(n)
@@ -122,7 +141,7 @@ class ShapedAnswer:
 
     def whole(self, usage: Usage) -> bytes:
         """See AnswerWriter."""
-        return msgspec.json.encode(self._shape.whole(self._whole.choices, usage))
+        return msgspec.json.encode(self._shape.whole(best_of(self._whole.choices, *self._best), usage))
 
 
 class RelayedAnswer:

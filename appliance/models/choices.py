@@ -17,7 +17,12 @@ from appliance.wire import Finished, Started
 
 
 def choices_of(request: Request, n: int) -> list[Request]:
-    """`n` times the same request; choice i draws with seed + i where a seed is given."""
+    """For each prompt `n` times the same request; its choice i draws with seed + i where a seed is given."""
+    each = [request, *(replace(request, prompt=prompt) for prompt in request.further)]
+    return [choice for one in each for choice in _choices_of_one(one, n)]
+
+
+def _choices_of_one(request: Request, n: int) -> list[Request]:
     seed = request.sampling.seed
     if n == 1 or seed is None:
         return [request] * n
@@ -33,12 +38,13 @@ def _with_seed(request: Request, seed: int) -> Request:
 class ChoiceStreams:
     """The choices of one request, read as one answer. An AnswerSource; belongs to the event loop.
 
-    streams: in the order of their choices. wake: the event that all of them set. The failure of one is the failure of
-    the request; who reads must then leave, which aborts the others.
+    streams: in the order of their choices; n: how many of them each prompt has. wake: the event that all of them set.
+    The failure of one is the failure of the request; who reads must then leave, which aborts the others.
     """
 
-    def __init__(self, streams: Sequence[ResponseStream], wake: asyncio.Event) -> None:
+    def __init__(self, streams: Sequence[ResponseStream], wake: asyncio.Event, n: int) -> None:
         self._streams = streams
+        self._n = n
         self._wake = wake
         self._open = dict(enumerate(streams))
         self._ends: dict[int, Finished] = {}
@@ -90,16 +96,16 @@ class ChoiceStreams:
             return
 
     def _answer_end(self, last: int) -> AnswerEnd:
-        """The prompt counts once, as the first choice found it; the choices were computed side by side."""
+        """A prompt counts once, as its first choice found it; the choices were computed side by side."""
         ends = [self._ends[choice] for choice in range(len(self._streams))]
-        first = ends[0]
+        first, prompts = ends[0], ends[:: self._n]
         return AnswerEnd(
             choice=last,
             reason=self._ends[last].reason,
             usage=Usage(
-                prompt_tokens=first.usage.prompt_tokens,
+                prompt_tokens=sum(end.usage.prompt_tokens for end in prompts),
                 completion_tokens=sum(end.usage.completion_tokens for end in ends),
-                cached_tokens=first.usage.cached_tokens,
+                cached_tokens=sum(end.usage.cached_tokens for end in prompts),
             ),
             timings=Timings(
                 queue_seconds=first.timings.queue_seconds,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from appliance.errors import RequestError, WireError
 from appliance.types import Request
 from appliance.wire import FRAME_BYTES_MAX, Add, encode
@@ -26,12 +28,17 @@ def add_frame(number: int, request: Request, seconds_max: float) -> Add:
     )
 
 
-def check_encodable(request: Request, n: int) -> None:
-    """Refuses what cannot travel `n` times while it is nobody's; a bug here must not reach the backlog either."""
+def check_encodable(choices: Sequence[Request]) -> None:
+    """Refuses what cannot travel while it is nobody's; a bug here must not reach the backlog either."""
+    sizes: dict[int, int] = {}
     try:
-        size = len(encode(add_frame(0, request, request.seconds_max)))
+        for choice in choices:
+            # Choices of one prompt differ in their seed alone.
+            if id(choice.prompt) not in sizes:
+                sizes[id(choice.prompt)] = len(encode(add_frame(0, choice, choice.seconds_max)))
     except (WireError, OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise RequestError("invalid_request", f"the request cannot be sent to the engine: {error}") from error
-    if size * n > FRAME_BYTES_MAX:
-        message = f"n: {n} times {size} bytes is more than the {FRAME_BYTES_MAX} that may go to the engine at once"
+    size = sum(sizes[id(choice.prompt)] for choice in choices)
+    if size > FRAME_BYTES_MAX and len(choices) > 1:
+        message = f"n: all choices are {size} bytes, more than the {FRAME_BYTES_MAX} that may go to the engine at once"
         raise RequestError("invalid_request", message, param="n")

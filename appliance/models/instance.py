@@ -189,7 +189,7 @@ class ModelInstance:
         frames are too large. The caller must `drop` each stream when it stops reading before the end.
         """
         self._refuse_if_unavailable()
-        check_encodable(choices[0], len(choices))
+        check_encodable(choices)
         now = self._clock()
         streams = [
             ResponseStream(request, deadline=now + request.seconds_max, choice=index, wake=wake)

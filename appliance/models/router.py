@@ -166,22 +166,23 @@ class Router:
 
     @contextmanager
     def submit(self, request: Request, n: int = 1) -> Iterator[AnswerSource]:
-        """Runs a request for `n` choices, all or none of them; leaving the block before their end aborts them.
+        """Runs a request for `n` choices of each prompt, all or none; leaving the block before their end aborts them.
 
         Raises RequestError: invalid_request when n can never be admitted, too_many_requests when the principal has
         too much outstanding, queue_full when the model has, and what `ModelInstance.submit` raises.
         """
-        self._refuse_beyond_bounds(request.model, request.principal, n)
+        choices = n * (1 + len(request.further))
+        self._refuse_beyond_bounds(request.model, request.principal, choices)
         instance = self.registry.instance(request.model)
         if instance is None:
             raise _removed(request.model)
         wake = asyncio.Event()
         streams = instance.submit(choices_of(request, n), wake)
-        self._count(request.model, request.principal, n)
+        self._count(request.model, request.principal, choices)
         try:
-            yield streams[0] if n == 1 else ChoiceStreams(streams, wake)
+            yield streams[0] if choices == 1 else ChoiceStreams(streams, wake, n)
         finally:
-            self._count(request.model, request.principal, -n)
+            self._count(request.model, request.principal, -choices)
             for stream in streams:
                 instance.drop(stream)
 

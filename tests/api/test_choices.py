@@ -59,13 +59,62 @@ async def test_choices_without_a_seed_are_sent_as_they_are(api: Api) -> None:
     assert all('"seed":null' in choice["text"] for choice in body["choices"])
 
 
-@pytest.mark.parametrize(("best_of", "status"), [(2, 200), (None, 200), (3, 400), (1, 400)])
-async def test_best_of_must_be_n(api: Api, best_of: int | None, status: int) -> None:
-    answer = await api.completion("say:x", n=2, best_of=best_of)
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [({"n": 2, "best_of": 1}, "less than n"), ({"best_of": 3, "stream": True}, "known at the end")],
+)
+async def test_best_of_makes_sense_or_is_refused(api: Api, fields: dict[str, object], says: str) -> None:
+    answer = await api.completion("say:x", **fields)
+    error = (await answer.json())["error"]
+    assert (answer.status, error["param"]) == (400, "best_of") and says in error["message"]
+
+
+async def test_the_best_are_the_likeliest_and_all_are_paid_for(api: Api) -> None:
+    answer = await api.completion("7?say:a 8?say:likely 9?say:b", n=1, best_of=3, seed=7)
     body = await answer.json()
-    assert answer.status == status
-    if status == 400:
-        assert (body["error"]["code"], body["error"]["param"]) == ("unsupported_parameter", "best_of")
+    assert [choice["index"] for choice in body["choices"]] == [0]
+    assert body["choices"][0]["logprobs"] is None, "nobody asked for them"
+    assert body["usage"]["completion_tokens"] == 3
+
+
+async def test_several_prompts_have_choices_of_their_own(api: Api) -> None:
+    answer = await api.session.post(
+        "/v1/completions", json={"model": "demo", "prompt": ["say:a", "say:b"], "n": 2, "echo": True}
+    )
+    body = await answer.json()
+    assert [(choice["index"], choice["text"]) for choice in body["choices"]] == [
+        (0, "say:aa"),
+        (1, "say:aa"),
+        (2, "say:bb"),
+        (3, "say:bb"),
+    ]
+    assert body["usage"]["prompt_tokens"] == 2 * 7
+
+
+async def test_an_echo_streams_before_the_answer(api: Api) -> None:
+    answer = await api.completion("say:a say:b", echo=True, stream=True)
+    chunks = [chunk for chunk in sse(await answer.text()) if isinstance(chunk, dict)]
+    texts = [choice["text"] for chunk in chunks for choice in chunk["choices"]]  # type: ignore
+    assert texts[0] == "say:a say:b" and "".join(texts[1:]) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "param"),
+    [
+        ([], {}, "prompt"),
+        ([1, "a"], {}, "prompt"),
+        ([[1], 2], {}, "prompt"),
+        ([1, 2], {"echo": True}, "echo"),
+        ([1, 2], {"suffix": "x"}, "suffix"),
+        ("a", {"echo": True, "logprobs": 1}, "echo"),
+        (["a"] * 300, {}, "n"),
+    ],
+)
+async def test_prompts_that_are_none_are_refused(
+    api: Api, prompt: object, fields: dict[str, object], param: str
+) -> None:
+    answer = await api.session.post("/v1/completions", json={"model": "demo", "prompt": prompt, **fields})
+    assert (answer.status, (await answer.json())["error"]["param"]) == (400, param)
 
 
 @pytest.mark.parametrize("stream", [True, False])

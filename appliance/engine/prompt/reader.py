@@ -6,11 +6,15 @@ from typing import Final, Protocol, assert_never
 
 from appliance.engine.prompt.template import ChatTemplate
 from appliance.errors import RequestError
-from appliance.types import AS_PROMPT, ChatPrompt, Prompt, Reading, TextPrompt, TokenPrompt
+from appliance.types import AS_PROMPT, ChatPrompt, InfillPrompt, Prompt, Reading, TextPrompt, TokenPrompt
 from appliance.wire import PromptRead
 
 # To tokenise so much takes no longer than to find out how long a token can be.
 _CHEAP_BYTES: Final = 256 * 1024
+
+
+# Code is no place for tokens that steer a model.
+_PLAIN: Final = Reading(add_special=False, parse_special=False)
 
 
 class Vocabulary(Protocol):
@@ -28,6 +32,11 @@ class Vocabulary(Protocol):
 
     def tokenize(self, text: str, reading: Reading = AS_PROMPT) -> list[int]:
         """Tokens of a text, special tokens recognised, begun by one BOS where the model wants it."""
+        ...
+
+    @property
+    def infill(self) -> tuple[int, int, int]:
+        """The tokens before a prefix, before what is between, and before a suffix; -1 where the model has none."""
         ...
 
     def written(self, token: int) -> bytes:
@@ -54,8 +63,8 @@ class PromptReader:
 
     def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
         """What a prompt is to the model. Raises RequestError; one that is somewhat too long can be looked at."""
-        if isinstance(prompt, TokenPrompt):
-            tokens = self._checked(prompt.tokens)
+        if isinstance(prompt, TokenPrompt | InfillPrompt):
+            tokens = self._tokens(prompt)
             text = None
         else:
             text = prompt.text if isinstance(prompt, TextPrompt) else self._chat_template().render(prompt)
@@ -76,8 +85,20 @@ class PromptReader:
                 return self._tokenize(prompt, prompt.text)
             case TokenPrompt():
                 return self._checked(prompt.tokens)
+            case InfillPrompt():
+                return self._infill(prompt)
             case _:
                 assert_never(prompt)
+
+    def _infill(self, prompt: InfillPrompt) -> list[int]:
+        """Prefix, suffix, and then what is between them, as llama-server has it by default."""
+        before, between, after = self._vocabulary.infill
+        if min(before, between, after) < 0:
+            message = "suffix: this model has no tokens to fill in what is between two texts"
+            raise RequestError("invalid_request", message, param="suffix")
+        prefix = self._tokenize(prompt, prompt.prefix, _PLAIN)
+        suffix = self._tokenize(prompt, prompt.suffix, _PLAIN)
+        return [*self._vocabulary.tokenize(""), before, *prefix, after, *suffix, between]
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:

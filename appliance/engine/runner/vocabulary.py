@@ -100,6 +100,13 @@ class Vocabulary:
             tokens.insert(0, self._bos)
         return tokens
 
+    @property
+    def infill(self) -> tuple[int, int, int]:
+        """The tokens before a prefix, before what is between, and before a suffix; -1 where the model has none."""
+        tokens = (llama_cpp.llama_vocab_fim_pre, llama_cpp.llama_vocab_fim_mid, llama_cpp.llama_vocab_fim_suf)
+        before, between, after = (token(self.native) for token in tokens)
+        return before, between, after
+
     def written(self, token: int) -> bytes:
         """A token as it is written in a text, control tokens too. The io thread's alone."""
         return self._written[token]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,10 +27,11 @@ def request(seed: int | None = None) -> Request:
     )
 
 
-def streams_of(n: int) -> tuple[ChoiceStreams, list[ResponseStream]]:
+def streams_of(n: int, each: int | None = None) -> tuple[ChoiceStreams, list[ResponseStream]]:
+    """each: how many of them a prompt has; all have the same by default."""
     wake = asyncio.Event()
     streams = [ResponseStream(request(), choice=index, wake=wake) for index in range(n)]
-    return ChoiceStreams(streams, wake), streams
+    return ChoiceStreams(streams, wake, each or n), streams
 
 
 def say(stream: ResponseStream, text: str) -> None:
@@ -49,6 +51,28 @@ def test_each_choice_has_its_own_seed() -> None:
     assert [choice.sampling.seed for choice in choices_of(request(7), 3)] == [7, 8, 9]
     assert [choice.sampling.seed for choice in choices_of(request(2**63 - 1), 2)] == [2**63 - 1, -(2**63)]
     assert [choice.sampling.seed for choice in choices_of(request(), 2)] == [None, None]
+
+
+def test_each_prompt_has_choices_of_its_own() -> None:
+    two = msgspec.structs.replace(request(7), further=(TextPrompt(text="y"),))
+    choices = choices_of(two, 2)
+    assert [(choice.prompt, choice.sampling.seed) for choice in choices] == [
+        (TextPrompt(text="x"), 7),
+        (TextPrompt(text="x"), 8),
+        (TextPrompt(text="y"), 7),
+        (TextPrompt(text="y"), 8),
+    ]
+
+
+async def test_each_prompt_counts_once() -> None:
+    source, streams = streams_of(4, each=2)
+    for tokens, stream in enumerate(streams):
+        stream.finish(done(tokens, cached=tokens))
+    for _ in range(3):
+        await source.next()
+    end = await source.next()
+    assert isinstance(end, AnswerEnd)
+    assert end.usage == Usage(prompt_tokens=18, completion_tokens=0 + 1 + 2 + 3, cached_tokens=0 + 2)
 
 
 async def test_choices_take_turns_and_end_one_by_one() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from appliance.engine.prompt import ChatTemplate, PromptReader
 from appliance.errors import RequestError
-from appliance.types import AS_PROMPT, ChatMessage, ChatPrompt, Reading, TextPrompt, TokenPrompt
+from appliance.types import AS_PROMPT, ChatMessage, ChatPrompt, InfillPrompt, Reading, TextPrompt, TokenPrompt
 
 
 class ByteVocabulary:
@@ -19,6 +19,8 @@ class ByteVocabulary:
     def tokenize(self, text: str, reading: Reading = AS_PROMPT) -> list[int]:
         self.asked.append(text)
         return list(text.encode())
+
+    infill = (11, 12, 13)
 
     def written(self, token: int) -> bytes:
         return bytes([token])
@@ -44,6 +46,15 @@ def test_a_prompt_that_is_looked_at_says_all_that_it_is() -> None:
         assert (read.number, read.text, read.tokens) == (5, text, tuple(text.encode()))
         assert b"".join(read.pieces).decode() == text
     assert len(reader().look(5, TextPrompt(text="a" * 20), Reading()).tokens) == 20, "it need not fit"
+
+
+def test_what_is_between_two_texts_is_asked_for_by_the_model_s_own_tokens() -> None:
+    assert reader().read(InfillPrompt(prefix="a", suffix="b")) == [11, ord("a"), 13, ord("b"), 12]
+    vocabulary = ByteVocabulary()
+    vocabulary.infill = (-1, -1, -1)
+    with pytest.raises(RequestError, match="no tokens to fill in") as caught:
+        PromptReader(vocabulary, None, 8).read(InfillPrompt(prefix="a", suffix="b"))
+    assert caught.value.param == "suffix"
 
 
 def test_a_model_without_a_template_has_completions_only() -> None:
