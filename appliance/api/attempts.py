@@ -114,7 +114,7 @@ class Attempts:
         self._endpoint = endpoint
         self._router = http.app[ROUTER]
         self._draft = http[EVIDENCE]
-        seconds = min(http.app[LIMITS]().request_seconds, asked.deadline_seconds or math.inf)
+        seconds = min(http.app[LIMITS]().request_seconds, asked.seconds_max)
         self._deadline = time.monotonic() + seconds
         first, *spare = route.models
         self._first = endpoint.attempt(self._router.spec(first), seconds)
@@ -174,7 +174,7 @@ class Attempts:
 
     def _failed(self, error: RequestError) -> None:
         """Raises it where nobody can step in."""
-        hurried = error.code == "deadline_exceeded" and self._asked.deadline_seconds is not None
+        hurried = error.code == "deadline_exceeded" and self._asked.seconds_max < math.inf
         if self._model is not None and not hurried:
             self._router.failed(self._model, error.code, self._began)
         if self._begun or error.code not in STEPPED_IN_FOR:

@@ -84,6 +84,7 @@ class CompletionFields(Struct, frozen=True, kw_only=True):
 
     logit_bias: what SamplingParams knows, and false to forbid a token. post_sampling_probs: log probabilities of the
     distribution that was drawn from. priority, deadline_seconds: ours; they can only lower what the client has.
+    timeout: what some clients call deadline_seconds.
     keep_alive: Ollama's; how long the model shall stay loaded, in seconds or as `1h30m`, for ever where it is negative.
     cache_salt: vLLM's; only requests with the same one find each other's prompts, within what the client may share.
     """
@@ -99,6 +100,7 @@ class CompletionFields(Struct, frozen=True, kw_only=True):
     user: str | None = None
     priority: Priority | None = None
     deadline_seconds: DeadlineSeconds | None = None
+    timeout: DeadlineSeconds | None = None
     keep_alive: float | Annotated[str, Meta(max_length=32)] | None = None
     cache_salt: CacheSalt | None = None
 

@@ -41,6 +41,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     temperature: float | None = None
     deadline_seconds: DeadlineSeconds | None = None
+    timeout: DeadlineSeconds | None = None
+
+    @property
+    def seconds_max(self) -> float:
+        """How long the client wants to wait; infinite where it does not say."""
+        return min(self.deadline_seconds or math.inf, self.timeout or math.inf)
 
     @property
     def include_usage(self) -> bool:

@@ -32,6 +32,7 @@ from appliance.models.frames import add_frame, check_encodable
 from appliance.models.launcher import Launcher, WorkerLink, exit_text
 from appliance.models.probing import PROBE, PROBE_PROMPT
 from appliance.models.provenance import NO_PROVENANCE, Provenance, content_of
+from appliance.models.queue_wait import ServiceTime
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.models.stay import Stay
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, Origin, ResponseStream
@@ -132,6 +133,7 @@ class ModelInstance:
         self._ended = asyncio.Event()
         self.settled = asyncio.Event()
         self.loads_ended = 0
+        self.service = ServiceTime()
         self._closing = False
         self._load_again = False
         self._unloading: asyncio.Task[None] | None = None
@@ -522,6 +524,8 @@ class ModelInstance:
                     stream.push(event)
             case Finished():
                 self._failures = 0
+                if event.usage.completion_tokens:
+                    self.service.note(event.timings.prefill_seconds + event.timings.decode_seconds)
                 self._served_at = self._clock()
                 self._backlog.end(event.number, event)
             case Failed():

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
 
 from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits
 from appliance.errors import ErrorCode, RequestError
 from appliance.models.breaker import Breaker
 from appliance.models.choices import ChoiceStreams, choices_of
+from appliance.models.instance import ModelInstance
+from appliance.models.queue_wait import wait_seconds
 from appliance.models.registry import Means, Registry
 from appliance.models.repeats import Repeats
 from appliance.models.routes import Route
@@ -23,6 +27,8 @@ from appliance.models.upstream.request import UpstreamRequest
 from appliance.tasks import TaskOwner
 from appliance.types import Request
 from appliance.upstream_spec import ServedModel
+
+RETRY_SECONDS_MAX: Final = 300
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +41,8 @@ class Router:
         self.registry = Registry(file, means)
         self._outstanding: Counter[str] = Counter()
         self._per_principal: Counter[tuple[str, str]] = Counter()
+        # How many principals have requests outstanding, by model.
+        self._principals: Counter[str] = Counter()
         self._draining = False
         self._drained = asyncio.Event()
         self._breakers: dict[str, Breaker] = {}
@@ -176,6 +184,7 @@ class Router:
         instance = self.registry.instance(request.model)
         if instance is None:
             raise _removed(request.model)
+        self._refuse_too_late(instance, request)
         wake = asyncio.Event()
         streams = instance.submit(choices_of(request, n), wake)
         self._count(request.model, request.principal, choices)
@@ -230,12 +239,34 @@ class Router:
                 retry_after=2,
             )
 
+    def _refuse_too_late(self, instance: ModelInstance, request: Request) -> None:
+        """Who would get no answer in their time is told now, and not at its end."""
+        model, info = request.model, instance.snapshot().info
+        if request.reading is not None or info is None:
+            return
+        wait = wait_seconds(
+            instance.service.seconds,
+            info.parallel,
+            self._outstanding[model],
+            self._per_principal[request.principal, model],
+            self._principals[model] + ((request.principal, model) not in self._per_principal),
+        )
+        if wait >= request.seconds_max:
+            raise RequestError(
+                "queue_full",
+                f"model {model!r} would begin with this request in about {wait:.0f} s, and it has "
+                f"{request.seconds_max:.0f} s; try again later",
+                retry_after=math.ceil(min(wait - request.seconds_max + 1, RETRY_SECONDS_MAX)),
+            )
+
     def _count(self, model: str, principal: str, change: int) -> None:
         self._outstanding[model] += change
         key = (principal, model)
+        self._principals[model] += key not in self._per_principal
         self._per_principal[key] += change
         if not self._per_principal[key]:
             del self._per_principal[key]
+            self._principals[model] -= 1
         if not self._outstanding.total():
             self._drained.set()
 

@@ -347,3 +347,19 @@ async def test_malformed_http_and_refused_bodies_do_not_flood_the_log(
         answer = await api.session.post("/v1/completions", data=b"no gzip", headers={"Content-Encoding": "gzip"})
         assert answer.status == 415
     assert len([record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]) <= 2
+
+
+async def test_who_would_get_no_answer_in_their_time_is_told_at_once(api: Api) -> None:
+    """The scripted worker has four slots and says that a request has its own for half a second."""
+    await (await api.chat("say:a")).read()
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(api.chat("hang", deadline_seconds=30)) for _ in range(20)]
+        await until(lambda: outstanding(api) == 20)
+        answer = await api.chat("say:b", timeout=1)
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (503, "queue_full")
+        assert "would begin with this request in about 2 s, and it has 1 s" in error["message"]
+        assert answer.headers["Retry-After"] == "3"
+        assert (await api.chat("say:b", timeout=10)).status == 200
+        for task in waiting:
+            task.cancel()

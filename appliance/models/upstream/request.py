@@ -13,7 +13,7 @@ from appliance.models.probing import PROBE, PROBE_PROMPT
 
 Endpoint = Literal["chat/completions", "completions"]
 # Ours, and settled here: a server may refuse what it does not know, or take it for something else.
-_OURS: Final = ("priority", "deadline_seconds")
+_OURS: Final = ("priority", "deadline_seconds", "timeout")
 
 
 class UpstreamRequest(Struct, frozen=True, kw_only=True):
