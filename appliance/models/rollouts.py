@@ -180,11 +180,12 @@ class Rollouts:
 
     async def roll_back(self, alias: str) -> Rollout:
         """Sends everybody back at once, whether it is under way or done. Raises ChangeRefused."""
-        rollout = self.check_back(alias)
+        self.check_back(alias)
         task = self._running.pop(alias, None)
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        rollout = self._known[alias]
         rollout = await self._weigh(rollout, rollout.before)
         self._running[alias] = self._tasks.spawn(self._back(rollout, "by an administrator"), name="rollback")
         return rollout
@@ -203,6 +204,9 @@ class Rollouts:
             await self._climb(alias)
         except _Worse as worse:
             await self._back(self._known[alias], str(worse))
+        except Exception as error:
+            _log.exception("the rollout of %s failed", alias)
+            await self._back(self._known[alias], f"an internal error: {type(error).__name__}")
 
     async def _bring_up(self, rollout: Rollout) -> None:
         """Loads the new version and has it answer. Raises _Worse."""
