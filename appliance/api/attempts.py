@@ -173,11 +173,11 @@ class Attempts:
         raise self._failure
 
     def _failed(self, error: RequestError) -> None:
-        """Raises it where nobody can step in."""
+        """Raises it where nobody can step in. What another model refuses is no fault of the request."""
         hurried = error.code == "deadline_exceeded" and self._asked.seconds_max < math.inf
         if self._model is not None and not hurried:
             self._router.failed(self._model, error.code, self._began)
-        if self._begun or error.code not in STEPPED_IN_FOR:
+        if self._begun or (self._failure is None and error.code not in STEPPED_IN_FOR):
             raise error
         if self._failure is None:
             self._failure, self._failed_source = error, self._draft.source

@@ -103,6 +103,15 @@ async def test_what_is_wrong_with_a_request_is_wrong_for_every_model(start_api: 
     assert answer.status == 400 and FALLBACK not in answer.headers
 
 
+async def test_what_steps_in_may_refuse_what_the_model_would_not(start_api: ApiFactory) -> None:
+    api = await started(start_api, alias(models=("small",)))
+    answer, body = await asked(api, "2?fail:internal_error 3?fail:context_length_exceeded")
+    assert (answer.status, body["error"]["code"]) == (500, "internal_error")  # type: ignore[index]
+    api = await started(start_api, alias(models=("small", "old")))
+    answer, body = await asked(api, "2?fail:internal_error 3?fail:context_length_exceeded say:saved")
+    assert (answer.status, body["model"], text_of(body)) == (200, "old", "saved")
+
+
 async def test_the_operator_s_answer_is_the_last_resort(start_api: ApiFactory) -> None:
     api = await started(start_api, alias(models=("small",), answer="Please wait."))
     answer, body = await asked(api, "crash", n=2)
