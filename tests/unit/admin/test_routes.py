@@ -119,10 +119,16 @@ GET  /readyz                everyone
 GET  /v1/models             viewer inference
 GET  /v1/models/{model:.+}  viewer inference
 POST /v1/chat/completions   inference
+POST /v1/tokenize           inference
+POST /v1/detokenize         inference
+POST /v1/apply-template     inference
 POST /v1/completions        inference
 GET  /models                viewer inference
 GET  /models/{model:.+}     viewer inference
 POST /chat/completions      inference
+POST /tokenize              inference
+POST /detokenize            inference
+POST /apply-template        inference
 POST /completions           inference
 """
 
