@@ -12,10 +12,30 @@ import msgspec
 from msgspec import Meta, Struct
 
 # The engine ends with the first two; another server that serves a model for us with any.
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 KvMode = Literal["auto", "unified", "split"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 FlashAttention = Literal["auto", "on", "off"]
+
+# How a model writes calls of tools, and what it thinks before it answers: see appliance.chat.
+ToolFormat = Literal[
+    "none",
+    "generic",
+    "hermes",
+    "qwen3_coder",
+    "glm",
+    "llama3",
+    "pythonic",
+    "mistral",
+    "deepseek",
+    "deepseek_dsml",
+    "kimi",
+    "minimax",
+    "gemma",
+    "json_list",
+    "harmony",
+]
+ReasoningFormat = Literal["none", "think", "mistral", "seed", "command_r", "apertus", "gemma", "harmony"]
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
 ModelId = Annotated[str, Meta(pattern=MODEL_NAME)]
@@ -136,6 +156,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pinned: never unloaded for want of room or of use.
     ttl: seconds without a request after which it is unloaded; by default it stays until its room is needed.
     group: of the models of one group only one is loaded at a time.
+    tool_format, reasoning_format: how its answers are read; `auto` finds out from its chat template.
     """
 
     id: ModelId
@@ -159,6 +180,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pinned: bool = False
     ttl: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
     group: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None = None
+    tool_format: ToolFormat | Literal["auto"] = "auto"
+    reasoning_format: ReasoningFormat | Literal["auto"] = "auto"
 
 
 class DeviceBytes(Struct, frozen=True, kw_only=True):
@@ -268,6 +291,14 @@ class HardwareReading(Struct, frozen=True, kw_only=True):
     gpu_trouble: str | None = None
 
 
+class AnswerFormat(Struct, frozen=True, kw_only=True):
+    """How the answer to one prompt is to be read. thinking: the prompt ends where the model already thinks."""
+
+    tools: ToolFormat = "none"
+    reasoning: ReasoningFormat = "none"
+    thinking: bool = False
+
+
 class ToolFunction(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The function a past assistant turn called; `arguments` is a JSON text."""
 
@@ -284,13 +315,17 @@ class ToolCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChatMessage(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One turn as a chat template sees it: content is plain text, parts are already joined."""
+    """One turn as a chat template sees it: content is plain text, parts are already joined.
+
+    reasoning_content: what an assistant thought, where the client kept it.
+    """
 
     role: str
     content: str = ""
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoning_content: str | None = None
 
 
 class ChatPrompt(Struct, frozen=True, kw_only=True, tag="chat"):
@@ -335,6 +370,8 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 AS_PROMPT = Reading()
+# What goes on behind other tokens.
+CONTINUED = Reading(add_special=False)
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -346,6 +383,7 @@ class Request(Struct, frozen=True, kw_only=True):
     priority: class of urgency, lower first. weight: the principal's share against others of its class.
     cache_domain: who may share KV cache with it. seconds_max: after this much time it ends with what it has.
     keep_seconds: how long the model shall stay loaded after its end; infinite, or None for the model's own `ttl`.
+    reasoning_budget: most tokens that the model may think with.
     reading: the prompt is looked at, and nothing is computed. further: more prompts of the same request, each with
     choices of its own.
     """
@@ -364,16 +402,21 @@ class Request(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     seconds_max: float = 570.0
     keep_seconds: float | None = None
+    reasoning_budget: Annotated[int, Meta(ge=0)] | None = None
     reading: Reading | None = None
     further: tuple[Prompt, ...] = ()
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens of one request; `cached_tokens` of the prompt were already in the KV cache."""
+    """Tokens of one request; `cached_tokens` of the prompt were already in the KV cache.
+
+    reasoning_tokens: of the answer, that the model thought with; None where that is not known.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int | None = None
 
 
 class Timings(Struct, frozen=True, kw_only=True):
