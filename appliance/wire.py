@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from appliance.errors import ErrorCode, MemoryLack, WireError
 from appliance.types import (
+    AnswerFormat,
     FinishReason,
     HardwareReading,
     LogprobParams,
@@ -89,6 +90,7 @@ class Add(Struct, frozen=True, kw_only=True, tag="add"):
     principal, flow, weight, priority: whose turn it is; see `engine.fairness`.
     seconds_max: from the arrival of this frame. Then a request that has text finishes with `length`, any other fails
     with `deadline_exceeded`.
+    reasoning_budget: most tokens that the model may think with.
     reading: the answer is one PromptRead, and a Finished.
     """
 
@@ -104,6 +106,7 @@ class Add(Struct, frozen=True, kw_only=True, tag="add"):
     priority: int = 0
     seconds_max: float = 86_400.0
     logprobs: LogprobParams | None = None
+    reasoning_budget: int | None = None
     reading: Reading | None = None
 
 
@@ -117,11 +120,12 @@ class Abort(Struct, frozen=True, kw_only=True, tag="abort"):
 
 
 class Started(Struct, frozen=True, kw_only=True, tag="started"):
-    """A request got its slot and its prompt enters the next step."""
+    """A request got its slot and its prompt enters the next step. answer: how its text is to be read, for a chat."""
 
     number: int
     prompt_tokens: int
     cached_tokens: int
+    answer: AnswerFormat | None = None
 
 
 class Delta(Struct, frozen=True, kw_only=True, tag="delta"):

@@ -265,7 +265,12 @@ class Scheduler:
         sequence.started, sequence.cached = now, len(slot.tokens)
         sequence.charged = PROMPT_TOKEN * (sequence.prompt_tokens - sequence.cached)
         self._queue.charge(sequence, sequence.charged)
-        started = Started(number=sequence.number, prompt_tokens=sequence.prompt_tokens, cached_tokens=sequence.cached)
+        started = Started(
+            number=sequence.number,
+            prompt_tokens=sequence.prompt_tokens,
+            cached_tokens=sequence.cached,
+            answer=sequence.answer,
+        )
         return [started]
 
     def _waits_for_sibling(self, sequence: Sequence, prefix: Prefix | None) -> bool:

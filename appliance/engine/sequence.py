@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from appliance.engine.detokenizer import Detokenizer
-from appliance.types import LogprobParams, SamplingParams, Timings, TokenLogprob, Usage
+from appliance.engine.thought import ThoughtBudget
+from appliance.types import AnswerFormat, LogprobParams, SamplingParams, Timings, TokenLogprob, Usage
 
 
 class DryPenalty(Protocol):
@@ -30,8 +32,9 @@ class Sequence:
     KV cache. principal, flow, weight, priority: whose turn it is. logprobs: what to report of each token. dry: the
     sampler that `sampling` asks for. charged: service charged in advance for prompt tokens that may not be computed
     yet. saved: tokens whose cells are in host memory. passed_over: steps of prompts in a row in which others went
-    first. token_seconds: what a token of its last piece cost, see PrefillPace. Times are in seconds of the engine's
-    clock; `deadline` is one of its moments.
+    first. answer: how its text is to be read. spoken: control tokens that come out as text all the same, by that
+    format. thought: bounds how long it may think. token_seconds: what a token of its last piece cost, see PrefillPace.
+    Times are in seconds of the engine's clock; `deadline` is one of its moments.
     """
 
     number: int
@@ -58,6 +61,9 @@ class Sequence:
     passed_over: int = 0
     token_seconds: float = 0.0
     unreported_logprobs: list[TokenLogprob] = field(default_factory=list)
+    answer: AnswerFormat | None = None
+    spoken: Mapping[int, bytes] = field(default_factory=dict)
+    thought: ThoughtBudget | None = None
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
@@ -80,6 +86,11 @@ class Sequence:
             self.unreported_logprobs.append(logprob)
         if self.first_sampled is None:
             self.first_sampled = now
+
+    @property
+    def forced(self) -> int | None:
+        """The token that is to be drawn next, whatever the model wants; None where it is free."""
+        return None if self.thought is None else self.thought.forced
 
     def report(self) -> tuple[int, tuple[TokenLogprob, ...]]:
         """How many tokens were sampled since the last call, and what is to be reported of them."""

@@ -24,6 +24,7 @@ def add_frame(number: int, request: Request, seconds_max: float) -> Add:
         priority=request.priority,
         seconds_max=seconds_max,
         logprobs=request.logprobs,
+        reasoning_budget=request.reasoning_budget,
         reading=request.reading,
     )
 

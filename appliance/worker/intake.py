@@ -12,7 +12,9 @@ import msgspec
 
 from appliance.engine.detokenizer import Detokenizer
 from appliance.engine.loop import EngineLoop
+from appliance.engine.prompt import ReadPrompt
 from appliance.engine.sequence import DryPenalty, Sequence
+from appliance.engine.thought import ThoughtBudget
 from appliance.errors import RequestError
 from appliance.types import Prompt, Reading, SamplingParams, Timings, Usage
 from appliance.wire import Abort, Add, Failed, Finished, PromptRead, Step
@@ -24,8 +26,8 @@ _NO_TIMINGS = Timings(queue_seconds=0.0, prefill_seconds=0.0, decode_seconds=0.0
 class PromptReader(Protocol):
     """Makes tokens of a prompt."""
 
-    def read(self, prompt: Prompt) -> list[int]:
-        """The tokens. Raises RequestError."""
+    def read(self, prompt: Prompt) -> ReadPrompt:
+        """The tokens, and how their answer is to be read. Raises RequestError."""
         ...
 
     def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
@@ -87,11 +89,11 @@ class Intake:
         arrived = self._clock()
         if add.max_tokens is not None and add.max_tokens < 1:
             raise RequestError("invalid_request", "max_tokens must be at least 1", param="max_tokens")
-        tokens = self._reader.read(add.prompt)
-        room = self._n_ctx - len(tokens)
+        prompt = self._reader.read(add.prompt)
+        room = self._n_ctx - len(prompt.tokens)
         return Sequence(
             number=add.number,
-            tokens=tokens,
+            tokens=prompt.tokens,
             output_max=room if add.max_tokens is None else min(add.max_tokens, room),
             sampling=add.sampling,
             detokenizer=Detokenizer(add.stop),
@@ -104,8 +106,18 @@ class Intake:
             deadline=arrived + add.seconds_max,
             logprobs=add.logprobs,
             dry=self._preparer.prepare(add.sampling),
+            answer=prompt.answer,
+            spoken=prompt.spoken,
+            thought=_thought(prompt, add.reasoning_budget),
         )
 
     def _refuse(self, number: int, error: RequestError) -> None:
         failed = Failed(number=number, code=error.code, message=error.message, param=error.param, details=error.details)
         self._send(msgspec.structs.replace(self._loop.status, events=(failed,)))
+
+
+def _thought(prompt: ReadPrompt, tokens_max: int | None) -> ThoughtBudget | None:
+    """Where a model does not think, or nobody knows how it ends a thought, there is nothing to bound."""
+    if tokens_max is None or prompt.answer is None or not prompt.closing:
+        return None
+    return ThoughtBudget(prompt.answer, tokens_max, prompt.closing)

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from appliance.engine.loop import EngineLoop
-from appliance.engine.prompt import ChatTemplate, PromptReader
+from appliance.engine.prompt import Answers, ChatTemplate, PromptReader
 from appliance.engine.runner import Runner
 from appliance.engine.scheduler import Scheduler
 from appliance.errors import LoadError, OutOfMemory, WireError
@@ -90,15 +90,17 @@ def _measured(info: ModelInfo) -> ModelInfo:
 
 
 def _prompt_reader(job: Load, runner: Runner) -> PromptReader:
-    template = None
+    template, answers = None, None
     if runner.chat_template is not None:
+        answers = Answers(runner.chat_template, job.spec, runner.vocabulary)
         try:
             template = ChatTemplate(
                 runner.chat_template,
                 bos=runner.vocabulary.bos_text,
                 eos=runner.vocabulary.eos_text,
                 seconds_max=job.template_seconds_max,
+                tools=answers.format.tools,
             )
         except LoadError as error:
             raise LoadError(f"{Path(job.spec.path).name}: {error}") from None
-    return PromptReader(runner.vocabulary, template, runner.limits.n_ctx)
+    return PromptReader(runner.vocabulary, template, runner.limits.n_ctx, answers)

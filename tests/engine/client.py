@@ -179,6 +179,7 @@ class WorkerClient:
         stop: Iterable[str] = (),
         domain: str = "tests",
         logprobs: LogprobParams | None = None,
+        reasoning_budget: int | None = None,
     ) -> int:
         self._number += 1
         self.answers[self._number] = Answer()
@@ -192,6 +193,7 @@ class WorkerClient:
                 max_tokens=max_tokens,
                 stop=tuple(stop),
                 logprobs=logprobs,
+                reasoning_budget=reasoning_budget,
             )
         )
         return self._number
@@ -228,9 +230,18 @@ class WorkerClient:
         stop: Iterable[str] = (),
         domain: str = "tests",
         logprobs: LogprobParams | None = None,
+        reasoning_budget: int | None = None,
     ) -> Answer:
         """One request from its start to its end."""
-        number = self.add(prompt, sampling=sampling, max_tokens=max_tokens, stop=stop, domain=domain, logprobs=logprobs)
+        number = self.add(
+            prompt,
+            sampling=sampling,
+            max_tokens=max_tokens,
+            stop=stop,
+            domain=domain,
+            logprobs=logprobs,
+            reasoning_budget=reasoning_budget,
+        )
         return self.wait(number)[0]
 
     def wait_gone(self, seconds: float) -> int:

@@ -5,6 +5,7 @@ A word is the text `[000]` to `[255]` and one token, so that a lost, repeated or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import gguf
@@ -29,10 +30,13 @@ BOS: Final = ID["<s>"]
 EOS: Final = ID["</s>"]
 
 
-def add_tokenizer(writer: Any) -> None:
-    """Writes the tokenizer metadata; fills the vocabulary up to N_VOCAB with tokens that are never chosen."""
+def add_tokenizer(writer: Any, controls: Sequence[str] = ()) -> None:
+    """Writes the tokenizer metadata; fills the vocabulary up to N_VOCAB with tokens that are never chosen.
+
+    controls: control tokens in the place of the first of those.
+    """
     types = gguf.TokenType
-    unused = [f"<unused{index}>" for index in range(N_VOCAB - len(TOKENS))]
+    unused = [*controls, *(f"<unused{index}>" for index in range(N_VOCAB - len(TOKENS) - len(controls)))]
     writer.add_tokenizer_model("llama")
     writer.add_token_list([*TOKENS, *unused])
     writer.add_token_scores([0.0] * N_VOCAB)
@@ -41,7 +45,8 @@ def add_tokenizer(writer: Any) -> None:
         + [types.BYTE] * len(_BYTES)
         + [types.NORMAL] * (len(LETTERS) + 1)
         + [types.USER_DEFINED] * WORDS
-        + [types.UNUSED] * len(unused)
+        + [types.CONTROL] * len(controls)
+        + [types.UNUSED] * (len(unused) - len(controls))
     )
     writer.add_bos_token_id(BOS)
     writer.add_eos_token_id(EOS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
 
+from appliance.engine.prompt.answers import Answers
 from appliance.engine.prompt.template import ChatTemplate
 from appliance.errors import RequestError
-from appliance.types import AS_PROMPT, ChatPrompt, InfillPrompt, Prompt, Reading, TextPrompt, TokenPrompt
+from appliance.types import AS_PROMPT, AnswerFormat, ChatPrompt, InfillPrompt, Prompt, Reading, TextPrompt, TokenPrompt
 from appliance.wire import PromptRead
 
 # To tokenise so much takes no longer than to find out how long a token can be.
@@ -15,6 +18,19 @@ _CHEAP_BYTES: Final = 256 * 1024
 
 # Code is no place for tokens that steer a model.
 _PLAIN: Final = Reading(add_special=False, parse_special=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPrompt:
+    """A prompt as the model takes it.
+
+    answer, spoken: see Sequence; a completion is not read any further. closing: tokens that end a thought.
+    """
+
+    tokens: list[int]
+    answer: AnswerFormat | None = None
+    spoken: Mapping[int, bytes] = field(default_factory=dict)
+    closing: tuple[int, ...] = ()
 
 
 class Vocabulary(Protocol):
@@ -47,24 +63,28 @@ class Vocabulary(Protocol):
 class PromptReader:
     """Renders, tokenises and checks prompts. Main thread only, because of the template's deadline."""
 
-    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate | None, n_ctx: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, template: ChatTemplate | None, n_ctx: int, answers: Answers | None = None
+    ) -> None:
+        """answers: how those of a chat are to be read; None where there is no template."""
         self._vocabulary = vocabulary
         self._template = template
         self._n_ctx = n_ctx
+        self._answers = answers
 
-    def read(self, prompt: Prompt) -> list[int]:
+    def read(self, prompt: Prompt) -> ReadPrompt:
         """The prompt's tokens: at least one, and at least one fewer than n_ctx. Raises RequestError."""
-        tokens = self._tokens(prompt)
-        if not tokens:
+        read = self._read(prompt)
+        if not read.tokens:
             raise RequestError("invalid_request", "the prompt is empty", param=_param(prompt))
-        if len(tokens) >= self._n_ctx:
-            raise self._too_long(prompt, len(tokens), "")
-        return tokens
+        if len(read.tokens) >= self._n_ctx:
+            raise self._too_long(prompt, len(read.tokens), "")
+        return read
 
     def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
         """What a prompt is to the model. Raises RequestError; one that is somewhat too long can be looked at."""
         if isinstance(prompt, TokenPrompt | InfillPrompt):
-            tokens = self._tokens(prompt)
+            tokens = self._read(prompt).tokens
             text = None
         else:
             text = prompt.text if isinstance(prompt, TextPrompt) else self._chat_template().render(prompt)
@@ -77,16 +97,22 @@ class PromptReader:
             pieces=pieces,
         )
 
-    def _tokens(self, prompt: Prompt) -> list[int]:
+    def _read(self, prompt: Prompt) -> ReadPrompt:
         match prompt:
             case ChatPrompt():
-                return self._tokenize(prompt, self._chat_template().render(prompt))
+                template = self._chat_template()
+                text = template.render(prompt)
+                tokens = self._tokenize(prompt, text)
+                if self._answers is None:
+                    return ReadPrompt(tokens)
+                answer = self._answers.format_of(text, shows_tools=template.shows_tools)
+                return ReadPrompt(tokens, answer, self._answers.spoken(prompt), self._answers.closing)
             case TextPrompt():
-                return self._tokenize(prompt, prompt.text)
+                return ReadPrompt(self._tokenize(prompt, prompt.text))
             case TokenPrompt():
-                return self._checked(prompt.tokens)
+                return ReadPrompt(self._checked(prompt.tokens))
             case InfillPrompt():
-                return self._infill(prompt)
+                return ReadPrompt(self._infill(prompt))
             case _:
                 assert_never(prompt)
 

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from types import GeneratorType
 from typing import Any, Final, NoReturn
 
 from jinja2 import TemplateError, nodes
@@ -272,7 +273,9 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """As transformers defines it: jinja2's own escapes HTML characters."""
+    """As transformers defines it: jinja2's own escapes HTML characters. What `map` makes is a list."""
+    if isinstance(value, GeneratorType):
+        value = list(value)
     weight = weight_of(value)
     if separators is not None and any(len(separator) > _SEPARATOR_MAX for separator in separators):
         raise SecurityError(f"tojson takes separators of at most {_SEPARATOR_MAX} characters")

@@ -48,7 +48,9 @@ class Samplers:
         turns = [_Turn(self._of(sequence), logits[row]) for row, sequence in enumerate(sequences)]
         listed, whole = [], []
         for row, turn in enumerate(turns):
-            if turn.sampler.plain:
+            if (forced := sequences[row].forced) is not None:
+                turn.token, turn.forced = forced, True
+            elif turn.sampler.plain:
                 turn.token = _first_maximum(turn.row)
             elif turn.sampler.best is not None:
                 listed.append(row)
@@ -62,7 +64,7 @@ class Samplers:
             _draw_from_shortlists(logits, rows, [turns[row] for row in rows])
         for rows in _batches(whole, logits):
             _draw_from_all(logits, rows, [turns[row] for row in rows])
-        return tuple(self._sampled(turn, sequence.logprobs) for turn, sequence in zip(turns, sequences, strict=True))
+        return tuple(self._sampled(turn, sequence) for turn, sequence in zip(turns, sequences, strict=True))
 
     def close(self, number: int) -> None:
         """The request has ended; unknown numbers are ignored."""
@@ -75,17 +77,20 @@ class Samplers:
             sampler = self._live[sequence.number] = Sampler(sequence, self._vocabulary)
         return sampler
 
-    def _sampled(self, turn: _Turn, wanted: LogprobParams | None) -> Sampled:
+    def _sampled(self, turn: _Turn, sequence: Sequence) -> Sampled:
         token = turn.token
         turn.sampler.accept(token, by_chain=not turn.accepted)
-        logprob = None if wanted is None else self._logprob(turn, wanted)
-        return Sampled(token, self._vocabulary.pieces[token], token in self._vocabulary.ends, logprob)
+        logprob = None if sequence.logprobs is None else self._logprob(turn, sequence.logprobs)
+        piece = self._vocabulary.pieces[token] or sequence.spoken.get(token, b"")
+        if sequence.thought is not None:
+            sequence.thought.drew(piece)
+        return Sampled(token, piece, token in self._vocabulary.ends, logprob)
 
     def _logprob(self, turn: _Turn, wanted: LogprobParams) -> TokenLogprob:
         pieces = self._vocabulary.pieces
         if not wanted.processed:
             return logprobs.of_model(turn.row, turn.token, wanted.top, pieces)
-        if turn.sampler.greedy:
+        if turn.sampler.greedy or turn.forced:
             return logprobs.of_certainty(turn.token, wanted.top, pieces)
         assert turn.candidates is not None
         tokens, probabilities = turn.candidates.left(turn.place)
@@ -93,15 +98,19 @@ class Samplers:
 
 
 class _Turn:
-    """One draw of one request. place: which of the candidates' arrays it was drawn from. accepted: the chain knows."""
+    """One draw of one request. place: which of the candidates' arrays it was drawn from. accepted: the chain knows.
 
-    __slots__ = ("accepted", "candidates", "place", "row", "sampler", "token")
+    forced: nothing was drawn.
+    """
+
+    __slots__ = ("accepted", "candidates", "forced", "place", "row", "sampler", "token")
 
     def __init__(self, sampler: Sampler, row: Logits) -> None:
         self.sampler = sampler
         self.row = row
         self.token = -1
         self.accepted = False
+        self.forced = False
         self.candidates: Candidates | None = None
         self.place = 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from itertools import compress, repeat
 from typing import Any, Final, Protocol
@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import llama_cpp
 
 from appliance.errors import LoadError
-from appliance.types import AS_PROMPT, Reading
+from appliance.types import AS_PROMPT, CONTINUED, Reading
 
 _PIECE_BYTES: Final = 256
 # Room for special tokens beside the one token per byte that a text can become at most.
@@ -80,6 +80,11 @@ class Vocabulary:
         """How the last token of a text is written; empty where the model has none."""
         return self._text(llama_cpp.llama_vocab_eos(self.native)).decode(errors="replace")
 
+    def control_tokens(self, texts: Collection[str]) -> dict[int, bytes]:
+        """Of these texts those that are one control token each, which an answer does not show."""
+        tokens = ((self._token(text), text.encode()) for text in texts)
+        return {token: text for token, text in tokens if token is not None and not self.pieces[token]}
+
     @property
     def warm_up_token(self) -> int:
         """A token that is valid everywhere."""
@@ -110,6 +115,11 @@ class Vocabulary:
     def written(self, token: int) -> bytes:
         """A token as it is written in a text, control tokens too. The io thread's alone."""
         return self._written[token]
+
+    def _token(self, text: str) -> int | None:
+        """The token that is written as `text`."""
+        tokens = self.tokenize(text, CONTINUED)
+        return tokens[0] if len(tokens) == 1 and self._text(tokens[0]) == text.encode() else None
 
     def _suppressed(self) -> frozenset[int]:
         count = ctypes.c_int32(0)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from appliance.engine.loop import EngineLoop
+from appliance.engine.prompt import ReadPrompt
 from appliance.engine.runner.preparer import check_logit_bias
 from appliance.engine.sequence import Sequence
 from appliance.errors import RequestError
@@ -20,13 +21,13 @@ class FakeReader:
     def __init__(self, answer: list[int] | Exception) -> None:
         self.answer = answer
 
-    def read(self, prompt: Prompt) -> list[int]:
+    def read(self, prompt: Prompt) -> ReadPrompt:
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return ReadPrompt(self.answer)
 
     def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
-        tokens = self.read(prompt)
+        tokens = self.read(prompt).tokens
         return PromptRead(number=number, text="text", tokens=tuple(tokens), pieces=())
 
 

@@ -35,9 +35,9 @@ def reader(source: str | None = "{{ messages[0].content }}!", n_ctx: int = 8) ->
 
 
 def test_each_kind_of_prompt() -> None:
-    assert reader().read(CHAT) == list(b"hi!")
-    assert reader().read(TextPrompt(text="ab")) == list(b"ab")
-    assert reader().read(TokenPrompt(tokens=(1, 2))) == [1, 2]
+    assert reader().read(CHAT).tokens == list(b"hi!")
+    assert reader().read(TextPrompt(text="ab")).tokens == list(b"ab")
+    assert reader().read(TokenPrompt(tokens=(1, 2))).tokens == [1, 2]
 
 
 def test_a_prompt_that_is_looked_at_says_all_that_it_is() -> None:
@@ -49,7 +49,7 @@ def test_a_prompt_that_is_looked_at_says_all_that_it_is() -> None:
 
 
 def test_what_is_between_two_texts_is_asked_for_by_the_model_s_own_tokens() -> None:
-    assert reader().read(InfillPrompt(prefix="a", suffix="b")) == [11, ord("a"), 13, ord("b"), 12]
+    assert reader().read(InfillPrompt(prefix="a", suffix="b")).tokens == [11, ord("a"), 13, ord("b"), 12]
     vocabulary = ByteVocabulary()
     vocabulary.infill = (-1, -1, -1)
     with pytest.raises(RequestError, match="no tokens to fill in") as caught:
@@ -61,11 +61,11 @@ def test_a_model_without_a_template_has_completions_only() -> None:
     with pytest.raises(RequestError, match="/v1/completions") as caught:
         reader(None).read(CHAT)
     assert caught.value.code == "template_error"
-    assert reader(None).read(TextPrompt(text="ab")) == list(b"ab")
+    assert reader(None).read(TextPrompt(text="ab")).tokens == list(b"ab")
 
 
 def test_the_context_leaves_room_for_one_token() -> None:
-    assert len(reader().read(TextPrompt(text="a" * 7))) == 7
+    assert len(reader().read(TextPrompt(text="a" * 7)).tokens) == 7
     with pytest.raises(RequestError) as caught:
         reader().read(TokenPrompt(tokens=(1,) * 8))
     assert caught.value.code == "context_length_exceeded"

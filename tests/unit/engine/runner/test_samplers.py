@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from appliance.engine.advance import Sampled
 from appliance.engine.runner.sampler import Sampler
 from appliance.engine.runner.samplers import Samplers
-from appliance.types import LogprobParams, SamplingParams
+from appliance.engine.thought import ThoughtBudget
+from appliance.types import AnswerFormat, LogprobParams, SamplingParams
 from tests.unit.engine.runner.making import FakeTable, draw_from_all, logits_row, sequence_of
 
 SIZE = 16_500
@@ -146,3 +147,30 @@ def test_a_greedy_draw_is_certain() -> None:
     best = int(ROWS[0].argmax())
     assert drawn.logprob is not None and drawn.logprob.logprob == 0.0
     assert drawn.logprob.top == ((best, f"<{best}>".encode(), 0.0),)
+
+
+def test_control_tokens_that_are_spoken_have_a_text() -> None:
+    table = FakeTable(SIZE)
+    best = int(np.argmax(ROWS[0]))
+    object.__setattr__(table, "pieces", tuple(b"" if token == best else b"x" for token in range(SIZE)))
+    silent, spoken = (sequence_of(SamplingParams(temperature=0), number) for number in (1, 2))
+    spoken.spoken = {best: b"<think>"}
+    samplers = Samplers(table)
+    assert [each.piece for each in samplers.draw(ROWS[[0, 0]], [silent, spoken])] == [b"", b"<think>"]
+
+
+@pytest.mark.parametrize("processed", [False, True])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_thought_that_is_over_is_closed(processed: bool, temperature: float) -> None:
+    sequence = sequence_of(SamplingParams(temperature=temperature, seed=1))
+    sequence.logprobs = LogprobParams(top=1, processed=processed)
+    sequence.thought = ThoughtBudget(AnswerFormat(reasoning="think", thinking=True), 1, (11, 12))
+    samplers = Samplers(TABLE)
+    tokens = []
+    for row in (0, 1, 2, 3):
+        (sampled,) = samplers.draw(ROWS[[row]], [sequence])
+        tokens.append(sampled.token)
+        assert sampled.logprob is not None
+    assert tokens[1:3] == [11, 12]
+    assert tokens[0] not in (11, 12)
+    samplers.close(sequence.number)
