@@ -22,8 +22,9 @@ from msgspec import Raw
 from appliance.api.body import decode
 from appliance.api.keys import ANSWER_HEADERS, EVIDENCE, LIMITS, ROUTER
 from appliance.api.request_fields import Asked
-from appliance.api.shape import AnswerWriter, Shape, ShapedAnswer
+from appliance.api.shape import AnswerWriter, Shape, ShapedAnswer, parts_in
 from appliance.api.timed_events import TimedEvents
+from appliance.chat import Content
 from appliance.errors import ErrorCode, RequestError
 from appliance.models.fixed_answer import FixedAnswer
 from appliance.models.repeats import repeat_key
@@ -239,11 +240,19 @@ class Attempts:
         for part in event.parts if isinstance(event, Relayed) else (event,):
             if isinstance(part, Text):
                 if self._kept is not None:
-                    self._kept.append(part.text)
+                    self._keep(part)
             elif isinstance(part, AnswerEnd) and self._model is not None:
                 self._router.answered(self._model)
                 if self._kept is not None and part.reason in _WHOLE:
                     self._remember("".join(self._kept), part.reason, part.usage)
+
+    def _keep(self, text: Text) -> None:
+        """Only what is an answer's text and nothing else can be said once more."""
+        for part in parts_in(text):
+            if not isinstance(part, Content) or part.unparsed_call or self._kept is None:
+                self._kept = None
+                return
+            self._kept.append(part.text)
 
     def _remember(self, text: str, reason: FinishReason, usage: Usage) -> None:
         assert self._model is not None

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from appliance.api.attempts import Attempt
 from appliance.api.body import decode, read_body
+from appliance.api.chat_shape import CallsAs, ChatShape
 from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
-from appliance.api.logprobs import chat_logprobs
-from appliance.api.openai_schema import (
-    ChatChoice,
-    ChatChunkChoice,
-    ChatCompletionRequest,
-    ChatDelta,
-    ChatMessageOut,
-    CompletionObject,
-    ContentPart,
-    FunctionIn,
-    MessageIn,
-    with_sampling,
-)
-from appliance.api.request_fields import Asked, asked_of, free_form, refuse_unsupported, request_of
+from appliance.api.openai_schema import ChatCompletionRequest, ContentPart, FunctionIn, MessageIn, with_sampling
+from appliance.api.request_fields import Asked, asked_of, refuse_unsupported, request_of
 from appliance.api.respond import computed, respond
-from appliance.api.shape import AnswerObjects, Shape, WholeChoice
+from appliance.api.shape import AnswerObjects, Shape
+from appliance.api.thinking import reasoning_budget, template_kwargs
+from appliance.api.tool_choice import AskedTools, asked_tools
 from appliance.errors import RequestError
-from appliance.models.stream import ChoiceEnd, Text
-from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ToolCall, ToolFunction, Usage
+from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ToolCall, ToolFunction
 from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 PARTS_MAX: Final = 100_000
 _decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
-_tools_decoder: Final = msgspec.json.Decoder(list[dict[str, Any]])
-_kwargs_decoder: Final = msgspec.json.Decoder(dict[str, Any])
 _ROLES: Final = {"developer": "system", "function": "tool"}
 
 
@@ -62,30 +51,38 @@ class ChatEndpoint:
     def _body(self) -> ChatCompletionRequest:
         return decode(self.raw, _decoder)
 
+    @cached_property
+    def _tools(self) -> AskedTools:
+        return asked_tools(self._body)
+
     def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
         """See Endpoint."""
         if isinstance(spec, UpstreamSpec):
             return forwarded(self._http, self.raw, self._asked, spec, self.path, seconds_max)
-        body = self._body
+        body, tools = self._body, self._tools
         request = request_of(
             self._http,
             body,
             spec,
-            prompt=chat_prompt(body),
+            prompt=chat_prompt(body, tools),
             max_tokens=body.max_completion_tokens or body.max_tokens,
             logprobs=_logprobs(body),
             seconds_max=seconds_max,
         )
-        shape = self._shape(spec.id, logprobs=request.logprobs is not None)
-        return computed(self._http, self._asked, request, shape)
+        calls_as: CallsAs = "function_call" if tools.legacy else "tool_calls"
+        shape = self._shape(spec.id, logprobs=request.logprobs is not None, calls_as=calls_as)
+        request = replace(request, reasoning_budget=reasoning_budget(body))
+        wanted = tools.wanted(reasoning=body.reasoning_format != "none")
+        return computed(self._http, self._asked, request, shape, wanted=wanted)
 
     def shape(self, model: str) -> Shape:
         """See Endpoint."""
         return self._shape(model, logprobs=False)
 
-    def _shape(self, model: str, *, logprobs: bool) -> ChatShape:
+    def _shape(self, model: str, *, logprobs: bool, calls_as: CallsAs = "tool_calls") -> ChatShape:
         draft = self._http[EVIDENCE]
-        return ChatShape(AnswerObjects(f"chatcmpl-{draft.id}", model, draft.fingerprint), logprobs=logprobs)
+        objects = AnswerObjects(f"chatcmpl-{draft.id}", model, draft.fingerprint)
+        return ChatShape(objects, logprobs=logprobs, calls_as=calls_as)
 
 
 def _logprobs(body: ChatCompletionRequest) -> LogprobParams | None:
@@ -96,19 +93,18 @@ def _logprobs(body: ChatCompletionRequest) -> LogprobParams | None:
     return LogprobParams(top=body.top_logprobs or 0, processed=bool(body.post_sampling_probs))
 
 
-def chat_prompt(body: ChatCompletionRequest) -> ChatPrompt:
-    """The chat for the model's template. Raises RequestError for what cannot be rendered."""
-    refuse_unsupported(
-        response_format=body.response_format is not None and body.response_format.type != "text",
-        tool_choice=body.tool_choice not in (None, "auto", "none"),
-    )
+def chat_prompt(body: ChatCompletionRequest, tools: AskedTools | None = None) -> ChatPrompt:
+    """The chat for the model's template. Raises RequestError for what cannot be rendered.
+
+    tools: of the request, where they have been looked at.
+    """
+    tools = asked_tools(body) if tools is None else tools
+    refuse_unsupported(response_format=body.response_format is not None and body.response_format.type != "text")
     _check_size(body.messages)
-    tools = free_form("tools", body.tools, _tools_decoder) or []
-    template_kwargs = free_form("chat_template_kwargs", body.chat_template_kwargs, _kwargs_decoder) or {}
     return ChatPrompt(
         messages=tuple(_message(index, message) for index, message in enumerate(body.messages)),
-        tools=() if body.tool_choice == "none" else tuple(tools),
-        template_kwargs=template_kwargs,
+        tools=tools.rendered,
+        template_kwargs=template_kwargs(body),
     )
 
 
@@ -132,6 +128,7 @@ def _message(index: int, message: MessageIn) -> ChatMessage:
         name=message.name,
         tool_call_id=message.tool_call_id,
         tool_calls=tuple(calls),
+        reasoning_content=message.reasoning_content,
     )
 
 
@@ -150,44 +147,3 @@ def _text(index: int, content: str | list[ContentPart] | None) -> str:
                 "invalid_request", f"{place}: only text can be sent, not {part.type[:64]!r}", param=place
             )
     return "\n".join(part.text or "" for part in content)
-
-
-class ChatShape:
-    """Chunks and body of one chat completion. logprobs: the client asked for them."""
-
-    def __init__(self, objects: AnswerObjects, *, logprobs: bool) -> None:
-        self._objects = objects
-        self._logprobs = logprobs
-
-    def opening(self, choice: int) -> list[CompletionObject]:
-        """The role comes first, alone."""
-        return [self._chunk(ChatChunkChoice(ChatDelta(role="assistant", content=""), choice))]
-
-    def delta(self, event: Text) -> CompletionObject:
-        """Some text."""
-        logprobs = chat_logprobs(event.logprobs) if event.logprobs else None
-        return self._chunk(ChatChunkChoice(ChatDelta(content=event.text), event.choice, logprobs))
-
-    def finish(self, event: ChoiceEnd, usage: Usage | None) -> CompletionObject:
-        """The end of a choice."""
-        return self._chunk(ChatChunkChoice(ChatDelta(), event.choice, finish_reason=event.reason), usage)
-
-    def usage(self, usage: Usage) -> CompletionObject:
-        """The usage alone."""
-        return self._objects.make("chat.completion.chunk", usage=usage)
-
-    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
-        """The answer as one object."""
-        out = [
-            ChatChoice(
-                ChatMessageOut("".join(choice.text)),
-                choice.reason,
-                index,
-                chat_logprobs(choice.logprobs) if self._logprobs else None,
-            )
-            for index, choice in enumerate(choices)
-        ]
-        return self._objects.make("chat.completion", *out, usage=usage)
-
-    def _chunk(self, choice: ChatChunkChoice, usage: Usage | None = None) -> CompletionObject:
-        return self._objects.make("chat.completion.chunk", choice, usage=usage)

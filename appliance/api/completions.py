@@ -150,10 +150,10 @@ class TextShape:
         echoed = self._echoed(choice)
         return [self._objects.make("text_completion", TextChoice(echoed, choice))] if echoed else []
 
-    def delta(self, event: Text) -> CompletionObject:
+    def delta(self, event: Text) -> list[CompletionObject]:
         """Some text."""
         logprobs = self._written(event.choice, event.logprobs) if event.logprobs else None
-        return self._objects.make("text_completion", TextChoice(event.text, event.choice, logprobs))
+        return [self._objects.make("text_completion", TextChoice(event.text, event.choice, logprobs))]
 
     def finish(self, event: ChoiceEnd, usage: Usage | None) -> CompletionObject:
         """The end of a choice."""

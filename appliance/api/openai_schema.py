@@ -63,7 +63,7 @@ class ContentPart(Struct, frozen=True):
 
 
 class MessageIn(Struct, frozen=True):
-    """One turn of a chat."""
+    """One turn of a chat. reasoning_content: what an assistant thought, for templates that want to know it."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ContentPart] | None = None
@@ -71,6 +71,14 @@ class MessageIn(Struct, frozen=True):
     tool_calls: list[ToolCallIn] | None = None
     tool_call_id: str | None = None
     function_call: FunctionIn | None = None
+    reasoning_content: str | None = None
+
+
+class Thinking(Struct, frozen=True):
+    """type: enabled, disabled or adaptive. budget_tokens: most tokens to think with."""
+
+    type: str | None = None
+    budget_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
 
 
 class ResponseFormat(Struct, frozen=True):
@@ -121,7 +129,12 @@ class ForwardedRequest(Struct, frozen=True, kw_only=True):
 
 
 class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
-    """POST /v1/chat/completions. `tools` and `chat_template_kwargs` are free-form: read by `free_form`."""
+    """POST /v1/chat/completions. `tools`, `functions` and `chat_template_kwargs` are free-form: read by `free_form`.
+
+    functions, function_call: OpenAI's older names for tools and tool_choice. enable_thinking, thinking,
+    reasoning_effort: go to the template. reasoning_format: llama-server's; `none` leaves the text as it is.
+    reasoning_budget: most tokens to think with, -1 for any number; thinking.budget_tokens says it too.
+    """
 
     messages: Annotated[list[MessageIn], Meta(min_length=1, max_length=100_000)]
     max_completion_tokens: MaxTokens | None = None
@@ -131,6 +144,14 @@ class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Logprobs | None = None
     chat_template_kwargs: Raw = Raw()
+    parallel_tool_calls: bool | None = None
+    functions: Raw = Raw()
+    function_call: str | dict[str, Any] | None = None
+    reasoning_effort: Annotated[str, Meta(max_length=64)] | None = None
+    reasoning_format: Annotated[str, Meta(max_length=64)] | None = None
+    reasoning_budget: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    enable_thinking: bool | None = None
+    thinking: Thinking | bool | None = None
 
 
 class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
@@ -164,6 +185,12 @@ class PromptTokensDetails(Struct, frozen=True):
     cached_tokens: int
 
 
+class CompletionTokensDetails(Struct, frozen=True):
+    """How much of the answer the model thought with."""
+
+    reasoning_tokens: int
+
+
 class UsageOut(Struct, frozen=True):
     """Tokens of one request, chat template included."""
 
@@ -171,12 +198,44 @@ class UsageOut(Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
 
     @classmethod
     def of(cls, usage: Usage) -> UsageOut:
         """OpenAI's shape of a Usage."""
         total = usage.prompt_tokens + usage.completion_tokens
-        return cls(usage.prompt_tokens, usage.completion_tokens, total, PromptTokensDetails(usage.cached_tokens))
+        thought = usage.reasoning_tokens
+        return cls(
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            total,
+            PromptTokensDetails(usage.cached_tokens),
+            UNSET if thought is None else CompletionTokensDetails(thought),
+        )
+
+
+class FunctionOut(Struct, frozen=True, omit_defaults=True):
+    """A called function, or the next piece of its arguments."""
+
+    arguments: str
+    name: str | None = None
+
+
+class ToolCallDelta(Struct, frozen=True, omit_defaults=True):
+    """A call, whose first chunk has all but its arguments; the next ones have a piece of these each."""
+
+    index: Annotated[int, Meta(ge=0)]
+    function: FunctionOut
+    id: str | None = None
+    type: Literal["function"] | None = None
+
+
+class ToolCallOut(Struct, frozen=True):
+    """A whole call."""
+
+    id: str
+    function: FunctionOut
+    type: Literal["function"] = "function"
 
 
 class ChatDelta(Struct, frozen=True, omit_defaults=True):
@@ -184,13 +243,19 @@ class ChatDelta(Struct, frozen=True, omit_defaults=True):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    function_call: FunctionOut | None = None
 
 
 class ChatMessageOut(Struct, frozen=True):
-    """The whole answer."""
+    """The whole answer. content: null where it is calls alone."""
 
-    content: str
+    content: str | None
     role: Literal["assistant"] = "assistant"
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallOut] | UnsetType = UNSET
+    function_call: FunctionOut | UnsetType = UNSET
 
 
 class TopLogprob(Struct, frozen=True):
@@ -224,21 +289,23 @@ class TextLogprobs(Struct, frozen=True):
 
 
 class ChatChunkChoice(Struct, frozen=True):
-    """A choice in a chunk."""
+    """A choice in a chunk. appliance_unparsed_tool_call: see ChatChoice; on the last chunk."""
 
     delta: ChatDelta
     index: int = 0
     logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason | None = None
+    appliance_unparsed_tool_call: bool | UnsetType = UNSET
 
 
 class ChatChoice(Struct, frozen=True):
-    """A choice of a whole answer."""
+    """A choice of a whole answer. appliance_unparsed_tool_call: its content has what began as a call and is none."""
 
     message: ChatMessageOut
     finish_reason: FinishReason | None
     index: int = 0
     logprobs: ChatLogprobs | None = None
+    appliance_unparsed_tool_call: bool | UnsetType = UNSET
 
 
 class TextChoice(Struct, frozen=True):

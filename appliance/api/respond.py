@@ -19,6 +19,7 @@ from appliance.api.envelope import error_body
 from appliance.api.evidence import Evidence
 from appliance.api.keys import CALLER, CAPTURE, EVIDENCE, LIMITS, ROUTER
 from appliance.api.mirror import MIRRORS
+from appliance.api.parsed import AnswerTerms, parsed
 from appliance.api.request_fields import Asked, route_of
 from appliance.api.shape import Shape, ShapedAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
@@ -29,10 +30,18 @@ from appliance.models.stream import AnswerEnd, AnswerEvent
 from appliance.types import Request
 
 
-def computed(http: web.Request, asked: Asked, request: Request, shape: Shape, drawn: int | None = None) -> Attempt:
+def computed(
+    http: web.Request,
+    asked: Asked,
+    request: Request,
+    shape: Shape,
+    drawn: int | None = None,
+    wanted: AnswerTerms | None = None,
+) -> Attempt:
     """An answer of our own engine. Leaving it early, for any reason, aborts it there.
 
-    drawn: how many choices of each prompt there are, of which the client gets the best `n`.
+    drawn: how many choices of each prompt there are, of which the client gets the best `n`. wanted: how its text is to
+    be read; None where it is text alone.
     """
     n, prompts = asked.n or 1, 1 + len(request.further)
     drawn = drawn or n
@@ -40,7 +49,10 @@ def computed(http: web.Request, asked: Asked, request: Request, shape: Shape, dr
     terms = Terms(drawn * prompts, bool(asked.stream), tokens, request.seconds_max + GRACE_SECONDS)
     writer = ShapedAnswer(shape, drawn * prompts, include_usage=asked.include_usage, best=(n, drawn))
     repeatable = request.sampling.temperature == 0 and terms.n == 1 and request.logprobs is None
-    return Attempt(http.app[ROUTER].submit(request, drawn), writer, terms, repeatable, evidence_of(request, drawn))
+    submitted = http.app[ROUTER].submit(request, drawn)
+    if wanted is not None:
+        submitted = parsed(submitted, wanted, terms.n)
+    return Attempt(submitted, writer, terms, repeatable, evidence_of(request, drawn))
 
 
 async def respond(http: web.Request, asked: Asked, endpoint: Endpoint) -> web.StreamResponse:
@@ -82,11 +94,16 @@ class _Answer:
             return sse.response
 
     async def _send_events(self, sse: EventStream, event: AnswerEvent | None) -> None:
+        spoke = time.monotonic()
         while not isinstance(event, AnswerEnd):
-            if event is None:
+            chunks = () if event is None else self._attempts.writer.chunks(event)
+            if chunks:
+                await sse.send(*chunks)
+            # A call that is held back until it is whole may take long.
+            elif event is None or time.monotonic() - spoke >= self._limits.ping_seconds:
                 await sse.ping()
-            else:
-                await sse.send(*self._attempts.writer.chunks(event))
+            if event is None or chunks:
+                spoke = time.monotonic()
             event = await self._attempts.next(self._limits.ping_seconds)
         await sse.send(*self._attempts.writer.chunks(event))
         await sse.done()

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from appliance.api.openai_schema import Choice, CompletionObject, UsageOut
+from appliance.chat import Content, Part
 from appliance.errors import RequestError
 from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Relayed, Text
 from appliance.types import FinishReason, TokenLogprob, Usage
@@ -19,14 +20,20 @@ LOGPROBS_MAX: Final = 2**20
 
 
 class WholeChoice:
-    """A choice of a blocking answer, as it grows. reason: None until it has ended."""
+    """A choice of a blocking answer, as it grows. parts: what its text means. reason: None until it has ended."""
 
-    __slots__ = ("logprobs", "reason", "text")
+    __slots__ = ("logprobs", "parts", "reason", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
+        self.parts: list[Part] = []
         self.logprobs: list[TokenLogprob] = []
         self.reason: FinishReason | None = None
+
+
+def parts_in(event: Text) -> tuple[Part, ...]:
+    """What a text means."""
+    return (Content(event.text),) if event.parts is None else event.parts
 
 
 class WholeAnswer:
@@ -43,6 +50,7 @@ class WholeAnswer:
             choice.reason = event.reason
             return
         choice.text.append(event.text)
+        choice.parts += parts_in(event)
         choice.logprobs += event.logprobs
         self._logprobs += sum(1 + len(token.top) for token in event.logprobs)
         if self._logprobs > LOGPROBS_MAX:
@@ -71,8 +79,8 @@ class Shape(Protocol):
         """Chunks before the first text of a choice."""
         ...
 
-    def delta(self, event: Text) -> CompletionObject:
-        """The chunk of some text."""
+    def delta(self, event: Text) -> Sequence[CompletionObject]:
+        """The chunks of some text; none where it is held back."""
         ...
 
     def finish(self, event: ChoiceEnd, usage: Usage | None) -> CompletionObject:
@@ -132,7 +140,7 @@ class ShapedAnswer:
             case ChoiceEnd():
                 return [*opening, self._shape.finish(event, None)]
             case Text():
-                return [*opening, self._shape.delta(event)]
+                return [*opening, *self._shape.delta(event)]
 
     def add(self, event: AnswerEvent) -> None:
         """See AnswerWriter."""

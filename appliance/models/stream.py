@@ -7,8 +7,9 @@ from typing import Final, Protocol
 
 from msgspec import Raw, Struct
 
+from appliance.chat import Part
 from appliance.errors import RequestError
-from appliance.types import FinishReason, Request, Timings, TokenLogprob, Usage
+from appliance.types import AnswerFormat, FinishReason, Request, Timings, TokenLogprob, Usage
 from appliance.wire import Delta, Finished, PromptRead, Started
 
 # A reader that has fallen this far behind is dropped: its connection takes nothing.
@@ -19,12 +20,20 @@ DEADLINE_RETRY_SECONDS: Final = 10
 
 
 class Text(Struct, frozen=True, kw_only=True):
-    """New text of one choice: all that waited for its reader."""
+    """New text of one choice: all that waited for its reader.
+
+    answer: how the answer's text is to be read. deltas: what the text is made of, with the tokens of each, where it is
+    more than one. parts: what this text means, and what was held back before; None where
+    nobody has read it: then it is the text itself.
+    """
 
     choice: int
     text: str
     tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
+    answer: AnswerFormat | None = None
+    deltas: tuple[tuple[str, int], ...] = ()
+    parts: tuple[Part, ...] | None = None
 
 
 class ChoiceEnd(Struct, frozen=True, kw_only=True):
@@ -121,7 +130,7 @@ class ResponseStream:
         self.attempts = 1
         self.origin: Origin | None = None
         self._choice = choice
-        self._text: list[str] = []
+        self._text: list[tuple[str, int]] = []
         self._logprobs: list[TokenLogprob] = []
         self._chars = 0
         self._tokens = 0
@@ -145,7 +154,7 @@ class ResponseStream:
             self.started = event
             return
         self.began = True
-        self._text.append(event.text)
+        self._text.append((event.text, event.tokens))
         self._chars += len(event.text)
         self._tokens += event.tokens
         if event.logprobs:
@@ -183,8 +192,14 @@ class ResponseStream:
     def take(self) -> Text | Finished | None:
         """What waits, merged; after it the end; None while there is neither. Raises the RequestError it failed with."""
         if self._text:
+            answer = self.started.answer if self.started is not None else None
             text = Text(
-                choice=self._choice, text="".join(self._text), tokens=self._tokens, logprobs=tuple(self._logprobs)
+                choice=self._choice,
+                text="".join([text for text, _ in self._text]),
+                tokens=self._tokens,
+                logprobs=tuple(self._logprobs),
+                answer=answer,
+                deltas=tuple(self._text) if answer is not None and len(self._text) > 1 else (),
             )
             self._tokens_read += self._tokens
             self._text, self._logprobs, self._chars, self._tokens = [], [], 0, 0

@@ -6,6 +6,10 @@ The last message of a chat (or the text of a completion) is a script of words:
     crash         end the process    fail:CODE        Failed with that error code
     started       a Started event    hang             never end, but keep sending heartbeats
     freeze        stop reading and sending altogether
+    read:T,R      a Started whose answer is to be read by the tool format T and the reasoning format R; `,thinking`: the
+                  prompt has begun to think
+    write:TEXT    one delta, percent-encoded      spell:TEXT    the same, a delta a character
+    prompt        one delta: the prompt, as JSON
     tell          one delta: the Add without its prompt, as JSON
     deaf          keep no deadline from here on
     8?WORD        WORD, but only where the seed is 8: one choice of several
@@ -23,11 +27,13 @@ import signal
 import socket
 import threading
 import time
+from urllib.parse import unquote
 
 import msgspec
 
 from appliance.errors import MemoryLack
 from appliance.types import (
+    AnswerFormat,
     ChatPrompt,
     FinishReason,
     HardwareReading,
@@ -127,6 +133,19 @@ class ScriptedWorker:
                 case "tell":
                     told = {name: getattr(add, name) for name in add.__struct_fields__ if name != "prompt"}
                     self.say(add, msgspec.json.encode(told).decode())
+                case "write":
+                    tokens += 1
+                    self.say(add, unquote(argument))
+                case "spell":
+                    for letter in unquote(argument):
+                        tokens += 1
+                        self.say(add, letter)
+                case "prompt":
+                    self.say(add, msgspec.json.encode(prompt).decode())
+                case "read":
+                    tools, reasoning, *thinking = argument.split(",")
+                    answer = AnswerFormat(tools=tools, reasoning=reasoning, thinking=bool(thinking))  # type: ignore[arg-type]
+                    self.emit(Started(number=add.number, prompt_tokens=7, cached_tokens=3, answer=answer))
                 case "started":
                     self.emit(Started(number=add.number, prompt_tokens=7, cached_tokens=3))
                 case "sleep":

@@ -1,0 +1,95 @@
+"""The tools of a chat request, in today's fields and in the older ones."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from appliance.api.openai_schema import ChatCompletionRequest
+from appliance.api.parsed import AnswerTerms
+from appliance.api.request_fields import free_form, refuse_unsupported
+from appliance.chat import Tools
+from appliance.errors import RequestError
+
+Choice = Literal["none", "auto", "required"]
+
+_list_decoder: Final = msgspec.json.Decoder(list[dict[str, Any]])
+
+
+class AskedTools(Struct, frozen=True, kw_only=True):
+    """tools: as templates take them. choice: `required` is at least one call; named: of this one.
+
+    legacy: the request speaks of functions, and so does its answer.
+    """
+
+    tools: tuple[dict[str, Any], ...] = ()
+    choice: Choice = "auto"
+    named: str | None = None
+    parallel: bool = True
+    legacy: bool = False
+
+    @property
+    def rendered(self) -> tuple[dict[str, Any], ...]:
+        """Those that the model gets to see."""
+        return () if self.choice == "none" else self.tools
+
+    def wanted(self, *, reasoning: bool) -> AnswerTerms:
+        """How its answers are to be read."""
+        return AnswerTerms(
+            tools=Tools(self.rendered),
+            calls_max=1 if self.legacy or not self.parallel else None,
+            reasoning=reasoning,
+            called="function_call" if self.legacy else "tool_calls",
+        )
+
+
+def asked_tools(body: ChatCompletionRequest) -> AskedTools:
+    """Raises RequestError for what is wrong with them."""
+    legacy = bytes(body.functions) not in (b"", b"null") and bytes(body.tools) in (b"", b"null")
+    field, choice_field = ("functions", "function_call") if legacy else ("tools", "tool_choice")
+    tools = free_form(field, body.functions if legacy else body.tools, _list_decoder) or []
+    if legacy:
+        tools = [{"type": "function", "function": function} for function in tools]
+    for index, tool in enumerate(tools):
+        _check(f"{field}[{index}]", tool)
+    choice, named = _choice(choice_field, body.function_call if legacy else body.tool_choice)
+    known = Tools(tools)
+    if named is not None and named not in known:
+        raise RequestError("invalid_request", f"{choice_field}: no tool is called {named[:64]!r}", param=choice_field)
+    if choice == "required":
+        if not tools:
+            raise RequestError("invalid_request", f"{choice_field}: needs {field}", param=choice_field)
+        # What `appliance.chat.constraint` makes of them is to be enforced where tokens are drawn.
+        refuse_unsupported(**{choice_field: True})
+    return AskedTools(
+        tools=tuple(tools),
+        choice=choice,
+        named=named,
+        parallel=body.parallel_tool_calls is not False,
+        legacy=legacy,
+    )
+
+
+def _check(place: str, tool: dict[str, Any]) -> None:
+    """Other kinds of tools than functions are the server's own, of which this one has none."""
+    function = tool.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        message = f"{place}: expected {{type: function, function: {{name, description, parameters}}}}"
+        raise RequestError("invalid_request", message, param=place)
+
+
+def _choice(field: str, asked: str | dict[str, Any] | None) -> tuple[Choice, str | None]:
+    if asked is None:
+        return "auto", None
+    if isinstance(asked, dict):
+        function = asked.get("function", asked)
+        name = function.get("name") if isinstance(function, dict) else None
+        if isinstance(name, str):
+            return "required", name
+    elif asked in ("none", "auto", "required"):
+        return asked, None  # type: ignore[return-value]
+    raise RequestError(
+        "invalid_request", f"{field}: expected none, auto, required or the name of a function", param=field
+    )
