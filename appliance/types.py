@@ -44,6 +44,7 @@ STOP_STRINGS_MAX = 16
 PROMPT_TOKENS_MAX = 1_048_576
 STOP_STRING_CHARS_MAX = 256
 TOP_LOGPROBS_MAX = 20
+CHOICE_TEXTS_MAX = 1024
 
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TopK = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -126,6 +127,24 @@ class LogprobParams(Struct, frozen=True, kw_only=True):
 
     top: Annotated[int, Meta(ge=0, le=TOP_LOGPROBS_MAX)] = 0
     processed: bool = False
+
+
+class Constraint(Struct, frozen=True, kw_only=True):
+    """What the text of an answer must be; the engine draws only tokens that keep to it.
+
+    kind, text: `json_schema` a schema as JSON; `regex` a regular expression of Rust's syntax, for the whole answer;
+    `choice` a JSON list of texts, one of which is the answer; `grammar` GBNF (begins at `root`), or llguidance's Lark
+    (begins at `start`; `%json {...}` inside it is a schema, `rule[lazy]: /(?s:.*)<marker>/` free text up to a marker).
+    param: the request's field that it came from, which refusals name.
+    thinks: how the model's reasoning begins and ends, such as ("<think>", "</think>"). Then the answer may begin with
+    reasoning, which the constraint leaves alone, and what follows its end and white space must keep to it; where the
+    prompt ends with the first marker, the answer begins inside of the reasoning. None: from the first token on.
+    """
+
+    kind: Literal["json_schema", "regex", "choice", "grammar"]
+    text: str
+    param: str = "response_format"
+    thinks: tuple[str, str] | None = None
 
 
 class TokenLogprob(Struct, frozen=True, array_like=True):
@@ -385,7 +404,7 @@ class Request(Struct, frozen=True, kw_only=True):
     keep_seconds: how long the model shall stay loaded after its end; infinite, or None for the model's own `ttl`.
     reasoning_budget: most tokens that the model may think with.
     reading: the prompt is looked at, and nothing is computed. further: more prompts of the same request, each with
-    choices of its own.
+    choices of its own. constraint: what its answer must be.
     """
 
     id: str
@@ -405,6 +424,7 @@ class Request(Struct, frozen=True, kw_only=True):
     reasoning_budget: Annotated[int, Meta(ge=0)] | None = None
     reading: Reading | None = None
     further: tuple[Prompt, ...] = ()
+    constraint: Constraint | None = None
 
 
 class Usage(Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from msgspec import Struct
 from appliance.errors import ErrorCode, MemoryLack, WireError
 from appliance.types import (
     AnswerFormat,
+    Constraint,
     FinishReason,
     HardwareReading,
     LogprobParams,
@@ -92,6 +93,7 @@ class Add(Struct, frozen=True, kw_only=True, tag="add"):
     with `deadline_exceeded`.
     reasoning_budget: most tokens that the model may think with.
     reading: the answer is one PromptRead, and a Finished.
+    constraint: what the answer must be; it finishes with `stop` only where it is.
     """
 
     number: int
@@ -108,6 +110,7 @@ class Add(Struct, frozen=True, kw_only=True, tag="add"):
     logprobs: LogprobParams | None = None
     reasoning_budget: int | None = None
     reading: Reading | None = None
+    constraint: Constraint | None = None
 
 
 class Abort(Struct, frozen=True, kw_only=True, tag="abort"):

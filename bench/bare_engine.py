@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from appliance.engine.constraint import Compiler
 from appliance.engine.loop import EngineLoop
 from appliance.engine.prompt import PromptReader
 from appliance.engine.runner import load
@@ -52,7 +53,9 @@ class BareEngine:
         runner = load(spec, lambda fraction: None)
         loop = EngineLoop(runner, Scheduler(runner.limits), NoGuard(), self._take)
         reader = PromptReader(runner.vocabulary, None, runner.limits.n_ctx)
-        self._intake = Intake(reader, runner.preparer, loop, runner.limits.n_ctx, self._take)
+        compiler = Compiler(runner.vocabulary)
+        self._intake = Intake(reader, runner.preparer, compiler, loop, runner.limits.n_ctx, self._take)
+        threading.Thread(target=self._intake.constraining.run, name="constraining", daemon=True).start()
         ready.set()
         loop.run()
 

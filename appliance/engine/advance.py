@@ -5,26 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.engine.sequence import Sequence
+from appliance.errors import RequestError
 from appliance.types import FinishReason, TokenLogprob
-from appliance.wire import Delta, Event, Finished
+from appliance.wire import Delta, Event, Failed, Finished
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
     """A drawn token. piece: its bytes in the text. is_end: it ends the answer (and has no text).
 
-    logprob: what the request asked to know about it.
+    logprob: what the request asked to know about it. complete: with it the text is all that its constraint asks for.
+    failure: the answer cannot go on; then there is no token.
     """
 
     token: int
     piece: bytes
     is_end: bool
     logprob: TokenLogprob | None = None
+    complete: bool = False
+    failure: RequestError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """A sequence got a token, an end, or both.
+    """A sequence got a token, an end, or both; or it failed.
 
     Only the end decides about the next step; making the text can wait until the device is busy with it. So the text is
     here already only where the end hung on it: a sequence with stop strings. now: when the step was done.
@@ -39,6 +43,8 @@ class Advance:
     def events(self) -> list[Event]:
         """New text and the end. To be called once, in the order of the steps."""
         sequence = self.sequence
+        if self.sampled is not None and (error := self.sampled.failure) is not None:
+            return [Failed(number=sequence.number, code=error.code, message=error.message, param=error.param)]
         text = self.text
         if text is None:
             text = "" if self.sampled is None or self.sampled.is_end else sequence.detokenizer.push(self.sampled.piece)

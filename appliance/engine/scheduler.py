@@ -377,13 +377,19 @@ class Scheduler:
         return min(borders, default=len(sequence_in(slot).tokens)) - len(slot.tokens)
 
     def _advance(self, sequence: Sequence, sampled: Sampled, now: float) -> Advance:
+        if sampled.failure is not None:
+            self._end(sequence)
+            return Advance(sequence, sampled, None, now)
         sequence.append(sampled.token, now, sampled.logprob)
         self._queue.charge(sequence, OUTPUT_TOKEN)
         text: str | None = None
         if sequence.detokenizer.may_stop:
             text = "" if sampled.is_end else sequence.detokenizer.push(sampled.piece)
         reason: FinishReason | None = None
-        if sampled.is_end or sequence.detokenizer.stopped:
+        if sequence.detokenizer.stopped:
+            # A text that had to be of some form was cut before it was.
+            reason = "stop" if sequence.matcher is None else "length"
+        elif sampled.is_end or sampled.complete:
             reason = "stop"
         elif sequence.output_left == 0:
             reason = "length"

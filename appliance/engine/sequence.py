@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from appliance.engine.detokenizer import Detokenizer
 from appliance.engine.thought import ThoughtBudget
+from appliance.errors import RequestError
 from appliance.types import AnswerFormat, LogprobParams, SamplingParams, Timings, TokenLogprob, Usage
 
 
@@ -23,6 +27,31 @@ class DryPenalty(Protocol):
         ...
 
 
+class Matcher(Protocol):
+    """How far an answer has come in its constraint; see `engine.constraint.Matcher`.
+
+    complete: the answer is whole and nothing can follow. failure: why it cannot go on.
+    """
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def failure(self) -> RequestError | None: ...
+
+    def fill(self, words: NDArray[np.uint32]) -> None:
+        """Writes which tokens may come next."""
+        ...
+
+    def accept(self, token: int, piece: bytes, *, is_end: bool) -> None:
+        """The token is part of the answer, or its end."""
+        ...
+
+    def refuse(self, message: str) -> None:
+        """The answer cannot go on."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Sequence:
     """All state of one request that outlives a step. Made by the io thread, then owned by the engine thread.
@@ -30,11 +59,11 @@ class Sequence:
     number: the daemon's name for the request; grows with arrival. tokens: the prompt, then the answer so far.
     output_max: most tokens to sample. cache_domain: who may share KV cache with it. cached: prompt tokens found in the
     KV cache. principal, flow, weight, priority: whose turn it is. logprobs: what to report of each token. dry: the
-    sampler that `sampling` asks for. charged: service charged in advance for prompt tokens that may not be computed
-    yet. saved: tokens whose cells are in host memory. passed_over: steps of prompts in a row in which others went
-    first. answer: how its text is to be read. spoken: control tokens that come out as text all the same, by that
-    format. thought: bounds how long it may think. token_seconds: what a token of its last piece cost, see PrefillPace.
-    Times are in seconds of the engine's clock; `deadline` is one of its moments.
+    sampler that `sampling` asks for. matcher: what its text must be. charged: service charged in advance for prompt
+    tokens that may not be computed yet. saved: tokens whose cells are in host memory. passed_over: steps of prompts in
+    a row in which others went first. answer: how its text is to be read. spoken: control tokens that come out as text
+    all the same, by that format. thought: bounds how long it may think. token_seconds: what a token of its last piece
+    cost, see PrefillPace. Times are in seconds of the engine's clock; `deadline` is one of its moments.
     """
 
     number: int
@@ -51,6 +80,7 @@ class Sequence:
     deadline: float = math.inf
     logprobs: LogprobParams | None = None
     dry: DryPenalty | None = None
+    matcher: Matcher | None = None
     prompt_tokens: int = field(init=False)
     cached: int = 0
     started: float | None = None

@@ -26,6 +26,7 @@ def add_frame(number: int, request: Request, seconds_max: float) -> Add:
         logprobs=request.logprobs,
         reasoning_budget=request.reasoning_budget,
         reading=request.reading,
+        constraint=request.constraint,
     )
 
 

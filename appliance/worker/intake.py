@@ -18,6 +18,7 @@ from appliance.engine.thought import ThoughtBudget
 from appliance.errors import RequestError
 from appliance.types import Prompt, Reading, SamplingParams, Timings, Usage
 from appliance.wire import Abort, Add, Failed, Finished, PromptRead, Step
+from appliance.worker.constraining import Compiler, Constraining
 
 _NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0)
 _NO_TIMINGS = Timings(queue_seconds=0.0, prefill_seconds=0.0, decode_seconds=0.0)
@@ -44,12 +45,16 @@ class Preparer(Protocol):
 
 
 class Intake:
-    """Belongs to the io thread, which is the main thread. `send` may be called beside the engine thread's."""
+    """Belongs to the io thread, which is the main thread; `constraining.run` to a thread of its own.
+
+    `send` may be called beside the engine thread's.
+    """
 
     def __init__(
         self,
         reader: PromptReader,
         preparer: Preparer,
+        compiler: Compiler,
         loop: EngineLoop,
         n_ctx: int,
         send: Callable[[Step], None],
@@ -61,14 +66,19 @@ class Intake:
         self._n_ctx = n_ctx
         self._send = send
         self._clock = clock
+        self.constraining = Constraining(compiler, loop.submit, self._refuse, lambda: not loop.busy)
 
     def add(self, add: Add) -> None:
         """Hands the request to the engine, or answers it with the one Failed it gets."""
         try:
             if add.reading is not None:
                 self._look(add, add.reading)
+                return
+            sequence = self._sequence(add)
+            if add.constraint is None:
+                self._loop.submit(sequence)
             else:
-                self._loop.submit(self._sequence(add))
+                self.constraining.take(sequence, add.constraint)
         except RequestError as error:
             self._refuse(add.number, error)
         except Exception as error:
@@ -78,7 +88,10 @@ class Intake:
 
     def abort(self, abort: Abort) -> None:
         """Passes on the wish to end a request."""
-        self._loop.abort(abort.number)
+        if self.constraining.abort(abort.number):
+            self._send_failed(Failed(number=abort.number, code=None, message="aborted"))
+        else:
+            self._loop.abort(abort.number)
 
     def _look(self, add: Add, reading: Reading) -> None:
         read = self._reader.look(add.number, add.prompt, reading)
@@ -112,7 +125,11 @@ class Intake:
         )
 
     def _refuse(self, number: int, error: RequestError) -> None:
-        failed = Failed(number=number, code=error.code, message=error.message, param=error.param, details=error.details)
+        self._send_failed(
+            Failed(number=number, code=error.code, message=error.message, param=error.param, details=error.details)
+        )
+
+    def _send_failed(self, failed: Failed) -> None:
         self._send(msgspec.structs.replace(self._loop.status, events=(failed,)))
 
 

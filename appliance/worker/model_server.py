@@ -1,7 +1,7 @@
-"""Serves one model, with two threads.
+"""Serves one model, with three threads.
 
-The main thread reads frames, renders templates and tokenises; the engine thread loads the model and then computes.
-Both send.
+The main thread reads frames, renders templates and tokenises; the engine thread loads the model and then computes; a
+third compiles what answers must be. All send.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from appliance.engine.constraint import Compiler
 from appliance.engine.loop import EngineLoop
 from appliance.engine.prompt import Answers, ChatTemplate, PromptReader
 from appliance.engine.runner import Runner
@@ -59,8 +60,11 @@ class ModelServer:
 
     def _beat(self) -> None:
         """Speaks for the engine while a step takes long; one that never ends is the watchdog's."""
-        loop = self._loop
-        if loop is not None and loop.busy and time.monotonic() - self._channel.last_sent >= HEARTBEAT_SECONDS:
+        loop, intake = self._loop, self._intake
+        if loop is None or intake is None:
+            return
+        works = loop.busy or intake.constraining.waiting
+        if works and time.monotonic() - self._channel.last_sent >= HEARTBEAT_SECONDS:
             self._channel.send(loop.status)
 
     def _run_engine(self) -> None:
@@ -75,7 +79,10 @@ class ModelServer:
             return
         watchdog = StepWatchdog(job.step_seconds_max, runner.limits.n_ubatch)
         self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._channel.send)
-        self._intake = Intake(reader, runner.preparer, self._loop, runner.limits.n_ctx, self._channel.send)
+        compiler = Compiler(runner.vocabulary)
+        self._intake = Intake(reader, runner.preparer, compiler, self._loop, runner.limits.n_ctx, self._channel.send)
+        run = self._intake.constraining.run
+        threading.Thread(target=end_with, args=(run,), name="constraining", daemon=True).start()
         # What stays for the life of the process need not be looked through again by any collection of garbage.
         gc.freeze()
         self._channel.send(Loaded(info=_measured(runner.info)))

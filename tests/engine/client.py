@@ -15,6 +15,7 @@ from typing import Self
 from appliance.types import (
     ChatMessage,
     ChatPrompt,
+    Constraint,
     LogprobParams,
     ModelInfo,
     ModelSpec,
@@ -180,6 +181,7 @@ class WorkerClient:
         domain: str = "tests",
         logprobs: LogprobParams | None = None,
         reasoning_budget: int | None = None,
+        constraint: Constraint | None = None,
     ) -> int:
         self._number += 1
         self.answers[self._number] = Answer()
@@ -194,6 +196,7 @@ class WorkerClient:
                 stop=tuple(stop),
                 logprobs=logprobs,
                 reasoning_budget=reasoning_budget,
+                constraint=constraint,
             )
         )
         return self._number
@@ -231,6 +234,7 @@ class WorkerClient:
         domain: str = "tests",
         logprobs: LogprobParams | None = None,
         reasoning_budget: int | None = None,
+        constraint: Constraint | None = None,
     ) -> Answer:
         """One request from its start to its end."""
         number = self.add(
@@ -241,6 +245,7 @@ class WorkerClient:
             domain=domain,
             logprobs=logprobs,
             reasoning_budget=reasoning_budget,
+            constraint=constraint,
         )
         return self.wait(number)[0]
 

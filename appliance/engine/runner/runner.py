@@ -94,6 +94,8 @@ class Runner:
         code = llama_cpp.llama_decode(self._context, self._batch.native)
         if code == _DECODED:
             self._copying.clear()
+            # While a device computes by itself, what may be drawn is found out.
+            self._samplers.look_ahead([item.sequence for item in plan.items if item.sample])
         elif code == _NO_ROOM:
             self._failed = NoRoom()
         else:

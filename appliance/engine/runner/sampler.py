@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from typing import Final
 
@@ -21,7 +22,8 @@ _SEEDS: Final = 2**32 - 1
 class Sampler:
     """Belongs to the engine thread. `close` frees what llama.cpp holds, once.
 
-    greedy: the most likely token is taken. plain: that is the row's first maximum as it is.
+    forbidden: tokens that are never drawn. greedy: the most likely token is taken. plain: that is the row's first
+    maximum as it is.
     best: how many of the likeliest tokens beside the touched ones a draw needs; None: it must see all tokens.
     """
 
@@ -33,6 +35,7 @@ class Sampler:
         window = max(params.repeat_last_n if penalises(params) else 0, 0 if dry is None else dry.last_n)
         self._recent = RecentTokens(window)
         self._biased = np.array(list(biases), np.int64)
+        self.forbidden = np.array([token for token, bias in biases.items() if bias == -math.inf], np.int64)
         for token in sequence.tokens[-window:] if window else ():
             self.accept(token)
         self.greedy = is_greedy(params)

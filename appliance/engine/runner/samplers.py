@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from appliance.engine.advance import Sampled
 from appliance.engine.runner import logprobs
+from appliance.engine.runner.allowed import Allowed, Tokens, words_of
 from appliance.engine.runner.candidates import Candidates
 from appliance.engine.runner.sampler import Sampler
 from appliance.engine.runner.shortlist import shortlist
@@ -24,6 +25,8 @@ Logits = NDArray[np.float32]
 _CACHE_BYTES: Final = 16 * 2**20
 # For so few rows llama.cpp's own pass over a whole vocabulary is faster than ours, whose cost hardly grows with them.
 _FEW_ROWS: Final = 3
+# Of a constraint that allows so few tokens all are looked at.
+_FEW_TOKENS: Final = 4096
 
 # llama.cpp's own draw: (chain, row of the step's logits) → token, which the chain has accepted then.
 NativeDraw = Callable[[Any, int], int]
@@ -39,19 +42,33 @@ class Samplers:
     def __init__(self, vocabulary: TokenTable) -> None:
         self._vocabulary = vocabulary
         self._live: dict[int, Sampler] = {}
+        self._ahead: dict[int, Allowed] = {}
 
     def __len__(self) -> int:
         return len(self._live)
 
+    def look_ahead(self, sequences: Items[Sequence]) -> None:
+        """Finds out what may be drawn for those with a constraint, before there are logits."""
+        self._ahead = {
+            sequence.number: self._allowed(sequence) for sequence in sequences if sequence.matcher is not None
+        }
+
     def draw(self, logits: Logits, sequences: Items[Sequence], native: NativeDraw | None = None) -> tuple[Sampled, ...]:
         """A token for each sequence; row i of `logits`, which is only read, belongs to sequence i."""
         turns = [_Turn(self._of(sequence), logits[row]) for row, sequence in enumerate(sequences)]
-        listed, whole = [], []
+        for turn, sequence in zip(turns, sequences, strict=True):
+            if sequence.matcher is not None:
+                turn.allowed = self._ahead.pop(sequence.number, None) or self._allowed(sequence)
+        listed, whole, constrained = [], [], []
         for row, turn in enumerate(turns):
             if (forced := sequences[row].forced) is not None:
                 turn.token, turn.forced = forced, True
+            elif turn.allowed is not None and not turn.allowed.count:
+                pass  # its matcher says why
             elif turn.sampler.plain:
-                turn.token = _first_maximum(turn.row)
+                turn.token = _likeliest(turn)
+            elif turn.allowed is not None:
+                constrained.append(row)
             elif turn.sampler.best is not None:
                 listed.append(row)
             else:
@@ -64,10 +81,13 @@ class Samplers:
             _draw_from_shortlists(logits, rows, [turns[row] for row in rows])
         for rows in _batches(whole, logits):
             _draw_from_all(logits, rows, [turns[row] for row in rows])
+        for rows in _batches(constrained, logits):
+            _draw_from_allowed(logits, rows, [turns[row] for row in rows])
         return tuple(self._sampled(turn, sequence) for turn, sequence in zip(turns, sequences, strict=True))
 
     def close(self, number: int) -> None:
         """The request has ended; unknown numbers are ignored."""
+        self._ahead.pop(number, None)
         if (sampler := self._live.pop(number, None)) is not None:
             sampler.close()
 
@@ -77,14 +97,45 @@ class Samplers:
             sampler = self._live[sequence.number] = Sampler(sequence, self._vocabulary)
         return sampler
 
+    def _allowed(self, sequence: Sequence) -> Allowed:
+        """What may come next. Where it is nothing, the matcher has its reason."""
+        assert sequence.matcher is not None
+        words = np.zeros(words_of(self._vocabulary.size), np.uint32)
+        if sequence.matcher.failure is None:
+            sequence.matcher.fill(words)
+        if sequence.matcher.failure is None and not words.any():
+            sequence.matcher.refuse("it allows no further token")
+        if sequence.matcher.failure is not None:
+            words[:] = 0
+        allowed, forbidden = Allowed(words), self._of(sequence).forbidden
+        if not len(forbidden):
+            return allowed
+        left = allowed.without(forbidden)
+        if allowed.count and not left.count:
+            if sequence.sampling.ignore_eos and (ends := self._only_ends(allowed)) is not None:
+                return ends
+            sequence.matcher.refuse("logit_bias or the model forbids every token it allows")
+        return left
+
+    def _only_ends(self, allowed: Allowed) -> Allowed | None:
+        """Where nothing can follow but the end, it is not ignored."""
+        return allowed if all(token in self._vocabulary.ends for token in allowed.tokens().tolist()) else None
+
     def _sampled(self, turn: _Turn, sequence: Sequence) -> Sampled:
-        token = turn.token
+        token, matcher = turn.token, sequence.matcher
+        if token < 0:
+            assert matcher is not None and matcher.failure is not None, "a draw came to nothing"
+            return Sampled(0, b"", False, failure=matcher.failure)
         turn.sampler.accept(token, by_chain=not turn.accepted)
         logprob = None if sequence.logprobs is None else self._logprob(turn, sequence.logprobs)
         piece = self._vocabulary.pieces[token] or sequence.spoken.get(token, b"")
+        is_end = token in self._vocabulary.ends
         if sequence.thought is not None:
             sequence.thought.drew(piece)
-        return Sampled(token, piece, token in self._vocabulary.ends, logprob)
+        if matcher is None:
+            return Sampled(token, piece, is_end, logprob)
+        matcher.accept(token, piece, is_end=is_end)
+        return Sampled(token, piece, is_end, logprob, matcher.complete, matcher.failure)
 
     def _logprob(self, turn: _Turn, wanted: LogprobParams) -> TokenLogprob:
         pieces = self._vocabulary.pieces
@@ -100,10 +151,10 @@ class Samplers:
 class _Turn:
     """One draw of one request. place: which of the candidates' arrays it was drawn from. accepted: the chain knows.
 
-    forced: nothing was drawn.
+    forced: nothing was drawn. allowed: what it may draw, where there is a constraint. token: -1 until it is drawn.
     """
 
-    __slots__ = ("accepted", "candidates", "forced", "place", "row", "sampler", "token")
+    __slots__ = ("accepted", "allowed", "candidates", "forced", "place", "row", "sampler", "token")
 
     def __init__(self, sampler: Sampler, row: Logits) -> None:
         self.sampler = sampler
@@ -113,6 +164,7 @@ class _Turn:
         self.forced = False
         self.candidates: Candidates | None = None
         self.place = 0
+        self.allowed: Allowed | None = None
 
 
 def _batches(rows: list[int], logits: Logits) -> Iterable[list[int]]:
@@ -140,12 +192,59 @@ def _draw_from_all(logits: Logits, rows: Items[int], turns: Items[_Turn]) -> Non
     _apply(Candidates(tokens, logits[rows].ravel(), np.full(len(rows), n_vocab)), turns)
 
 
+def _draw_from_allowed(logits: Logits, rows: Items[int], turns: Items[_Turn]) -> None:
+    """From the allowed tokens alone: the others are not there for any sampler of the chain."""
+    lists = {place: _allowed_of(turn).tokens() for place, turn in enumerate(turns) if not _wants_shortlist(turn)}
+    if long := [place for place in range(len(turns)) if place not in lists]:
+        best = [turns[place].sampler.best or 0 for place in long]
+        touched = [turns[place].sampler.touched for place in long]
+        listed = shortlist(logits, [rows[place] for place in long], best, touched)
+        ends = np.cumsum(listed.sizes).tolist()
+        for place, start, end in zip(long, [0, *ends], ends, strict=False):
+            lists[place] = _allowed_best(turns[place], listed.tokens[start:end], listed.logits[start:end])
+    sizes = np.array([len(lists[place]) for place in range(len(turns))])
+    tokens = np.concatenate([lists[place] for place in range(len(turns))])
+    _apply(Candidates(tokens, logits[np.repeat(rows, sizes), tokens], sizes), turns)
+
+
+def _allowed_best(turn: _Turn, listed: Tokens, values: Logits) -> Tokens:
+    """The allowed ones of a shortlist where they are enough for an exact draw, else those of a row without the rest."""
+    sampler, allowed = turn.sampler, _allowed_of(turn)
+    assert sampler.best is not None
+    kept = allowed.among(listed)
+    enough = kept & ~np.isnan(values)
+    if len(sampler.touched):
+        enough &= ~np.isin(listed, sampler.touched)
+    if np.count_nonzero(enough) >= sampler.best:
+        return listed[kept]
+    touched = sampler.touched[allowed.among(sampler.touched)]
+    again = shortlist(allowed.applied(turn.row)[None], [0], [sampler.best], [touched]).tokens
+    return again[allowed.among(again)]
+
+
+def _wants_shortlist(turn: _Turn) -> bool:
+    return turn.sampler.best is not None and _allowed_of(turn).count > _FEW_TOKENS
+
+
+def _allowed_of(turn: _Turn) -> Allowed:
+    assert turn.allowed is not None, "it has a constraint"
+    return turn.allowed
+
+
 def _apply(candidates: Candidates, turns: Items[_Turn]) -> None:
     for place, turn in enumerate(turns):
         candidates.apply(place, turn.sampler.chain.native)
         turn.candidates, turn.place = candidates, place
     for turn, token in zip(turns, candidates.chosen(), strict=True):
         turn.token = token
+
+
+def _likeliest(turn: _Turn) -> int:
+    token = _first_maximum(turn.row)
+    if turn.allowed is None or token in turn.allowed:
+        return token
+    tokens = turn.allowed.tokens()
+    return int(tokens[_first_maximum(turn.row[tokens])])
 
 
 def _first_maximum(row: Logits) -> int:

@@ -41,7 +41,7 @@ class TokenTable(Protocol):
 class Vocabulary:
     """The io thread may tokenise while the engine thread computes.
 
-    native: the llama_vocab. The rest is that of TokenTable. To call llama.cpp once for each of 150,000 tokens takes
+    native: the llama_vocab. tokenizer: addresses of it and of llama_tokenize. The rest is that of TokenTable. To call llama.cpp once for each of 150,000 tokens takes
     0.1 s, so that nothing of the sort is done ahead that can wait: `pieces`, of the engine thread alone, come as they
     are drawn.
     """
@@ -49,6 +49,7 @@ class Vocabulary:
     def __init__(self, model: Any) -> None:
         self.native = llama_cpp.llama_model_get_vocab(model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self.native)
+        self.tokenizer: tuple[int, int] = (self.native, _address(llama_cpp.llama_cpp._lib.llama_tokenize))
         if self.size <= 0:
             raise LoadError("it has no vocabulary")
         self.pieces: Mapping[int, bytes] = _Pieces(self.native)
@@ -89,6 +90,11 @@ class Vocabulary:
     def warm_up_token(self) -> int:
         """A token that is valid everywhere."""
         return max(self._bos, 0)
+
+    def token_bytes(self) -> list[bytes]:
+        """What every token stands for; a control token its text after a byte that no text has. For any thread."""
+        pieces = _Pieces(self.native)
+        return [pieces[token] or b"\xff" + self._text(token) for token in range(self.size)]
 
     def tokenize(self, text: str, reading: Reading = AS_PROMPT) -> list[int]:
         """Tokens of a text, special tokens recognised, begun by exactly one BOS where the model wants it.
@@ -148,3 +154,7 @@ class _Pieces(dict[int, bytes]):
         if count < 0:
             return self._read(token, ctypes.create_string_buffer(-count))
         return bytes(buffer[:count])
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0

@@ -10,9 +10,9 @@ import pytest
 from appliance.engine.loop import EngineLoop
 from appliance.engine.prompt import ReadPrompt
 from appliance.engine.runner.preparer import check_logit_bias
-from appliance.engine.sequence import Sequence
+from appliance.engine.sequence import Matcher, Sequence
 from appliance.errors import RequestError
-from appliance.types import Prompt, Reading, SamplingParams, TextPrompt
+from appliance.types import Constraint, Prompt, Reading, SamplingParams, TextPrompt
 from appliance.wire import Abort, Add, Failed, Finished, PromptRead, Step
 from appliance.worker.intake import Intake
 
@@ -38,6 +38,17 @@ class FakePreparer:
         check_logit_bias(params, 100)
 
 
+class NoCompiler:
+    """Nothing here reaches it: its thread does not run."""
+
+    warm = True
+
+    def warm_up(self) -> None: ...
+
+    def compile(self, constraint: Constraint, prompt: list[int]) -> Matcher:
+        raise AssertionError
+
+
 class FakeLoop:
     """Records what it is handed."""
 
@@ -51,7 +62,8 @@ class FakeLoop:
 
 def intake(answer: list[int] | Exception) -> SimpleNamespace:
     loop, sent = FakeLoop(), list[Step]()
-    made = Intake(FakeReader(answer), FakePreparer(), cast(EngineLoop, loop), 10, sent.append, clock=lambda: 5.0)
+    reader, preparer, engine = FakeReader(answer), FakePreparer(), cast(EngineLoop, loop)
+    made = Intake(reader, preparer, NoCompiler(), engine, 10, sent.append, clock=lambda: 5.0)
     return SimpleNamespace(intake=made, loop=loop, sent=sent)
 
 
@@ -114,3 +126,12 @@ def test_a_prompt_that_is_looked_at_never_gets_to_the_engine() -> None:
     assert isinstance(read, PromptRead) and (read.number, read.tokens) == (4, (1, 2))
     assert isinstance(finished, Finished) and finished.usage.prompt_tokens == 0
     assert made.loop.submitted == []
+
+
+def test_a_constraint_is_compiled_by_another_thread_until_it_is_aborted() -> None:
+    made = intake([1])
+    made.intake.add(add(constraint=Constraint(kind="regex", text="a")))
+    assert (made.loop.submitted, made.sent, made.intake.constraining.waiting) == ([], [], 1)
+    made.intake.abort(Abort(number=4))
+    assert made.sent[0].events == (Failed(number=4, code=None, message="aborted"),)
+    assert (made.loop.aborted, made.intake.constraining.waiting) == ([], 0)

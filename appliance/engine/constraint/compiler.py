@@ -1,0 +1,126 @@
+"""Makes matchers of constraints."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Sequence as Items
+from typing import Any, Final, Protocol
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from appliance.engine.constraint.bounds import place_of
+from appliance.engine.constraint.grammar import grammar_of, schema_of
+from appliance.engine.constraint.matcher import Matcher
+from appliance.errors import RequestError
+from appliance.types import Constraint
+
+GRAMMARS_KEPT: Final = 64
+_UNKNOWN_KEYS: Final = re.compile(r'Unimplemented keys: \["([^"]+)"')
+
+
+class TokenBytes(Protocol):
+    """What llguidance must know of a vocabulary.
+
+    ends: tokens that end an answer. tokenizer: addresses of llama.cpp's vocabulary and of its tokenising function.
+    """
+
+    @property
+    def ends(self) -> frozenset[int]: ...
+
+    @property
+    def tokenizer(self) -> tuple[Any, int]: ...
+
+    def token_bytes(self) -> list[bytes]:
+        """What every token stands for in a text; a control token its own text after a byte 0xFF, which no text has."""
+        ...
+
+
+class Compiler:
+    """Belongs to one thread, which may be any. The last GRAMMARS_KEPT grammars are kept compiled.
+
+    The first call makes llguidance's view of the vocabulary, which holds the GIL: 0.7 s at 152k tokens.
+    """
+
+    def __init__(self, vocabulary: TokenBytes) -> None:
+        self._vocabulary = vocabulary
+        self._tokenizer: LLTokenizer | None = None
+        self._kept: OrderedDict[tuple[Constraint, bool], LLMatcher] = OrderedDict()
+
+    @property
+    def warm(self) -> bool:
+        """Whether `warm_up` has nothing left to do."""
+        return self._tokenizer is not None
+
+    def warm_up(self) -> None:
+        """Makes what every grammar needs."""
+        if self._tokenizer is None:
+            self._tokenizer = _tokenizer(self._vocabulary)
+
+    def compile(self, constraint: Constraint, prompt: Items[int]) -> Matcher:
+        """A matcher for an answer to `prompt`. Raises RequestError where the constraint cannot be kept."""
+        thinking = constraint.thinks is not None and self._ends_with(prompt, constraint.thinks[0])
+        key = constraint, thinking
+        if (compiled := self._kept.get(key)) is None:
+            compiled = self._kept[key] = self._compiled(constraint, thinking)
+            if len(self._kept) > GRAMMARS_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        closing = b"" if constraint.thinks is None else constraint.thinks[1].encode()
+        reads_json = constraint.kind == "json_schema"
+        return Matcher(compiled.deep_copy(), constraint.param, reads_json=reads_json, closing=closing)
+
+    def _compiled(self, constraint: Constraint, thinking: bool) -> LLMatcher:
+        grammar = grammar_of(constraint, thinking=thinking)
+        self.warm_up()
+        assert self._tokenizer is not None
+        compiled = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_limits())
+        if not compiled.is_error():
+            # The first step shows most of what a grammar costs, here where no stream waits for it.
+            words = np.empty((self._tokenizer.vocab_size + 31) // 32, np.uint32)
+            compiled.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+            if not compiled.is_error() and words.any():
+                return compiled
+        raise _refusal(constraint, compiled.get_error())
+
+    def _ends_with(self, prompt: Items[int], opening: str) -> bool:
+        """Whether the prompt's last text, white space aside, is `opening`."""
+        self.warm_up()
+        assert self._tokenizer is not None
+        return self._tokenizer.decode_bytes(list(prompt[-16:])).rstrip().endswith(opening.encode())
+
+
+def _tokenizer(vocabulary: TokenBytes) -> LLTokenizer:
+    native, tokenize = vocabulary.tokenizer
+    made = LLTokenizer.from_llamacpp(  # type: ignore[attr-defined]
+        tokens=vocabulary.token_bytes(),
+        vocab_ptr=native,
+        tokenize_fptr=tokenize,
+        eos_token=sorted(vocabulary.ends),
+        slices=None,
+    )
+    assert isinstance(made, LLTokenizer)
+    return made
+
+
+def _limits() -> LLParserLimits:
+    """llguidance's counters of work and memory, most of them below its defaults."""
+    return LLParserLimits(
+        max_items_in_row=2000,
+        initial_lexer_fuel=1_000_000,
+        step_lexer_fuel=100_000,
+        step_max_items=20_000,
+        max_lexer_states=20_000,
+        max_grammar_size=200_000,
+        verbose_errors=False,
+    )
+
+
+def _refusal(constraint: Constraint, error: str) -> RequestError:
+    """llguidance's reason in one line, and the place where that is known."""
+    place = constraint.param
+    if constraint.kind == "json_schema" and (unknown := _UNKNOWN_KEYS.search(error)) is not None:
+        place = place_of(schema_of(constraint), unknown[1], constraint.param)
+    reason = error.partition("\n")[0][:300] or "no text can satisfy it"
+    return RequestError("invalid_request", f"{place}: not supported or not satisfiable: {reason}", param=place)
