@@ -11,7 +11,7 @@ from appliance.engine.loop import EngineLoop
 from appliance.engine.prompt import PromptReader
 from appliance.engine.runner import load
 from appliance.engine.scheduler import Scheduler
-from appliance.types import ModelSpec, TextPrompt
+from appliance.types import Constraint, ModelSpec, TextPrompt
 from appliance.wire import Add, Delta, Failed, Finished, Step
 from appliance.worker.intake import Intake
 from bench.workload import Question
@@ -24,6 +24,7 @@ class BareAnswer:
     submitted: float
     first: float = 0.0
     tokens: int = 0
+    ended: float = 0.0
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -59,7 +60,7 @@ class BareEngine:
         ready.set()
         loop.run()
 
-    def submit(self, question: Question) -> BareAnswer:
+    def submit(self, question: Question, constraint: Constraint | None = None) -> BareAnswer:
         """Starts one request that runs to its last token."""
         assert self._intake is not None
         answer = BareAnswer(time.monotonic())
@@ -74,6 +75,7 @@ class BareEngine:
                 sampling=question.sampling,
                 max_tokens=question.tokens,
                 stop=(),
+                constraint=constraint,
             )
         )
         return answer
@@ -87,6 +89,7 @@ class BareEngine:
                     answer.first = answer.first or now
                 case Finished():
                     answer.first = answer.first or now
+                    answer.ended = now
                     answer.tokens = event.usage.completion_tokens
                     answer.done.set()
                 case Failed():
