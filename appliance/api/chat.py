@@ -16,7 +16,7 @@ from appliance.api.chat_shape import CallsAs, ChatShape
 from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.openai_schema import ChatCompletionRequest, ContentPart, FunctionIn, MessageIn, with_sampling
-from appliance.api.request_fields import Asked, asked_of, refuse_unsupported, request_of
+from appliance.api.request_fields import Asked, asked_of, request_of
 from appliance.api.respond import computed, respond
 from appliance.api.shape import AnswerObjects, Shape
 from appliance.api.thinking import reasoning_budget, template_kwargs
@@ -99,7 +99,6 @@ def chat_prompt(body: ChatCompletionRequest, tools: AskedTools | None = None) ->
     tools: of the request, where they have been looked at.
     """
     tools = asked_tools(body) if tools is None else tools
-    refuse_unsupported(response_format=body.response_format is not None and body.response_format.type != "text")
     _check_size(body.messages)
     return ChatPrompt(
         messages=tuple(_message(index, message) for index, message in enumerate(body.messages)),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, defstruct, field, structs
 
 from appliance.types import (
+    CHOICE_TEXTS_MAX,
     PROMPT_TOKENS_MAX,
     STOP_STRING_CHARS_MAX,
     STOP_STRINGS_MAX,
@@ -28,6 +29,7 @@ Stop = StopString | Annotated[list[StopString], Meta(max_length=STOP_STRINGS_MAX
 Logprobs = Annotated[int, Meta(ge=0, le=TOP_LOGPROBS_MAX)]
 DeadlineSeconds = Annotated[float, Meta(gt=0, le=86_400)]
 Choices = Annotated[int, Meta(ge=1, le=128)]
+ChoiceTexts = Annotated[list[str], Meta(min_length=1, max_length=CHOICE_TEXTS_MAX)]
 CacheSalt = Annotated[str, Meta(min_length=1, max_length=1024)]
 LogitBias = Annotated[dict[TokenId, Annotated[float, Meta(ge=-1000, le=1000)] | bool], Meta(max_length=1024)]
 Body = TypeVar("Body", bound="CompletionFields")
@@ -82,9 +84,21 @@ class Thinking(Struct, frozen=True):
 
 
 class ResponseFormat(Struct, frozen=True):
-    """`text` is the only type this version can promise."""
+    """json_schema: the schema, bare or as `{"name", "schema", "strict"}`. schema: llama-server's, of `json_object`."""
 
     type: str
+    json_schema: Raw = Raw()
+    schema: Raw = Raw()
+
+
+class StructuredOutputs(Struct, frozen=True):
+    """vLLM's; one of them."""
+
+    json: Raw = Raw()
+    regex: str | None = None
+    choice: ChoiceTexts | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
 
 
 class CompletionFields(Struct, frozen=True, kw_only=True):
@@ -95,6 +109,7 @@ class CompletionFields(Struct, frozen=True, kw_only=True):
     timeout: what some clients call deadline_seconds.
     keep_alive: Ollama's; how long the model shall stay loaded, in seconds or as `1h30m`, for ever where it is negative.
     cache_salt: vLLM's; only requests with the same one find each other's prompts, within what the client may share.
+    response_format and what follows it: what the answer must be, at most one of them (api.structured_output).
     """
 
     model: Annotated[str, Meta(min_length=1)]
@@ -111,6 +126,16 @@ class CompletionFields(Struct, frozen=True, kw_only=True):
     timeout: DeadlineSeconds | None = None
     keep_alive: float | Annotated[str, Meta(max_length=32)] | None = None
     cache_salt: CacheSalt | None = None
+    response_format: ResponseFormat | None = None
+    json_schema: Raw = Raw()
+    grammar: str | None = None
+    regex: str | None = None
+    choice: ChoiceTexts | None = None
+    guided_json: Raw = Raw()
+    guided_regex: str | None = None
+    guided_choice: ChoiceTexts | None = None
+    guided_grammar: str | None = None
+    structured_outputs: StructuredOutputs | None = None
 
 
 class ForwardedRequest(Struct, frozen=True, kw_only=True):
@@ -140,7 +165,6 @@ class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
     max_completion_tokens: MaxTokens | None = None
     tools: Raw = Raw()
     tool_choice: str | dict[str, Any] | None = None
-    response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Logprobs | None = None
     chat_template_kwargs: Raw = Raw()

@@ -15,6 +15,7 @@ from appliance.access_config import PrincipalSettings
 from appliance.api.body import decode
 from appliance.api.keys import DRAW_SEED, EVIDENCE, ROUTER, settings_of
 from appliance.api.openai_schema import Choices, CompletionFields, DeadlineSeconds, StreamOptions
+from appliance.api.structured_output import constraint_of
 from appliance.errors import RequestError
 from appliance.models.routes import Route
 from appliance.types import LogprobParams, ModelSpec, Prompt, Request, SamplingParams
@@ -125,6 +126,7 @@ def request_of(
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         seconds_max=seconds_max,
         keep_seconds=None if body.keep_alive is None else keep_seconds(body.keep_alive),
+        constraint=constraint_of(body),
     )
 
 
