@@ -41,9 +41,9 @@ class TokenTable(Protocol):
 class Vocabulary:
     """The io thread may tokenise while the engine thread computes.
 
-    native: the llama_vocab. tokenizer: addresses of it and of llama_tokenize. The rest is that of TokenTable. To call llama.cpp once for each of 150,000 tokens takes
-    0.1 s, so that nothing of the sort is done ahead that can wait: `pieces`, of the engine thread alone, come as they
-    are drawn.
+    native: the llama_vocab. tokenizer: addresses of it and of llama_tokenize. The rest is that of TokenTable. To call
+    llama.cpp once for each of 150,000 tokens takes 0.1 s, so that nothing of the sort is done ahead that can wait:
+    `pieces`, of the engine thread alone, come as they are drawn.
     """
 
     def __init__(self, model: Any) -> None:
