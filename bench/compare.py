@@ -23,11 +23,12 @@ import psutil
 from appliance.types import KvMode, ModelSpec
 from bench import llama_build, shape_model
 from bench.lean_client import MODEL
-from bench.llama_source import BUILD, fetch
+from bench.llama_source import fetch
 from bench.report import markdown, write
 from bench.results import Result, Results
 from bench.rows import Row, all_rows
 from bench.server import end_cleanly_on_sigterm
+from bench.source_archive import BUILD
 
 SLOTS: Final = 16
 N_CTX: Final = SLOTS * 8192

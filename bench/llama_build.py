@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench.llama_source import BUILD, LlamaSource
+from bench.llama_source import LlamaSource
+from bench.source_archive import BUILD
 
 _OPTIONS: Final = (
     *("-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF"),

@@ -42,9 +42,9 @@ from appliance.models.snapshot import InstanceState
 from appliance.models.spare import SpareLauncher
 from appliance.placement.rules import kv_mode, slots
 from appliance.types import ModelSpec
-from bench.llama_source import BUILD
 from bench.model_shapes import build_all
 from bench.shape_model import build as build_random
+from bench.source_archive import BUILD
 
 _DEMO: Final = Path("appliance/demo/demo-chat-q8_0.gguf")
 _SHAPES: Final = ("Qwen2.5-0.5B Q8_0", "Llama-3.2-1B", "Gemma-2-2B (window)")

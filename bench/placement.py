@@ -32,9 +32,9 @@ from appliance.placement.estimate import MIB, estimate
 from appliance.placement.layout import Layout
 from appliance.placement.rules import kv_mode, slots
 from appliance.types import ModelSpec, SamplingParams
-from bench.llama_source import BUILD
 from bench.model_shapes import build_all
 from bench.shape_model import build as build_random
+from bench.source_archive import BUILD
 
 _CACHE_TYPES: Final = {"f16": 1, "q8_0": 8}
 _FLASH: Final = {"auto": -1, "off": 0}

@@ -8,7 +8,8 @@ from typing import Any, Final
 import gguf
 import numpy as np
 
-from bench.llama_source import BUILD, fetch
+from bench.llama_source import fetch
+from bench.source_archive import BUILD
 
 LAYERS: Final = 24
 EMBEDDING: Final = 896

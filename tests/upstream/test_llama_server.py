@@ -12,7 +12,7 @@ from appliance.models.snapshot import InstanceState
 from appliance.types import ModelSpec
 from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
 from bench.llama_server import LlamaServer, running_llama_server
-from bench.llama_source import BUILD
+from bench.source_archive import BUILD
 from tests.api.conftest import Api, running_api, sse
 from tests.upstream.conftest import state, until
 
