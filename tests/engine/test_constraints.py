@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
 
 from appliance.types import Constraint, LogprobParams, SamplingParams, TextPrompt
+from appliance.wire import Finished
 from tests.engine.client import Answer, WorkerClient
+from tests.models.vocabulary import ID
 
 HOT = SamplingParams(temperature=1, seed=3)
 PERSON = {
@@ -113,8 +116,6 @@ def test_what_cannot_be_kept_is_refused(random_model: WorkerClient, constraint: 
 
 
 def test_a_ban_on_all_that_is_allowed_fails(random_model: WorkerClient) -> None:
-    from tests.models.vocabulary import ID
-
     banned = SamplingParams(logit_bias={ID["a"]: -100, ID["<0x61>"]: -100})
     failed = random_model.ask("abc", sampling=banned, constraint=Constraint(kind="regex", text="a")).failed
     assert failed.code == "invalid_request" and "forbids" in failed.message
@@ -136,3 +137,73 @@ def test_an_abort_while_it_compiles_is_answered_once(random_model: WorkerClient)
     for number in numbers:
         random_model.abort(number)
     assert all(answer.failed.message == "aborted" or answer.end for answer in random_model.wait(*numbers))
+
+
+def _deep(depth: int) -> Any:
+    value: Any = {"type": "string"}
+    for _ in range(depth):
+        value = {"type": "object", "properties": {"a": value}, "required": ["a"]}
+    return value
+
+
+def _patterns(*patterns: str) -> list[Constraint]:
+    return [schema({"type": "string", "pattern": pattern}) for pattern in patterns]
+
+
+HOSTILE: dict[str, list[Constraint]] = {
+    "deep": [schema(_deep(60)), schema(_deep(90))],
+    "large": [schema({"description": "x" * 2**20}), schema({"enum": list(range(30_000))})],
+    "many": [
+        schema({"properties": {f"p{n}": {"type": "string"} for n in range(2000)}}),
+        schema({"anyOf": [{"properties": {f"p{n}": {}}, "required": [f"p{n}"]} for n in range(2000)]}),
+        schema({"allOf": [{"type": "string", "pattern": f".*{char}.*"} for char in "abcdefghijkl"]}),
+    ],
+    "cycles": [
+        schema({"$ref": "#"}),
+        schema({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+        schema({"$ref": "https://example.org/schema"}),
+        schema({"$ref": "file:///etc/passwd"}),
+    ],
+    "numbers": [
+        schema({"multipleOf": 999_983, "type": "integer"}),
+        schema({"type": "number", "minimum": 1.123456789, "maximum": 1e300}),
+        Constraint(kind="json_schema", text='{"type": "integer", "minimum": -1e999}'),
+        schema({"type": "array", "items": {"type": "integer"}, "minItems": 10**9}),
+        schema({"type": "string", "minLength": 10**9}),
+    ],
+    "patterns": _patterns(
+        "^(a+)+$", "^(a|a)*b(a|b){200}$", "(.*a.{20})", "(a{1000}){1000}", "^(.*a.*b){30}$", "(?=a)b"
+    ),
+    "regexes": [
+        Constraint(kind="regex", text=text)
+        for text in ("(x+x+)+y", "(.{0,1000}){0,1000}", r"\p{L}{1,1000}", "(" * 3000, "[", "a\nb/c", "(?P<x>a)(?P=x)")
+    ],
+    "grammars": [
+        Constraint(kind="grammar", text=text)
+        for text in (
+            'root ::= root root | "a"',
+            'start: s\ns: s s s | s s | "a" | "aa"',
+            "root ::= " + "(" * 5000,
+            'root ::= "a',
+            "start: %json {",
+            'start: %json {"multipleOf": 999983}',
+            "start: " + " ".join(f"r{n}" for n in range(9000)),
+            "\x00",
+        )
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_constraint_harms_nobody_else(random_model: WorkerClient, kind: str) -> None:
+    """Each is refused, fails or is followed; a stream beside them goes on, and the worker lives."""
+    free = random_model.add("abc", max_tokens=300)
+    numbers = [random_model.add("abc", sampling=HOT, max_tokens=24, constraint=each) for each in HOSTILE[kind]]
+    slowest, before = 0.0, time.monotonic()
+    while random_model.answers[free].end is None:
+        random_model.pump_once()
+        slowest, before = max(slowest, time.monotonic() - before), time.monotonic()
+    for answer in random_model.wait(*numbers):
+        assert isinstance(answer.end, Finished) or answer.failed.code == "invalid_request"
+    assert slowest < 5, "a stream stood still"

@@ -67,9 +67,12 @@ class Compiler:
             if len(self._kept) > GRAMMARS_KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        closing = b"" if constraint.thinks is None else constraint.thinks[1].encode()
+        thoughts: tuple[bytes, bytes] | None = None
+        if constraint.thinks is not None:
+            opening, closing = (marker.encode() for marker in constraint.thinks)
+            thoughts = b"" if thinking else opening, closing
         reads_json = constraint.kind == "json_schema"
-        return Matcher(compiled.deep_copy(), constraint.param, reads_json=reads_json, closing=closing)
+        return Matcher(compiled.deep_copy(), constraint.param, reads_json=reads_json, thoughts=thoughts)
 
     def _compiled(self, constraint: Constraint, thinking: bool) -> LLMatcher:
         grammar = grammar_of(constraint, thinking=thinking)

@@ -21,8 +21,8 @@ class Matcher:
     """Made by the compiling thread, then belongs to the engine thread.
 
     What it cannot go on with is in `failure`, for good: the caller asks after every `fill` and `accept`. complete: the
-    answer is whole and nothing can follow. param: the request's field, which a failure names. reads_json: the text
-    after `closing`, where that is given and occurs, is JSON.
+    answer is whole and nothing can follow. param: the request's field, which a failure names. reads_json: the answer
+    is JSON. thoughts: a text that begins with the first of these may go up to the second before the answer.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Matcher:
         param: str,
         *,
         reads_json: bool = False,
-        closing: bytes = b"",
+        thoughts: tuple[bytes, bytes] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.complete = False
@@ -39,7 +39,7 @@ class Matcher:
         self._native = native
         self._param = param
         self._reads_json = reads_json
-        self._closing = closing
+        self._thoughts = thoughts
         self._text = bytearray()
         self._clock = clock
 
@@ -76,9 +76,11 @@ class Matcher:
         """A second opinion: the grammar has accepted every token of the text, and JSON is also read."""
         if not self._reads_json:
             return
-        _, found, answer = self._text.partition(self._closing) if self._closing else (b"", b"", self._text)
+        answer = self._text
+        if self._thoughts is not None and answer.startswith(self._thoughts[0]):
+            _, _, answer = answer.partition(self._thoughts[1])
         try:
-            json.loads(answer if found or not self._closing else self._text, object_pairs_hook=_without_twins)
+            json.loads(answer, object_pairs_hook=_without_twins)
         except (ValueError, RecursionError):
             self.failure = RequestError("internal_error", "the answer is no JSON although its grammar accepted it")
         except _TwinsError as twins:
