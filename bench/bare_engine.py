@@ -19,12 +19,16 @@ from bench.workload import Question
 
 @dataclass
 class BareAnswer:
-    """One request's times, by the monotonic clock, and its tokens. first: the first text, or the end without any."""
+    """One request's times, by the monotonic clock, and its tokens. first: the first text, or the end without any.
+
+    busy: the engine thread's processor time at the first text and at the end.
+    """
 
     submitted: float
     first: float = 0.0
     tokens: int = 0
     ended: float = 0.0
+    busy: list[float] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -86,10 +90,13 @@ class BareEngine:
             answer = self._answers[event.number]
             match event:
                 case Delta():
+                    if not answer.first:
+                        answer.busy.append(time.thread_time())
                     answer.first = answer.first or now
                 case Finished():
                     answer.first = answer.first or now
                     answer.ended = now
+                    answer.busy.append(time.thread_time())
                     answer.tokens = event.usage.completion_tokens
                     answer.done.set()
                 case Failed():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import aiohttp
+import jsonschema
 import msgspec
 import pytest
 
@@ -110,3 +112,55 @@ async def test_a_key_is_not_echoed_in_errors(demo: Appliance) -> None:
         answer = await session.get(f"{demo.url}/v1/models", headers={"Authorization": "Bearer apl_sk_secretsecret"})
         assert answer.status == 401
         assert "secret" not in await answer.text()
+
+
+# As Dify sends it: booleans rewritten to texts, no `strict`, and the system prompt tells the model.
+STRUCTURED: dict[str, Any] = {
+    "schema": {
+        "type": "object",
+        "properties": {
+            "mood": {"type": "string", "enum": ["good", "bad"]},
+            "known": {"type": "string", "maxLength": 20},
+            "score": {"type": "number", "minimum": 0, "maximum": 1},
+            "tags": {"type": "array", "items": {"type": "string", "maxLength": 8}, "maxItems": 3},
+        },
+        "required": ["mood", "known", "score", "tags"],
+        "additionalProperties": False,
+    },
+    "name": "llm_response",
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "stream"), [(STRUCTURED, False), (STRUCTURED, True), (STRUCTURED["schema"] | {"title": "bare"}, True)]
+)
+async def test_structured_output_is_valid(demo: Appliance, form: dict[str, Any], stream: bool) -> None:
+    body = {
+        "model": "demo",
+        "stream": stream,
+        "messages": [
+            {"role": "system", "content": f"Answer in JSON by this schema: {STRUCTURED['schema']}"},
+            {"role": "user", "content": "How are you?"},
+        ],
+        "response_format": {"type": "json_schema", "json_schema": form},
+        "max_tokens": 400,
+    }
+    status, text = await post(demo, "/v1/chat/completions", body)
+    assert status == 200, text
+    if stream:
+        blocks = [block.removeprefix("data: ") for block in text.split("\n\n") if block.startswith("data: {")]
+        choices = [choice for block in blocks for choice in msgspec.json.decode(block)["choices"]]
+        answer = "".join(choice["delta"].get("content") or "" for choice in choices)
+        assert choices[-1]["finish_reason"] == "stop"
+    else:
+        (choice,) = msgspec.json.decode(text)["choices"]
+        answer = choice["message"]["content"]
+        assert choice["finish_reason"] == "stop"
+    jsonschema.validate(json.loads(answer), STRUCTURED["schema"])
+
+
+async def test_a_schema_that_cannot_be_kept_is_refused_before_the_answer(demo: Appliance) -> None:
+    body = PING | {"stream": True, "response_format": {"type": "json_schema", "json_schema": {"not": {}}}}
+    status, text = await post(demo, "/v1/chat/completions", body)
+    error = msgspec.json.decode(text)["error"]
+    assert (status, error["code"], error["param"]) == (400, "invalid_request", "response_format.json_schema.not")
