@@ -31,6 +31,8 @@ def evidence_of(request: Request, n: int) -> AnswerEvidence:
     for name in _TEXTS:
         if (value := getattr(sampling, name)) != getattr(_DEFAULTS, name):
             withheld[name] = len(value)
+    if request.constraint is not None:
+        withheld["constraint"] = len(request.constraint.text)
     return AnswerEvidence(
         seed=sampling.seed,
         sampling={name: value for name, default in _KNOWN if (value := getattr(sampling, name)) != default},

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from appliance.api.answer_evidence import evidence_elsewhere, evidence_of
 from appliance.telemetry.request_record import AnswerEvidence
-from appliance.types import Request, SamplingParams, TextPrompt
+from appliance.types import Constraint, Request, SamplingParams, TextPrompt
 
 SECRET = "Exampleville"
 
@@ -37,9 +37,10 @@ def test_only_what_differs_is_kept() -> None:
 
 def test_nothing_that_may_be_text_is_kept() -> None:
     sampling = SamplingParams(logit_bias={5: 1.0, 6: 1.0}, dry_sequence_breakers=(SECRET,))
-    asked = evidence_of(request(sampling, stop=(SECRET, SECRET)), 1)
+    form = Constraint(kind="regex", text=SECRET)
+    asked = evidence_of(msgspec.structs.replace(request(sampling, stop=(SECRET, SECRET)), constraint=form), 1)
     assert SECRET not in str(asked)
-    assert asked.withheld == {"stop": 2, "logit_bias": 2, "dry_sequence_breakers": 1}
+    assert asked.withheld == {"stop": 2, "logit_bias": 2, "dry_sequence_breakers": 1, "constraint": len(SECRET)}
     assert asked.sampling == {}
 
 
