@@ -136,9 +136,10 @@ class Constraint(Struct, frozen=True, kw_only=True):
     `choice` a JSON list of texts, one of which is the answer; `grammar` GBNF (begins at `root`), or llguidance's Lark
     (begins at `start`; `%json {...}` inside it is a schema, `rule[lazy]: /(?s:.*)<marker>/` free text up to a marker).
     param: the request's field that it came from, which refusals name.
-    thinks: how the model's reasoning begins and ends, such as ("<think>", "</think>"). Then the answer may begin with
-    reasoning, which the constraint leaves alone, and what follows its end and white space must keep to it; where the
-    prompt ends with the first marker, the answer begins inside of the reasoning. None: from the first token on.
+    thinks: how the model's reasoning begins and ends, such as ("<think>", "</think>"); the worker says it where the
+    chat template does. Then the answer may begin with reasoning, which the constraint leaves alone, and what follows
+    its end and white space must keep to it; where the prompt ends with the first marker, the answer begins inside of
+    the reasoning. None: from the first token on.
     """
 
     kind: Literal["json_schema", "regex", "choice", "grammar"]

@@ -10,13 +10,14 @@ from typing import Protocol
 
 import msgspec
 
+from appliance.chat.reasoning import THOUGHTS
 from appliance.engine.detokenizer import Detokenizer
 from appliance.engine.loop import EngineLoop
 from appliance.engine.prompt import ReadPrompt
 from appliance.engine.sequence import DryPenalty, Sequence
 from appliance.engine.thought import ThoughtBudget
 from appliance.errors import RequestError
-from appliance.types import Prompt, Reading, SamplingParams, Timings, Usage
+from appliance.types import AnswerFormat, Constraint, Prompt, Reading, SamplingParams, Timings, Usage
 from appliance.wire import Abort, Add, Failed, Finished, PromptRead, Step
 from appliance.worker.constraining import Compiler, Constraining
 
@@ -78,7 +79,7 @@ class Intake:
             if add.constraint is None:
                 self._loop.submit(sequence)
             else:
-                self.constraining.take(sequence, add.constraint)
+                self.constraining.take(sequence, _after_thoughts(add.constraint, sequence.answer))
         except RequestError as error:
             self._refuse(add.number, error)
         except Exception as error:
@@ -138,3 +139,10 @@ def _thought(prompt: ReadPrompt, tokens_max: int | None) -> ThoughtBudget | None
     if tokens_max is None or prompt.answer is None or not prompt.closing:
         return None
     return ThoughtBudget(prompt.answer, tokens_max, prompt.closing)
+
+
+def _after_thoughts(constraint: Constraint, answer: AnswerFormat | None) -> Constraint:
+    """A model that thinks may do so before what must be of some form."""
+    if constraint.thinks is not None or answer is None or answer.reasoning not in THOUGHTS:
+        return constraint
+    return msgspec.structs.replace(constraint, thinks=THOUGHTS[answer.reasoning])

@@ -90,6 +90,18 @@ def test_reasoning_comes_before_it(compiler: Compiler, text: str, prompt: str, t
     assert takes(compiler, constraint, text, prompt) is taken
 
 
+def test_a_special_token_may_end_the_reasoning(compiler: Compiler) -> None:
+    matcher = compiler.compile(schema(json.loads(BOOL.text), thinks=("<think>", "<s>")), tokens_of("<think>"))
+    for byte in b"hm <s>":
+        matcher.accept(ID[f"<0x{byte:02X}>"], bytes((byte,)), is_end=False)
+    assert matcher.failure is None
+    matcher.accept(BOS, b"<s>", is_end=False)
+    assert write(matcher, '\n{"a":true}').failure is not None, "the text of the marker was thought, and is found first"
+    matcher = compiler.compile(schema(json.loads(BOOL.text), thinks=("<think>", "<s>")), tokens_of("<think>"))
+    matcher.accept(BOS, b"<s>", is_end=False)
+    assert write(matcher, '\n{"a":true}').complete
+
+
 @pytest.mark.parametrize(
     ("kind", "wanted", "text", "taken"),
     [

@@ -17,6 +17,7 @@ from appliance.errors import RequestError
 from appliance.types import Constraint
 
 GRAMMARS_KEPT: Final = 64
+_SPECIAL: Final = b"\xff"
 _UNKNOWN_KEYS: Final = re.compile(r'Unimplemented keys: \["([^"]+)"')
 
 
@@ -46,6 +47,7 @@ class Compiler:
     def __init__(self, vocabulary: TokenBytes) -> None:
         self._vocabulary = vocabulary
         self._tokenizer: LLTokenizer | None = None
+        self._special: dict[str, int] = {}
         self._kept: OrderedDict[tuple[Constraint, bool], LLMatcher] = OrderedDict()
 
     @property
@@ -56,7 +58,11 @@ class Compiler:
     def warm_up(self) -> None:
         """Makes what every grammar needs."""
         if self._tokenizer is None:
-            self._tokenizer = _tokenizer(self._vocabulary)
+            tokens = self._vocabulary.token_bytes()
+            self._special = {
+                text[1:].decode(errors="replace"): token for token, text in enumerate(tokens) if text[:1] == _SPECIAL
+            }
+            self._tokenizer = _tokenizer(self._vocabulary, tokens)
 
     def compile(self, constraint: Constraint, prompt: Items[int]) -> Matcher:
         """A matcher for an answer to `prompt`. Raises RequestError where the constraint cannot be kept."""
@@ -75,8 +81,8 @@ class Compiler:
         return Matcher(compiled.deep_copy(), constraint.param, reads_json=reads_json, thoughts=thoughts)
 
     def _compiled(self, constraint: Constraint, thinking: bool) -> LLMatcher:
-        grammar = grammar_of(constraint, thinking=thinking)
         self.warm_up()
+        grammar = grammar_of(constraint, thinking=thinking, special=self._special)
         assert self._tokenizer is not None
         compiled = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_limits())
         if not compiled.is_error():
@@ -94,10 +100,10 @@ class Compiler:
         return self._tokenizer.decode_bytes(list(prompt[-16:])).rstrip().endswith(opening.encode())
 
 
-def _tokenizer(vocabulary: TokenBytes) -> LLTokenizer:
+def _tokenizer(vocabulary: TokenBytes, tokens: list[bytes]) -> LLTokenizer:
     native, tokenize = vocabulary.tokenizer
     made = LLTokenizer.from_llamacpp(  # type: ignore[attr-defined]
-        tokens=vocabulary.token_bytes(),
+        tokens=tokens,
         vocab_ptr=native,
         tokenize_fptr=tokenize,
         eos_token=sorted(vocabulary.ends),

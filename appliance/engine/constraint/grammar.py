@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -28,15 +29,16 @@ _decoder: Final = json.JSONDecoder()
 Grammar = dict[str, Any]
 
 
-def grammar_of(constraint: Constraint, *, thinking: bool) -> str:
+def grammar_of(constraint: Constraint, *, thinking: bool, special: Mapping[str, int]) -> str:
     """The text llguidance takes.
 
-    thinking: the prompt ends inside of the reasoning, whose end `constraint.thinks` says. Raises RequestError.
+    thinking: the prompt ends inside of the reasoning, whose end `constraint.thinks` says. special: tokens that are
+    written so and are no text. Raises RequestError.
     """
     answer = _answer(constraint)
     if constraint.thinks is None:
         return json.dumps({"grammars": [{"name": "answer", **answer}]})
-    outer = _after_thoughts(*constraint.thinks, thinking=thinking)
+    outer = _after_thoughts(*constraint.thinks, thinking, special)
     return json.dumps({"grammars": [{"name": "whole", "lark_grammar": outer}, {"name": "answer", **answer}]})
 
 
@@ -105,11 +107,15 @@ def _lark(constraint: Constraint) -> str:
     return text
 
 
-def _after_thoughts(opening: str, closing: str, *, thinking: bool) -> str:
+def _after_thoughts(opening: str, closing: str, thinking: bool, special: Mapping[str, int]) -> str:
     """What the model thinks is its own business, up to the first `closing`; the answer begins after white space."""
-    end = _slashes_escaped(re.escape(closing))
-    start = "thoughts SPACE @answer" if thinking else f"({json.dumps(opening)} thoughts SPACE)? @answer"
-    return f"start: {start}\nthoughts[lazy]: /(?s:.*){end}/\nSPACE: /[ \\t\\r\\n]{{0,8}}/\n"
+    begin = f"<[{special[opening]}]>" if opening in special else json.dumps(opening)
+    if closing in special:
+        thoughts = f"thoughts: /(?s:.*)/ <[{special[closing]}]>"
+    else:
+        thoughts = f"thoughts[lazy]: /(?s:.*){_slashes_escaped(re.escape(closing))}/"
+    start = "thoughts SPACE @answer" if thinking else f"({begin} thoughts SPACE)? @answer"
+    return f"start: {start}\n{thoughts}\nSPACE: /[ \\t\\r\\n]{{0,8}}/\n"
 
 
 def _slashes_escaped(pattern: str) -> str:

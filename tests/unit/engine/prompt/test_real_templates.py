@@ -12,7 +12,7 @@ from appliance.chat import reasoning_format_of, tool_format_of
 from appliance.engine.prompt.template import ChatTemplate
 from appliance.errors import RequestError
 from appliance.types import ChatMessage, ChatPrompt, ReasoningFormat, ToolCall, ToolFormat, ToolFunction
-from bench.llama_source import BUILD
+from bench.source_archive import BUILD
 
 _ROOT: Final = Path(__file__).resolve().parents[4] / BUILD / "src"
 FOLDER: Final = _ROOT / f"llama_cpp_python-{metadata.version('llama-cpp-python')}/vendor/llama.cpp/models/templates"
