@@ -11,7 +11,16 @@ from aiohttp import web
 
 from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, NOW, PRINCIPAL_LIMITS
 from appliance.security.principal_usage import LimitRefusal
-from appliance.types import ChatPrompt, InfillPrompt, Prompt, Request, TextPrompt, TokenPrompt
+from appliance.types import (
+    ChatPrompt,
+    EmbeddingPrompt,
+    InfillPrompt,
+    Prompt,
+    Request,
+    RerankPrompt,
+    TextPrompt,
+    TokenPrompt,
+)
 
 # Of English and code; Chinese has about one. The estimate only has to be near: what was used is settled at the end.
 _CHARS_PER_TOKEN: Final = 4
@@ -54,6 +63,10 @@ def _size_of(prompt: Prompt) -> int:
             return tokens_of_text(len(prompt.prefix) + len(prompt.suffix))
         case TokenPrompt():
             return len(prompt.tokens)
+        case EmbeddingPrompt():
+            return sum(tokens_of_text(len(one)) if isinstance(one, str) else len(one) for one in prompt.inputs)
+        case RerankPrompt():
+            return sum(tokens_of_text(len(prompt.query) + len(document)) for document in prompt.documents)
 
 
 def tokens_of_text(chars: int) -> int:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, Struct
 from appliance.api.openai_schema import Choice, CompletionObject, UsageOut
 from appliance.chat import Content, Part
 from appliance.errors import RequestError
-from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Relayed, Text
+from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Relayed, Text, Vectors
 from appliance.types import FinishReason, TokenLogprob, Usage
 
 # Log probabilities of one blocking answer, about 150 bytes each: nothing else bounds how many `n` and `top` make.
@@ -128,7 +128,7 @@ class ShapedAnswer:
 
     def chunks(self, event: AnswerEvent) -> list[CompletionObject]:
         """See AnswerWriter."""
-        assert not isinstance(event, Relayed), "nobody else answers for the engine"
+        assert not isinstance(event, Relayed | Vectors), "the engine answers with text"
         opening: list[CompletionObject] = []
         if event.choice in self._unopened:
             self._unopened.remove(event.choice)
@@ -144,7 +144,7 @@ class ShapedAnswer:
 
     def add(self, event: AnswerEvent) -> None:
         """See AnswerWriter."""
-        assert not isinstance(event, Relayed), "nobody else answers for the engine"
+        assert not isinstance(event, Relayed | Vectors), "the engine answers with text"
         self._whole.add(event)
 
     def whole(self, usage: Usage) -> bytes:

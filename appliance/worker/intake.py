@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,11 +14,10 @@ from appliance.engine.prompt import ReadPrompt
 from appliance.engine.sequence import DryPenalty, Sequence
 from appliance.engine.thought import ThoughtBudget
 from appliance.errors import RequestError
-from appliance.types import Prompt, Reading, SamplingParams, Timings, Usage
-from appliance.wire import Abort, Add, Failed, Finished, PromptRead, Step
-
-_NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0)
-_NO_TIMINGS = Timings(queue_seconds=0.0, prefill_seconds=0.0, decode_seconds=0.0)
+from appliance.types import Prompt, Reading, SamplingParams
+from appliance.wire import Abort, Add, PromptRead, Step
+from appliance.worker.looking import looked_at
+from appliance.worker.refusing import refuse, refuse_unreadable
 
 
 class PromptReader(Protocol):
@@ -70,20 +67,17 @@ class Intake:
             else:
                 self._loop.submit(self._sequence(add))
         except RequestError as error:
-            self._refuse(add.number, error)
+            refuse(add.number, error, self._loop.status, self._send)
         except Exception as error:
-            # A bug, but only this request's: its text may be in the message, so that only the place is logged.
-            sys.stderr.write("".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}\n")
-            self._refuse(add.number, RequestError("internal_error", "the engine could not read this request"))
+            refuse_unreadable(add.number, error, self._loop.status, self._send)
 
     def abort(self, abort: Abort) -> None:
         """Passes on the wish to end a request."""
         self._loop.abort(abort.number)
 
     def _look(self, add: Add, reading: Reading) -> None:
-        read = self._reader.look(add.number, add.prompt, reading)
-        finished = Finished(number=add.number, reason="stop", usage=_NO_USAGE, timings=_NO_TIMINGS)
-        self._send(msgspec.structs.replace(self._loop.status, events=(read, finished)))
+        events = looked_at(self._reader.look(add.number, add.prompt, reading))
+        self._send(msgspec.structs.replace(self._loop.status, events=events))
 
     def _sequence(self, add: Add) -> Sequence:
         arrived = self._clock()
@@ -110,10 +104,6 @@ class Intake:
             spoken=prompt.spoken,
             thought=_thought(prompt, add.reasoning_budget),
         )
-
-    def _refuse(self, number: int, error: RequestError) -> None:
-        failed = Failed(number=number, code=error.code, message=error.message, param=error.param, details=error.details)
-        self._send(msgspec.structs.replace(self._loop.status, events=(failed,)))
 
 
 def _thought(prompt: ReadPrompt, tokens_max: int | None) -> ThoughtBudget | None:
