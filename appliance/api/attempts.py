@@ -52,6 +52,9 @@ _SECONDS_MIN: Final = 1.0
 # Answers that are kept for repeats end by themselves: a call of a tool is no text.
 _WHOLE: Final[frozenset[FinishReason]] = frozenset({"stop", "length"})
 
+# What may step in for a text.
+TEXT_STAND_INS: Final[frozenset[Fallback]] = frozenset({"model", "repeat", "answer"})
+
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -88,8 +91,18 @@ class Endpoint(Protocol):
     raw: bytes
 
     @property
-    def path(self) -> Literal["chat/completions", "completions"]:
+    def path(self) -> Literal["chat/completions", "completions", "embeddings", "rerank"]:
         """Without `/v1/`."""
+        ...
+
+    @property
+    def stand_ins(self) -> frozenset[Fallback]:
+        """What may step in for the version that a client gets."""
+        ...
+
+    @property
+    def queues(self) -> bool:
+        """Whether a request waits for its principal's limits, and is told early that it is being worked on."""
         ...
 
     def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
@@ -118,11 +131,12 @@ class Attempts:
         seconds = min(http.app[LIMITS]().request_seconds, asked.seconds_max)
         self._deadline = time.monotonic() + seconds
         first, *spare = route.models
+        allowed = endpoint.stand_ins
         self._first = endpoint.attempt(self._router.spec(first), seconds)
         self.writer, self.terms = self._first.writer, self._first.terms
-        known = [self._repeat] if route.fallback.repeats_mib else []
-        written = [self._written] if route.fallback.answer is not None else []
-        others = [partial(self._by_model, model) for model in spare]
+        known = [self._repeat] if route.fallback.repeats_mib and "repeat" in allowed else []
+        written = [self._written] if route.fallback.answer is not None and "answer" in allowed else []
+        others = [partial(self._by_model, model) for model in spare if "model" in allowed]
         self._ways: deque[Callable[[], bool]] = deque([self._by_chosen, *known, *others, *written])
         self._under_way = ExitStack()
         self._model: str | None = None

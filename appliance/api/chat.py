@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from appliance.api.attempts import Attempt
+from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.chat_shape import CallsAs, ChatShape
 from appliance.api.forward import forwarded
@@ -41,6 +41,8 @@ class ChatEndpoint:
     """One chat request, for whichever model answers it. An Endpoint."""
 
     path: Final = "chat/completions"
+    stand_ins: Final = TEXT_STAND_INS
+    queues: Final = False
 
     def __init__(self, http: web.Request, raw: bytes, asked: Asked) -> None:
         self.raw = raw

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from appliance.api.attempts import Attempt
+from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
@@ -38,6 +38,8 @@ class TextEndpoint:
     """One completion, for whichever model answers it. An Endpoint."""
 
     path: Final = "completions"
+    stand_ins: Final = TEXT_STAND_INS
+    queues: Final = False
 
     def __init__(self, http: web.Request, raw: bytes, asked: Asked) -> None:
         self.raw = raw

@@ -1,6 +1,7 @@
 """One submitted request on its way back to the client, as a stream or as one body.
 
-When the HTTP status is committed: at the first text, or after `commit_stream_seconds` / `commit_blocking_seconds`.
+When the HTTP status is committed: at the first text, or after `commit_stream_seconds` / `commit_blocking_seconds` /
+`commit_pooling_seconds`.
 Before that every failure is a real status. After it a stream gets an `error` chunk, and a blocking call's connection is
 cut unfinished: never a 200 with an error body. A waiting client gets `: ping`, or white space before a blocking body.
 """
@@ -26,6 +27,7 @@ from appliance.api.sse import EventStream, SlowClientGuard, cut
 from appliance.api.timed_events import GRACE_SECONDS
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
+from appliance.models.routes import Route
 from appliance.models.stream import AnswerEnd, AnswerEvent
 from appliance.types import Request
 
@@ -57,24 +59,36 @@ def computed(
 
 async def respond(http: web.Request, asked: Asked, endpoint: Endpoint) -> web.StreamResponse:
     """Admits a request, and answers it with the first attempt that can."""
-    limits, draft = http.app[LIMITS](), http[EVIDENCE]
+    limits = http.app[LIMITS]()
     route = route_of(http, asked.model, asked.user or "")
     attempts = Attempts(http, asked, route, endpoint)
-    with admitted(http, attempts.terms.tokens), attempts:
+    wait_seconds = limits.limit_wait_seconds if endpoint.queues else 0.0
+    async with admitted(http, attempts.terms.tokens, wait_seconds):
+        return await _answered(http, endpoint, route, attempts)
+
+
+async def _answered(http: web.Request, endpoint: Endpoint, route: Route, attempts: Attempts) -> web.StreamResponse:
+    limits, draft = http.app[LIMITS](), http[EVIDENCE]
+    commit_seconds = limits.commit_pooling_seconds if endpoint.queues else limits.commit_blocking_seconds
+    with attempts:
         if route.mirror is not None:
             http.app[MIRRORS].copy(http, endpoint, route.mirror)
         if (capture := http.app[CAPTURE]) is not None:
             bytes_max = capture.bytes_max(http[CALLER].id)
             if bytes_max is not None:
                 draft.captured = CapturedRequest(capture, await http.read(), attempts.terms.n, bytes_max)
-        answer = _Answer(http, attempts, draft, limits)
+        answer = _Answer(http, attempts, draft, limits, commit_seconds)
         return await (answer.stream() if attempts.terms.stream else answer.block())
 
 
 class _Answer:
     """One answer under way to one client."""
 
-    def __init__(self, http: web.Request, attempts: Attempts, draft: Evidence, limits: RequestLimits) -> None:
+    def __init__(
+        self, http: web.Request, attempts: Attempts, draft: Evidence, limits: RequestLimits, commit_seconds: float
+    ) -> None:
+        """commit_seconds: until a blocking answer that has not come keeps its client waiting."""
+        self._commit_seconds = commit_seconds
         self._http = http
         self._attempts = attempts
         self._draft = draft
@@ -124,7 +138,7 @@ class _Answer:
 
     async def _collect(self, early: _EarlyBody) -> bytes:
         """The whole answer; meanwhile the client hears something whenever it has waited long enough."""
-        speak_at = time.monotonic() + self._limits.commit_blocking_seconds
+        speak_at = time.monotonic() + self._commit_seconds
         while True:
             event = await self._attempts.next(max(0.0, speak_at - time.monotonic()))
             if event is None:

@@ -112,14 +112,11 @@ async def _read(http: web.Request, name: str, prompt: Prompt, reading: Reading) 
         seconds_max=seconds,
         reading=reading,
     )
-    with (
-        admitted(http, 0),
-        router.submit(request) as source,
-        TimedEvents(source, draft, seconds + GRACE_SECONDS) as events,
-    ):
-        draft.source = source
-        while not isinstance(await events.next(math.inf), AnswerEnd):
-            pass
+    async with admitted(http, 0, wait_seconds=0):
+        with router.submit(request) as source, TimedEvents(source, draft, seconds + GRACE_SECONDS) as events:
+            draft.source = source
+            while not isinstance(await events.next(math.inf), AnswerEnd):
+                pass
     assert isinstance(source, ResponseStream), "there is one choice"
     assert source.read is not None, "what is looked at comes before the end"
     info = router.registry.served(spec.id).snapshot().info

@@ -123,6 +123,10 @@ POST /v1/tokenize           inference
 POST /v1/detokenize         inference
 POST /v1/apply-template     inference
 POST /v1/completions        inference
+POST /v1/embeddings         inference
+POST /v1/rerank             inference
+POST /v1/reranking          inference
+POST /v2/rerank             inference
 GET  /models                viewer inference
 GET  /models/{model:.+}     viewer inference
 POST /chat/completions      inference
@@ -130,6 +134,9 @@ POST /tokenize              inference
 POST /detokenize            inference
 POST /apply-template        inference
 POST /completions           inference
+POST /embeddings            inference
+POST /rerank                inference
+POST /reranking             inference
 """
 
 
