@@ -22,7 +22,7 @@ from msgspec import Raw
 from appliance.api.body import decode
 from appliance.api.keys import ANSWER_HEADERS, EVIDENCE, LIMITS, ROUTER
 from appliance.api.request_fields import Asked
-from appliance.api.shape import AnswerWriter, Shape, ShapedAnswer, parts_in
+from appliance.api.shape import AnswerWriter, parts_in
 from appliance.api.timed_events import TimedEvents
 from appliance.chat import Content
 from appliance.errors import ErrorCode, RequestError
@@ -91,7 +91,7 @@ class Endpoint(Protocol):
     raw: bytes
 
     @property
-    def path(self) -> Literal["chat/completions", "completions", "embeddings", "rerank"]:
+    def path(self) -> Literal["chat/completions", "completions", "embeddings", "rerank", "responses"]:
         """Without `/v1/`."""
         ...
 
@@ -109,7 +109,7 @@ class Endpoint(Protocol):
         """By this model, in at most so much time. Raises RequestError for what is wrong with the request."""
         ...
 
-    def shape(self, model: str) -> Shape:
+    def writer(self, model: str) -> AnswerWriter:
         """Of an answer that is fixed."""
         ...
 
@@ -232,9 +232,8 @@ class Attempts:
 
     def _fixed(self, model: str, source: FixedAnswer, fallback: Fallback) -> None:
         n, seconds = self._asked.n or 1, max(_SECONDS_MIN, self._deadline - time.monotonic())
-        writer = ShapedAnswer(self._endpoint.shape(model), n, include_usage=self._asked.include_usage)
         terms = Terms(n, bool(self._asked.stream), 0, seconds)
-        self._begin(Attempt(nullcontext(source), writer, terms), fallback)
+        self._begin(Attempt(nullcontext(source), self._endpoint.writer(model), terms), fallback)
 
     def _begin(self, attempt: Attempt, fallback: Fallback | None) -> None:
         self._began = time.monotonic()

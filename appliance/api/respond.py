@@ -16,13 +16,12 @@ from appliance.api.admission import admitted, estimated_tokens
 from appliance.api.answer_evidence import evidence_of
 from appliance.api.attempts import Attempt, Attempts, Endpoint, Terms
 from appliance.api.captured import CapturedRequest
-from appliance.api.envelope import error_body
 from appliance.api.evidence import Evidence
 from appliance.api.keys import CALLER, CAPTURE, EVIDENCE, LIMITS, ROUTER
 from appliance.api.mirror import MIRRORS
 from appliance.api.parsed import AnswerTerms, parsed
 from appliance.api.request_fields import Asked, route_of
-from appliance.api.shape import Shape, ShapedAnswer
+from appliance.api.shape import AnswerWriter, Shape, ShapedAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
 from appliance.api.timed_events import GRACE_SECONDS
 from appliance.config import RequestLimits
@@ -47,9 +46,21 @@ def computed(
     """
     n, prompts = asked.n or 1, 1 + len(request.further)
     drawn = drawn or n
-    tokens = estimated_tokens(request, drawn)
-    terms = Terms(drawn * prompts, bool(asked.stream), tokens, request.seconds_max + GRACE_SECONDS)
     writer = ShapedAnswer(shape, drawn * prompts, include_usage=asked.include_usage, best=(n, drawn))
+    return computed_by(http, asked, request, writer, drawn, wanted)
+
+
+def computed_by(
+    http: web.Request,
+    asked: Asked,
+    request: Request,
+    writer: AnswerWriter,
+    drawn: int = 1,
+    wanted: AnswerTerms | None = None,
+) -> Attempt:
+    """The same for an endpoint with a writer of its own."""
+    choices, tokens = drawn * (1 + len(request.further)), estimated_tokens(request, drawn)
+    terms = Terms(choices, bool(asked.stream), tokens, request.seconds_max + GRACE_SECONDS)
     repeatable = request.sampling.temperature == 0 and terms.n == 1 and request.logprobs is None
     submitted = http.app[ROUTER].submit(request, drawn)
     if wanted is not None:
@@ -103,7 +114,7 @@ class _Answer:
                 await self._send_events(sse, first)
             except RequestError as error:
                 self._draft.failed(error)
-                await sse.send_error(error_body(error))
+                await sse.send(*self._attempts.writer.failed(error))
                 await sse.end()
             return sse.response
 
@@ -119,8 +130,9 @@ class _Answer:
             if event is None or chunks:
                 spoke = time.monotonic()
             event = await self._attempts.next(self._limits.ping_seconds)
-        await sse.send(*self._attempts.writer.chunks(event))
-        await sse.done()
+        writer = self._attempts.writer
+        await sse.send(*writer.chunks(event))
+        await (sse.done() if writer.says_done else sse.end())
 
     async def block(self) -> web.StreamResponse:
         """As one JSON body."""

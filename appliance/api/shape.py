@@ -9,6 +9,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
+from appliance.api.envelope import error_body
 from appliance.api.openai_schema import Choice, CompletionObject, UsageOut
 from appliance.chat import Content, Part
 from appliance.errors import RequestError
@@ -97,7 +98,13 @@ class Shape(Protocol):
 
 
 class AnswerWriter(Protocol):
-    """What an answer's events become on their way out. It takes either all `chunks`, or `add` and then `whole`."""
+    """What an answer's events become on their way out. It takes either all `chunks`, or `add` and then `whole`.
+
+    says_done: whether `[DONE]` is the end of its streams.
+    """
+
+    @property
+    def says_done(self) -> bool: ...
 
     def chunks(self, event: AnswerEvent) -> Sequence[Struct | Raw]:
         """The objects of a stream that `event` adds; none is possible."""
@@ -105,6 +112,10 @@ class AnswerWriter(Protocol):
 
     def add(self, event: AnswerEvent) -> None:
         """Takes the next event of a blocking answer. Raises RequestError where it becomes too large."""
+        ...
+
+    def failed(self, error: RequestError) -> Sequence[Struct | Raw]:
+        """The objects that end a stream whose answer failed: the way to fail after the 200 is out."""
         ...
 
     def whole(self, usage: Usage) -> bytes:
@@ -118,6 +129,8 @@ class ShapedAnswer:
     n: choices in all. best: (k, m): of every m of them the k likeliest are the answer, the likeliest first; a stream
     has all of them.
     """
+
+    says_done: Final = True
 
     def __init__(self, shape: Shape, n: int, *, include_usage: bool, best: tuple[int, int] = (1, 1)) -> None:
         self._shape = shape
@@ -147,6 +160,10 @@ class ShapedAnswer:
         assert not isinstance(event, Relayed | Vectors), "the engine answers with text"
         self._whole.add(event)
 
+    def failed(self, error: RequestError) -> list[Raw]:
+        """See AnswerWriter."""
+        return [Raw(error_body(error))]
+
     def whole(self, usage: Usage) -> bytes:
         """See AnswerWriter."""
         return msgspec.json.encode(self._shape.whole(best_of(self._whole.choices, *self._best), usage))
@@ -154,6 +171,8 @@ class ShapedAnswer:
 
 class RelayedAnswer:
     """An answer of another server, as it came. An AnswerWriter."""
+
+    says_done: Final = True
 
     def __init__(self) -> None:
         self._body = b""
@@ -167,6 +186,10 @@ class RelayedAnswer:
         if isinstance(event, Relayed):
             (body,) = event.objects
             self._body = bytes(body)
+
+    def failed(self, error: RequestError) -> list[Raw]:
+        """See AnswerWriter."""
+        return [Raw(error_body(error))]
 
     def whole(self, usage: Usage) -> bytes:
         """See AnswerWriter. It has its usage in it."""
