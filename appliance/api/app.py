@@ -18,9 +18,10 @@ from appliance.api.captured import CaptureSink
 from appliance.api.chat import chat_completions
 from appliance.api.completions import completions
 from appliance.api.embeddings import embeddings
-from appliance.api.envelope import error_response
+from appliance.api.envelope import error_body, error_response
 from appliance.api.health import livez, readyz
 from appliance.api.keys import CAPTURE, DRAW_SEED, LIMIT_QUEUE, LIMITS, NOW, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
+from appliance.api.messages import messages
 from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
 from appliance.api.mirror import MIRRORS, Mirrors
 from appliance.api.models import get_model, list_models
@@ -100,6 +101,7 @@ def api_routes() -> Iterator[ApiRoute]:
         yield ApiRoute("POST", f"{prefix}/embeddings", embeddings, _USE)
         yield ApiRoute("POST", f"{prefix}/rerank", rerank, _USE)
         yield ApiRoute("POST", f"{prefix}/reranking", rerank, _USE)
+        yield ApiRoute("POST", f"{prefix}/messages", messages, _USE)
     yield ApiRoute("POST", "/v2/rerank", rerank, _USE)
 
 
@@ -115,7 +117,7 @@ async def _expect(http: web.Request) -> None:
 
 
 class ApiRunner(web.AppRunner):
-    """Serves an application whose every answer has the OpenAI shape, also to what the HTTP parser refuses.
+    """Serves an application whose every error has a shape that clients read, also to what the HTTP parser refuses.
 
     A handler is cancelled when its client goes, whatever it waits for.
     """
@@ -181,7 +183,8 @@ class _ApiProtocol(RequestHandler):
             raise ConnectionError("an answer is already under way")
         self._refusals.record(str(request.remote), type(exc).__name__, "sent what is no valid HTTP request")
         what = "the request is not valid HTTP" if status < 500 else "the appliance failed"
-        response: Any = error_response(RequestError("invalid_request" if status < 500 else "internal_error", what))
+        error = RequestError("invalid_request" if status < 500 else "internal_error", what)
+        response: Any = error_response(error, error_body(error))
         response.headers["Server"] = SERVER
         response.force_close()
         return response  # type: ignore[no-any-return]

@@ -91,7 +91,7 @@ class Endpoint(Protocol):
     raw: bytes
 
     @property
-    def path(self) -> Literal["chat/completions", "completions", "embeddings", "rerank", "responses"]:
+    def path(self) -> Literal["chat/completions", "completions", "embeddings", "rerank", "messages", "responses"]:
         """Without `/v1/`."""
         ...
 

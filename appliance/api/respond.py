@@ -3,7 +3,7 @@
 When the HTTP status is committed: at the first text, or after `commit_stream_seconds` / `commit_blocking_seconds` /
 `commit_pooling_seconds`.
 Before that every failure is a real status. After it a stream gets an `error` chunk, and a blocking call's connection is
-cut unfinished: never a 200 with an error body. A waiting client gets `: ping`, or white space before a blocking body.
+cut unfinished: never a 200 with an error body. A waiting client gets a ping, or white space before a blocking body.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from appliance.api.admission import admitted, estimated_tokens
 from appliance.api.answer_evidence import evidence_of
 from appliance.api.attempts import Attempt, Attempts, Endpoint, Terms
 from appliance.api.captured import CapturedRequest
+from appliance.api.dialect import dialect_of
 from appliance.api.evidence import Evidence
 from appliance.api.keys import CALLER, CAPTURE, EVIDENCE, LIMITS, ROUTER
 from appliance.api.mirror import MIRRORS
@@ -108,7 +109,8 @@ class _Answer:
     async def stream(self) -> web.StreamResponse:
         """As server-sent events."""
         first = await self._attempts.next(self._limits.commit_stream_seconds)
-        async with EventStream(self._http, self._draft.id, self._limits.slow_client_seconds) as sse:
+        ping, seconds = dialect_of(self._http).ping, self._limits.slow_client_seconds
+        async with EventStream(self._http, self._draft.id, seconds, ping) as sse:
             self._draft.committed = True
             try:
                 await self._send_events(sse, first)

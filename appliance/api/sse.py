@@ -14,7 +14,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw, Struct
 
-_PING: Final = b": ping\n\n"
+PING: Final = b": ping\n\n"
+NAMED_PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 _DONE: Final = b"data: [DONE]\n\n"
 _encoder = msgspec.json.Encoder()
 
@@ -72,8 +73,9 @@ class EventStream:
     Every write raises ConnectionError when the client has gone or takes nothing for `slow_client_seconds`.
     """
 
-    def __init__(self, http: web.Request, request_id: str, slow_client_seconds: float) -> None:
+    def __init__(self, http: web.Request, request_id: str, slow_client_seconds: float, ping: bytes = PING) -> None:
         self._http = http
+        self._ping = ping
         self._guard = SlowClientGuard(http, slow_client_seconds)
         self.response = web.StreamResponse(
             headers={
@@ -99,8 +101,8 @@ class EventStream:
             await self._write(b"".join([_block(item) for item in objects]))
 
     async def ping(self) -> None:
-        """Sends a comment that keeps the connection alive."""
-        await self._write(_PING)
+        """Sends what keeps the connection alive."""
+        await self._write(self._ping)
 
     async def done(self) -> None:
         """Sends `[DONE]` and ends the answer."""
