@@ -156,12 +156,13 @@ class Pooled(Struct, frozen=True, kw_only=True, tag="pooled"):
 
 
 class Finished(Struct, frozen=True, kw_only=True, tag="finished"):
-    """A request is done."""
+    """A request is done. stopped_by: the stop string that ended it."""
 
     number: int
     reason: FinishReason
     usage: Usage
     timings: Timings
+    stopped_by: str | None = None
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):

@@ -49,6 +49,11 @@ _REASONS: Final[dict[FinishReason, StopReason]] = {
 }
 
 
+def _stopped(reason: FinishReason, stopped_by: str | None) -> tuple[StopReason, str | None]:
+    """What ended it, and the stop sequence where that did; an answer with calls asks for their results first of all."""
+    return ("stop_sequence", stopped_by) if reason == "stop" and stopped_by is not None else (_REASONS[reason], None)
+
+
 def _named(event: Event | ErrorOut) -> NamedEvent:
     name = event.__struct_config__.tag
     assert isinstance(name, str), "every event is tagged"
@@ -115,7 +120,7 @@ class MessageWriter:
         (choice,) = self._whole.choices
         assert choice.reason is not None, "the answer has ended"
         blocks = [self._block(part) for part in joined(self._shown(choice.parts))]
-        return msgspec.json.encode(self._message(blocks, usage, _REASONS[choice.reason]))
+        return msgspec.json.encode(self._message(blocks, usage, *_stopped(choice.reason, choice.stopped_by)))
 
     def _opening(self) -> list[Event]:
         started = self._started()
@@ -130,15 +135,19 @@ class MessageWriter:
         return [written for part in self._shown(parts_in(event)) for written in self._write(part)]
 
     def _finish(self, event: AnswerEnd) -> list[Event]:
-        end = MessageEnd(stop_reason=_REASONS[event.reason], appliance_unparsed_tool_call=self._unparsed or UNSET)
+        reason, stop = _stopped(event.reason, event.stopped_by)
+        end = MessageEnd(stop_reason=reason, stop_sequence=stop, appliance_unparsed_tool_call=self._unparsed or UNSET)
         return [*self._close(), MessageDelta(end, MessageUsage.of(event.usage)), MessageStop()]
 
-    def _message(self, blocks: list[Block], usage: Usage, reason: StopReason | None = None) -> MessageOut:
+    def _message(
+        self, blocks: list[Block], usage: Usage, reason: StopReason | None = None, stop: str | None = None
+    ) -> MessageOut:
         return MessageOut(
             id=f"msg_{self._request_id}",
             model=self._model,
             content=blocks,
             stop_reason=reason,
+            stop_sequence=stop,
             usage=MessageUsage.of(usage),
             appliance_unparsed_tool_call=self._unparsed or UNSET,
         )

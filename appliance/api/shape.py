@@ -21,15 +21,19 @@ LOGPROBS_MAX: Final = 2**20
 
 
 class WholeChoice:
-    """A choice of a blocking answer, as it grows. parts: what its text means. reason: None until it has ended."""
+    """A choice of a blocking answer, as it grows. parts: what its text means.
 
-    __slots__ = ("logprobs", "parts", "reason", "text")
+    reason: None until it has ended. stopped_by: see ChoiceEnd.
+    """
+
+    __slots__ = ("logprobs", "parts", "reason", "stopped_by", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.parts: list[Part] = []
         self.logprobs: list[TokenLogprob] = []
         self.reason: FinishReason | None = None
+        self.stopped_by: str | None = None
 
 
 def parts_in(event: Text) -> tuple[Part, ...]:
@@ -48,7 +52,7 @@ class WholeAnswer:
         """The next event. Raises RequestError when there are more log probabilities than LOGPROBS_MAX."""
         choice = self.choices[event.choice]
         if isinstance(event, ChoiceEnd):
-            choice.reason = event.reason
+            choice.reason, choice.stopped_by = event.reason, event.stopped_by
             return
         choice.text.append(event.text)
         choice.parts += parts_in(event)

@@ -43,10 +43,11 @@ class Vectors(Struct, frozen=True, kw_only=True):
 
 
 class ChoiceEnd(Struct, frozen=True, kw_only=True):
-    """One choice is complete."""
+    """One choice is complete. stopped_by: the stop string that ended it."""
 
     choice: int
     reason: FinishReason
+    stopped_by: str | None = None
 
 
 class AnswerEnd(ChoiceEnd, frozen=True, kw_only=True):
@@ -235,7 +236,13 @@ class ResponseStream:
         await self._wake.wait()
         event = self.take()
         if isinstance(event, Finished):
-            return AnswerEnd(choice=self._choice, reason=event.reason, usage=event.usage, timings=event.timings)
+            return AnswerEnd(
+                choice=self._choice,
+                reason=event.reason,
+                usage=event.usage,
+                timings=event.timings,
+                stopped_by=event.stopped_by,
+            )
         if self._end is None:
             self._wake.clear()
         return event

@@ -189,6 +189,15 @@ async def test_an_answer_that_is_cut_off_ends_with_max_tokens(api: Api) -> None:
     assert answer["stop_reason"] == "max_tokens"
 
 
+async def test_the_stop_sequence_is_named(api: Api) -> None:
+    answer = await whole(api, "say:a stop:END", stop_sequences=["END"])
+    assert (answer["stop_reason"], answer["stop_sequence"]) == ("stop_sequence", "END")
+    end = (await streamed(api, "say:a stop:END"))[-2]["delta"]
+    assert end == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    called = await whole(api, script('<tool_call>{"name": "now"}</tool_call>') + " stop:END", tools=TOOLS)
+    assert (called["stop_reason"], called["stop_sequence"]) == ("tool_use", None)
+
+
 async def test_the_operator_s_answer(start_api: ApiFactory) -> None:
     spec = ModelSpec(id="demo", path="/nowhere.gguf", sampling=SamplingParams(temperature=0))
     alias = AliasSpec(versions={"demo": 1}, fallback=FallbackSpec(answer="Back soon."))

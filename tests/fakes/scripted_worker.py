@@ -12,6 +12,7 @@ The last message of a chat (or the text of a completion) is a script of words:
     prompt        one delta: the prompt, as JSON
     tell          one delta: the Add without its prompt, as JSON
     deaf          keep no deadline from here on
+    stop:TEXT     end here, as with this stop string
     8?WORD        WORD, but only where the seed is 8: one choice of several
 
 A request for vectors or scores is a script too: its first text, or its query. Input i gets the vector (i, 1, 0, 0), and
@@ -174,6 +175,9 @@ class ScriptedWorker:
                     while add.number not in self.aborted and time.monotonic() < deadline:
                         time.sleep(0.02)
                         self.send(WORKING)
+                case "stop":
+                    self.finish(add, tokens, "stop", argument)
+                    return
                 case "deaf":
                     deadline = float("inf")
                 case "some":
@@ -190,10 +194,11 @@ class ScriptedWorker:
         else:
             self.emit(Failed(number=add.number, code="deadline_exceeded", message="out of time"))
 
-    def finish(self, add: Add, tokens: int, reason: FinishReason) -> None:
+    def finish(self, add: Add, tokens: int, reason: FinishReason, stopped_by: str | None = None) -> None:
         usage = Usage(prompt_tokens=7, completion_tokens=tokens, cached_tokens=3)
         timings = Timings(queue_seconds=0.1, prefill_seconds=0.2, decode_seconds=0.3)
-        self.emit(Finished(number=add.number, reason=reason, usage=usage, timings=timings))
+        done = Finished(number=add.number, reason=reason, usage=usage, timings=timings, stopped_by=stopped_by)
+        self.emit(done)
 
     def watch(self, job: WatchHardware) -> None:
         while True:
