@@ -90,7 +90,7 @@ class Metadata(Struct, frozen=True):
 
 
 class MessagesFields(Struct, frozen=True, kw_only=True):
-    """What makes a prompt. priority to cache_salt: ours, see `CompletionFields`."""
+    """What makes a prompt: POST /v1/messages/count_tokens."""
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[TurnIn], Meta(min_length=1, max_length=100_000)]
@@ -274,6 +274,6 @@ class ErrorOut(Struct, frozen=True, tag_field="type", tag="error"):
 
 
 class TokenCount(Struct, frozen=True):
-    """POST /v1/messages/count_tokens."""
+    """The answer to POST /v1/messages/count_tokens."""
 
     input_tokens: int

@@ -21,7 +21,7 @@ from appliance.api.embeddings import embeddings
 from appliance.api.envelope import error_body, error_response
 from appliance.api.health import livez, readyz
 from appliance.api.keys import CAPTURE, DRAW_SEED, LIMIT_QUEUE, LIMITS, NOW, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
-from appliance.api.messages import messages
+from appliance.api.messages import count_tokens, messages
 from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
 from appliance.api.mirror import MIRRORS, Mirrors
 from appliance.api.models import get_model, list_models
@@ -102,6 +102,7 @@ def api_routes() -> Iterator[ApiRoute]:
         yield ApiRoute("POST", f"{prefix}/rerank", rerank, _USE)
         yield ApiRoute("POST", f"{prefix}/reranking", rerank, _USE)
         yield ApiRoute("POST", f"{prefix}/messages", messages, _USE)
+        yield ApiRoute("POST", f"{prefix}/messages/count_tokens", count_tokens, _USE)
     yield ApiRoute("POST", "/v2/rerank", rerank, _USE)
 
 

@@ -1,4 +1,4 @@
-"""POST /v1/messages: Anthropic's Messages API, a chat in other words."""
+"""POST /v1/messages and /v1/messages/count_tokens: Anthropic's Messages API, a chat in other words."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from appliance.api.anthropic_schema import MessagesRequest
+from appliance.api.anthropic_schema import MessagesFields, MessagesRequest, TokenCount
 from appliance.api.attempts import Attempt
 from appliance.api.body import decode, read_body
-from appliance.api.chat import chat_request
+from appliance.api.chat import chat_prompt, chat_request
 from appliance.api.keys import EVIDENCE, LIMITS
-from appliance.api.messages_chat import chat_of, user_of
+from appliance.api.messages_chat import chat_of, prompt_chat_of, user_of
 from appliance.api.messages_writer import MessageWriter
 from appliance.api.openai_schema import ChatCompletionRequest
 from appliance.api.request_fields import Asked
 from appliance.api.respond import computed_by, respond
+from appliance.api.tokens import read_prompt
 from appliance.api.tool_choice import AskedTools, asked_tools
 from appliance.errors import RequestError
+from appliance.types import Reading
 from appliance.upstream_spec import ServedModel, UpstreamSpec
 from appliance.wire import Started
 
 _decoder: Final = msgspec.json.Decoder(MessagesRequest)
+_count_decoder: Final = msgspec.json.Decoder(MessagesFields)
 
 
 async def messages(http: web.Request) -> web.StreamResponse:
@@ -33,6 +36,14 @@ async def messages(http: web.Request) -> web.StreamResponse:
     http[EVIDENCE].stream = bool(body.stream)
     asked = Asked(model=body.model, stream=body.stream, user=user_of(body), deadline_seconds=body.deadline_seconds)
     return await respond(http, asked, MessagesEndpoint(http, raw, asked, body))
+
+
+async def count_tokens(http: web.Request) -> web.StreamResponse:
+    """How many tokens a conversation has as the model's template renders it, tools included."""
+    body = decode(await read_body(http, http.app[LIMITS]()), _count_decoder)
+    read, _ = await read_prompt(http, body.model, chat_prompt(prompt_chat_of(body)), Reading())
+    count = msgspec.json.encode(TokenCount(len(read.tokens)))
+    return web.Response(body=count, content_type="application/json", charset="utf-8")
 
 
 class MessagesEndpoint:

@@ -79,3 +79,16 @@ def test_the_key_in_anthropics_header(demo: Appliance) -> None:
         client.messages.create(**SHORT)
     assert (refused.value.type, refused.value.error_code) == ("authentication_error", "invalid_api_key")
     assert refused.value.request_id
+
+
+def test_tokens_are_counted_as_a_request_counts_them(demo: Appliance) -> None:
+    tools: Any = [{"name": "now", "description": "The time", "input_schema": {"type": "object"}}]
+    asked: Any = {"model": "demo", "messages": QUESTION["messages"], "system": "Be brief.", "tools": tools}
+    with client_of(demo) as client:
+        counted = client.messages.count_tokens(**asked)
+        plain = client.messages.count_tokens(model="demo", messages=QUESTION["messages"])
+        answer = client.messages.create(**asked, max_tokens=1)
+        with pytest.raises(anthropic.NotFoundError):
+            client.messages.count_tokens(**{**asked, "model": "nope"})
+    assert counted.input_tokens == answer.usage.input_tokens + (answer.usage.cache_read_input_tokens or 0)
+    assert counted.input_tokens > plain.input_tokens > 5
