@@ -25,7 +25,8 @@ from appliance.api.request_fields import refuse_unsupported
 from appliance.errors import RequestError
 
 _Chat: Final = with_sampling(ChatCompletionRequest)
-_object: Final = msgspec.json.Decoder(dict[str, Raw])
+# Read whole: what is passed on as it is must be JSON to its end.
+_object: Final = msgspec.json.Decoder(dict[str, Any])
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 _NULLS: Final = (b"", b"null")
 

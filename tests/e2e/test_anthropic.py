@@ -44,6 +44,7 @@ def test_the_client_reads_the_same_answer_whole_and_streamed(demo: Appliance) ->
     assert whole.usage.input_tokens + read[0] == final.usage.input_tokens + read[1]
 
 
+@pytest.mark.slow
 async def test_the_async_client_stops_where_it_is_told(demo: Appliance) -> None:
     http = anthropic.DefaultAsyncHttpxClient(verify=demo.context())
     async with anthropic.AsyncAnthropic(
@@ -61,6 +62,7 @@ async def test_the_async_client_stops_where_it_is_told(demo: Appliance) -> None:
     assert (short.stop_reason, short.usage.output_tokens) == ("max_tokens", 3)
 
 
+@pytest.mark.slow
 def test_the_key_in_anthropics_header(demo: Appliance) -> None:
     other = "sk-" + "x" * 20
     with client_of(demo, api_key=None, default_headers={"x-api-key": demo.key()}) as client:

@@ -127,6 +127,8 @@ POST /v1/embeddings         inference
 POST /v1/rerank             inference
 POST /v1/reranking          inference
 POST /v2/rerank             inference
+POST /v1/messages           inference
+POST /v1/messages/count_tokens inference
 GET  /models                viewer inference
 GET  /models/{model:.+}     viewer inference
 POST /chat/completions      inference
@@ -137,6 +139,8 @@ POST /completions           inference
 POST /embeddings            inference
 POST /rerank                inference
 POST /reranking             inference
+POST /messages              inference
+POST /messages/count_tokens inference
 """
 
 

@@ -100,6 +100,16 @@ def test_thinking_and_effort() -> None:
     assert body.reasoning_effort == "high"
 
 
+@pytest.mark.parametrize("value", [b'{"a":"\xff"}', b'{"\xff":1}', b'{"a":"\\ud800"}', b"[]", b"1", b"null"])
+def test_what_is_passed_on_is_json_to_its_end(value: bytes) -> None:
+    use = b'{"role":"assistant","content":[{"type":"tool_use","name":"f","input":%s}]},{"role":"user","content":"x"}'
+    tool = b'{"name":"f","input_schema":%s}'
+    for messages, tools in ((use % value, b""), (b'{"role":"user","content":"x"}', tool % value)):
+        body = b'{"model":"m","max_tokens":5,"messages":[%s],"tools":[%s]}' % (messages, tools)
+        with pytest.raises((RequestError, msgspec.DecodeError)):
+            chat_of(msgspec.json.decode(body, type=MessagesRequest))
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "says"),
     [
