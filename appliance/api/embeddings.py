@@ -17,7 +17,7 @@ from appliance.api.pooling import PooledAnswer, numbers, pooled, unstreamed, usa
 from appliance.api.pooling_schema import Embedding, EmbeddingList, EmbeddingRequest, Input
 from appliance.api.request_fields import Asked, asked_of
 from appliance.api.respond import respond
-from appliance.api.shape import Shape
+from appliance.api.shape import AnswerWriter
 from appliance.errors import RequestError
 from appliance.telemetry.request_record import Fallback
 from appliance.types import POOLING_INPUTS_MAX, EmbeddingPrompt, Usage
@@ -60,7 +60,7 @@ class EmbeddingEndpoint:
         writer = EmbeddingAnswer(spec.id, self._http[ANSWER_HEADERS], in_base64=body.encoding_format == "base64")
         return pooled(self._http, body, spec, prompt, writer, seconds_max)
 
-    def shape(self, model: str) -> Shape:
+    def writer(self, model: str) -> AnswerWriter:
         """See Endpoint."""
         raise AssertionError("no answer to this is fixed")
 

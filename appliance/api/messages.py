@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from appliance.api.anthropic_schema import MessagesFields, MessagesRequest, TokenCount
-from appliance.api.attempts import Attempt
+from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.chat import chat_prompt, chat_request
 from appliance.api.keys import EVIDENCE, LIMITS
@@ -50,6 +50,8 @@ class MessagesEndpoint:
     """One conversation, for whichever model answers it. An Endpoint."""
 
     path: Final = "messages"
+    stand_ins: Final = TEXT_STAND_INS
+    queues: Final = False
 
     def __init__(self, http: web.Request, raw: bytes, asked: Asked, body: MessagesRequest) -> None:
         self.raw = raw

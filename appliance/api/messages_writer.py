@@ -36,7 +36,7 @@ from appliance.api.shape import WholeAnswer, parts_in
 from appliance.api.sse import NamedEvent
 from appliance.chat import Call, Content, Part, Reasoning, joined
 from appliance.errors import RequestError
-from appliance.models.stream import AnswerEnd, AnswerEvent, Relayed, Text
+from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Text
 from appliance.types import FinishReason, Usage
 from appliance.wire import Started
 
@@ -112,7 +112,7 @@ class MessageWriter:
 
     def add(self, event: AnswerEvent) -> None:
         """See AnswerWriter."""
-        assert not isinstance(event, Relayed), "nobody else answers for the engine"
+        assert isinstance(event, Text | ChoiceEnd), "the engine answers with text"
         self._whole.add(event)
 
     def whole(self, usage: Usage) -> bytes:

@@ -17,6 +17,7 @@ from appliance.api.pooling_schema import PoolingFields, PoolingUsage
 from appliance.api.request_fields import Asked, cache_domain, flow, keep_seconds
 from appliance.api.shape import AnswerWriter
 from appliance.api.timed_events import GRACE_SECONDS
+from appliance.errors import RequestError
 from appliance.models.stream import AnswerEvent, Vectors
 from appliance.types import ModelSpec, PoolingPrompt, Request, Usage
 from appliance.wire import Pooled
@@ -60,11 +61,17 @@ def pooled(
 class PooledAnswer:
     """The vectors or scores of one answer, as they come. headers: of the answer, as long as they are not sent."""
 
+    says_done: Final = False
+
     def __init__(self, headers: dict[str, str]) -> None:
         self._headers = headers
         self.pooled: tuple[Pooled, ...] = ()
 
     def chunks(self, event: AnswerEvent) -> list[Struct]:
+        """See AnswerWriter."""
+        raise AssertionError("these answers are not streamed")
+
+    def failed(self, error: RequestError) -> list[Struct]:
         """See AnswerWriter."""
         raise AssertionError("these answers are not streamed")
 

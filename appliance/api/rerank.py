@@ -17,7 +17,7 @@ from appliance.api.pooling import PooledAnswer, numbers, pooled, unstreamed, usa
 from appliance.api.pooling_schema import DocumentIn, DocumentOut, RerankList, RerankRequest, RerankResult
 from appliance.api.request_fields import Asked, asked_of, route_of
 from appliance.api.respond import respond
-from appliance.api.shape import Shape
+from appliance.api.shape import AnswerWriter
 from appliance.telemetry.request_record import Fallback
 from appliance.types import RerankPrompt, Usage
 from appliance.upstream_spec import ServedModel, UpstreamSpec
@@ -66,7 +66,7 @@ class RerankEndpoint:
         writer = RerankAnswer(self._http[EVIDENCE].id, spec.id, body, self._http[ANSWER_HEADERS])
         return pooled(self._http, body, spec, prompt, writer, seconds_max)
 
-    def shape(self, model: str) -> Shape:
+    def writer(self, model: str) -> AnswerWriter:
         """See Endpoint."""
         raise AssertionError("no answer to this is fixed")
 
