@@ -62,6 +62,8 @@ class RequestLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     how long an error can still become a real HTTP status. ping_seconds: silence on a committed answer before a
     keep-alive is sent. slow_client_seconds: a client that takes nothing for this long is dropped.
     request_seconds: after this a request ends with finish_reason `length`, or fails where it has no token yet.
+    commit_pooling_seconds: the same of embeddings and rerank. limit_wait_seconds: how long their requests wait for a
+    limit of their client before they are refused.
     breaker_failures: so many requests of a model that fail one after the other open its circuit breaker; 0: never.
     breaker_seconds: how long it then gets none, until a probe; twice as long after each probe that fails.
     """
@@ -72,6 +74,8 @@ class RequestLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     outstanding_per_principal_max: Count = 256
     commit_stream_seconds: Seconds = 10.0
     commit_blocking_seconds: Seconds = 45.0
+    commit_pooling_seconds: Seconds = 8.0
+    limit_wait_seconds: Annotated[float, Meta(ge=0, le=3600)] = 40.0
     ping_seconds: Seconds = 10.0
     slow_client_seconds: Seconds = 60.0
     request_seconds: Seconds = 570.0

@@ -16,6 +16,10 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "functi
 KvMode = Literal["auto", "unified", "split"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 FlashAttention = Literal["auto", "on", "off"]
+# How a text's rows become one vector or score; `none`: they do not, the model generates text.
+Pooling = Literal["none", "mean", "cls", "last", "rank"]
+# What a model is for.
+ModelKind = Literal["chat", "embedding", "rerank"]
 
 # How a model writes calls of tools, and what it thinks before it answers: see appliance.chat.
 ToolFormat = Literal[
@@ -45,6 +49,7 @@ PROMPT_TOKENS_MAX = 1_048_576
 STOP_STRING_CHARS_MAX = 256
 TOP_LOGPROBS_MAX = 20
 CHOICE_TEXTS_MAX = 1024
+POOLING_INPUTS_MAX = 2048
 
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TopK = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -177,6 +182,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ttl: seconds without a request after which it is unloaded; by default it stays until its room is needed.
     group: of the models of one group only one is loaded at a time.
     tool_format, reasoning_format: how its answers are read; `auto` finds out from its chat template.
+    pooling: in place of what the file says: it makes the model one for embeddings or rerank, and `none` one for text.
+    embedding_cache_mib: host memory for vectors that are known already, by text and cache domain; 0: none is kept.
     """
 
     id: ModelId
@@ -202,6 +209,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None = None
     tool_format: ToolFormat | Literal["auto"] = "auto"
     reasoning_format: ReasoningFormat | Literal["auto"] = "auto"
+    pooling: Pooling | None = None
+    embedding_cache_mib: Annotated[int, Meta(ge=0, le=1_048_576)] = 0
 
 
 class DeviceBytes(Struct, frozen=True, kw_only=True):
@@ -255,7 +264,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     n_ctx: most tokens one request may use, prompt and answer together: the figure a context_length_exceeded
     error reports. n_ctx_total: KV cells in all. size_bytes: tensor data in memory. memory: None from a worker that did
     not measure. engine_build: what computes, by name and version. chat_template_sha256: hex, of the template's UTF-8;
-    None without one.
+    None without one. embedding_length: numbers of one of its vectors. Of a model that does not generate, n_ctx is the
+    longest text, and parallel the most texts of one step.
     """
 
     architecture: str
@@ -274,6 +284,9 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     engine_build: str
     chat_template_sha256: str | None = None
     memory: MemoryUse | None = None
+    kind: ModelKind = "chat"
+    pooling: Pooling = "none"
+    embedding_length: int = 0
 
 
 class HostReading(Struct, frozen=True, kw_only=True):
@@ -375,9 +388,6 @@ class InfillPrompt(Struct, frozen=True, kw_only=True, tag="infill"):
     suffix: str
 
 
-Prompt = ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
-
-
 class Reading(Struct, frozen=True, kw_only=True):
     """How a prompt is to be looked at instead of answered.
 
@@ -392,6 +402,29 @@ class Reading(Struct, frozen=True, kw_only=True):
 AS_PROMPT = Reading()
 # What goes on behind other tokens.
 CONTINUED = Reading(add_special=False)
+
+
+class EmbeddingPrompt(Struct, frozen=True, kw_only=True, tag="embedding"):
+    """Texts, or token ids as they are, of each of which a vector is wanted.
+
+    truncate: what is too long is cut; else it is refused. dimensions: the first so many numbers of each vector.
+    """
+
+    inputs: Annotated[tuple[str | tuple[int, ...], ...], Meta(min_length=1, max_length=POOLING_INPUTS_MAX)]
+    truncate: bool = True
+    dimensions: int | None = None
+
+
+class RerankPrompt(Struct, frozen=True, kw_only=True, tag="rerank"):
+    """A question and what may answer it. truncate: as for an EmbeddingPrompt."""
+
+    query: str
+    documents: Annotated[tuple[str, ...], Meta(min_length=1, max_length=POOLING_INPUTS_MAX)]
+    truncate: bool = True
+
+
+PoolingPrompt = EmbeddingPrompt | RerankPrompt
+Prompt = ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt | EmbeddingPrompt | RerankPrompt
 
 
 class Request(Struct, frozen=True, kw_only=True):

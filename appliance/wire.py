@@ -144,13 +144,28 @@ class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Pooled(Struct, frozen=True, kw_only=True, tag="pooled"):
+    """The vector or score of one input of a request, each exactly once; they come in any order.
+
+    values: little-endian 32-bit floats: a vector of length one, or a relevance of 0 to 1. tokens: of the input, after
+    it was cut where `truncated` says so.
+    """
+
+    number: int
+    index: int
+    tokens: int
+    truncated: bool
+    values: bytes
+
+
 class Finished(Struct, frozen=True, kw_only=True, tag="finished"):
-    """A request is done."""
+    """A request is done. stopped_by: the stop string that ended it."""
 
     number: int
     reason: FinishReason
     usage: Usage
     timings: Timings
+    stopped_by: str | None = None
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
@@ -175,7 +190,7 @@ class PromptRead(Struct, frozen=True, kw_only=True, tag="prompt_read"):
     pieces: tuple[bytes, ...]
 
 
-Event = Started | Delta | PromptRead | Finished | Failed
+Event = Started | Delta | PromptRead | Pooled | Finished | Failed
 
 
 class Loading(Struct, frozen=True, kw_only=True, tag="loading"):

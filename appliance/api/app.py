@@ -17,17 +17,21 @@ from appliance.api.caller import Doorkeeper
 from appliance.api.captured import CaptureSink
 from appliance.api.chat import chat_completions
 from appliance.api.completions import completions
-from appliance.api.envelope import error_response
+from appliance.api.embeddings import embeddings
+from appliance.api.envelope import error_body, error_response
 from appliance.api.health import livez, readyz
-from appliance.api.keys import CAPTURE, DRAW_SEED, LIMITS, NOW, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
+from appliance.api.keys import CAPTURE, DRAW_SEED, LIMIT_QUEUE, LIMITS, NOW, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
+from appliance.api.messages import count_tokens, messages
 from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
 from appliance.api.mirror import MIRRORS, Mirrors
 from appliance.api.models import get_model, list_models
+from appliance.api.rerank import rerank
 from appliance.api.tokens import apply_template, detokenize, tokenize
 from appliance.clock import Clock
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.router import Router
+from appliance.security.limit_queue import LimitQueue
 from appliance.security.limits import PrincipalLimits
 from appliance.security.refusal_log import RefusalLog, Refused
 from appliance.telemetry.request_record import RequestRecord
@@ -69,6 +73,7 @@ def build_app(
     app[ROUTER] = router
     app[LIMITS] = limits
     app[PRINCIPAL_LIMITS] = principal_limits
+    app[LIMIT_QUEUE] = LimitQueue(principal_limits, time.monotonic, now)
     app[NOW] = now
     app[CAPTURE] = capture
     app[DRAW_SEED] = draw_seed
@@ -93,6 +98,12 @@ def api_routes() -> Iterator[ApiRoute]:
         yield ApiRoute("POST", f"{prefix}/tokenize", tokenize, _USE)
         yield ApiRoute("POST", f"{prefix}/detokenize", detokenize, _USE)
         yield ApiRoute("POST", f"{prefix}/apply-template", apply_template, _USE)
+        yield ApiRoute("POST", f"{prefix}/embeddings", embeddings, _USE)
+        yield ApiRoute("POST", f"{prefix}/rerank", rerank, _USE)
+        yield ApiRoute("POST", f"{prefix}/reranking", rerank, _USE)
+        yield ApiRoute("POST", f"{prefix}/messages", messages, _USE)
+        yield ApiRoute("POST", f"{prefix}/messages/count_tokens", count_tokens, _USE)
+    yield ApiRoute("POST", "/v2/rerank", rerank, _USE)
 
 
 async def _end_mirrors(app: web.Application) -> None:
@@ -107,7 +118,7 @@ async def _expect(http: web.Request) -> None:
 
 
 class ApiRunner(web.AppRunner):
-    """Serves an application whose every answer has the OpenAI shape, also to what the HTTP parser refuses.
+    """Serves an application whose every error has a shape that clients read, also to what the HTTP parser refuses.
 
     A handler is cancelled when its client goes, whatever it waits for.
     """
@@ -173,7 +184,8 @@ class _ApiProtocol(RequestHandler):
             raise ConnectionError("an answer is already under way")
         self._refusals.record(str(request.remote), type(exc).__name__, "sent what is no valid HTTP request")
         what = "the request is not valid HTTP" if status < 500 else "the appliance failed"
-        response: Any = error_response(RequestError("invalid_request" if status < 500 else "internal_error", what))
+        error = RequestError("invalid_request" if status < 500 else "internal_error", what)
+        response: Any = error_response(error, error_body(error))
         response.headers["Server"] = SERVER
         response.force_close()
         return response  # type: ignore[no-any-return]

@@ -22,7 +22,7 @@ from msgspec import Raw
 from appliance.api.body import decode
 from appliance.api.keys import ANSWER_HEADERS, EVIDENCE, LIMITS, ROUTER
 from appliance.api.request_fields import Asked
-from appliance.api.shape import AnswerWriter, Shape, ShapedAnswer, parts_in
+from appliance.api.shape import AnswerWriter, parts_in
 from appliance.api.timed_events import TimedEvents
 from appliance.chat import Content
 from appliance.errors import ErrorCode, RequestError
@@ -51,6 +51,9 @@ STEPPED_IN_FOR: Final[frozenset[ErrorCode]] = frozenset(
 _SECONDS_MIN: Final = 1.0
 # Answers that are kept for repeats end by themselves: a call of a tool is no text.
 _WHOLE: Final[frozenset[FinishReason]] = frozenset({"stop", "length"})
+
+# What may step in for a text.
+TEXT_STAND_INS: Final[frozenset[Fallback]] = frozenset({"model", "repeat", "answer"})
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
@@ -88,15 +91,25 @@ class Endpoint(Protocol):
     raw: bytes
 
     @property
-    def path(self) -> Literal["chat/completions", "completions"]:
+    def path(self) -> Literal["chat/completions", "completions", "embeddings", "rerank", "messages", "responses"]:
         """Without `/v1/`."""
+        ...
+
+    @property
+    def stand_ins(self) -> frozenset[Fallback]:
+        """What may step in for the version that a client gets."""
+        ...
+
+    @property
+    def queues(self) -> bool:
+        """Whether a request waits for its principal's limits, and is told early that it is being worked on."""
         ...
 
     def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
         """By this model, in at most so much time. Raises RequestError for what is wrong with the request."""
         ...
 
-    def shape(self, model: str) -> Shape:
+    def writer(self, model: str) -> AnswerWriter:
         """Of an answer that is fixed."""
         ...
 
@@ -118,11 +131,12 @@ class Attempts:
         seconds = min(http.app[LIMITS]().request_seconds, asked.seconds_max)
         self._deadline = time.monotonic() + seconds
         first, *spare = route.models
+        allowed = endpoint.stand_ins
         self._first = endpoint.attempt(self._router.spec(first), seconds)
         self.writer, self.terms = self._first.writer, self._first.terms
-        known = [self._repeat] if route.fallback.repeats_mib else []
-        written = [self._written] if route.fallback.answer is not None else []
-        others = [partial(self._by_model, model) for model in spare]
+        known = [self._repeat] if route.fallback.repeats_mib and "repeat" in allowed else []
+        written = [self._written] if route.fallback.answer is not None and "answer" in allowed else []
+        others = [partial(self._by_model, model) for model in spare if "model" in allowed]
         self._ways: deque[Callable[[], bool]] = deque([self._by_chosen, *known, *others, *written])
         self._under_way = ExitStack()
         self._model: str | None = None
@@ -218,9 +232,8 @@ class Attempts:
 
     def _fixed(self, model: str, source: FixedAnswer, fallback: Fallback) -> None:
         n, seconds = self._asked.n or 1, max(_SECONDS_MIN, self._deadline - time.monotonic())
-        writer = ShapedAnswer(self._endpoint.shape(model), n, include_usage=self._asked.include_usage)
         terms = Terms(n, bool(self._asked.stream), 0, seconds)
-        self._begin(Attempt(nullcontext(source), writer, terms), fallback)
+        self._begin(Attempt(nullcontext(source), self._endpoint.writer(model), terms), fallback)
 
     def _begin(self, attempt: Attempt, fallback: Fallback | None) -> None:
         self._began = time.monotonic()

@@ -10,30 +10,31 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from appliance.api.attempts import Attempt
+from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.chat_shape import CallsAs, ChatShape
 from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.openai_schema import ChatCompletionRequest, ContentPart, FunctionIn, MessageIn, with_sampling
+from appliance.api.parsed import AnswerTerms
 from appliance.api.request_fields import Asked, asked_of, request_of
 from appliance.api.respond import computed, respond
-from appliance.api.shape import AnswerObjects, Shape
+from appliance.api.shape import AnswerObjects, AnswerWriter, ShapedAnswer
 from appliance.api.thinking import reasoning_budget, template_kwargs
 from appliance.api.tool_choice import AskedTools, asked_tools
 from appliance.errors import RequestError
-from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ToolCall, ToolFunction
+from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ModelSpec, Request, ToolCall, ToolFunction
 from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 PARTS_MAX: Final = 100_000
-_decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
+chat_decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
 _ROLES: Final = {"developer": "system", "function": "tool"}
 
 
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answers a chat through the model's own template."""
     raw = await read_body(http, http.app[LIMITS]())
-    asked = asked_of(http, raw, _decoder)
+    asked = asked_of(http, raw, chat_decoder)
     return await respond(http, asked, ChatEndpoint(http, raw, asked))
 
 
@@ -41,6 +42,8 @@ class ChatEndpoint:
     """One chat request, for whichever model answers it. An Endpoint."""
 
     path: Final = "chat/completions"
+    stand_ins: Final = TEXT_STAND_INS
+    queues: Final = False
 
     def __init__(self, http: web.Request, raw: bytes, asked: Asked) -> None:
         self.raw = raw
@@ -49,7 +52,7 @@ class ChatEndpoint:
 
     @cached_property
     def _body(self) -> ChatCompletionRequest:
-        return decode(self.raw, _decoder)
+        return decode(self.raw, chat_decoder)
 
     @cached_property
     def _tools(self) -> AskedTools:
@@ -59,30 +62,41 @@ class ChatEndpoint:
         """See Endpoint."""
         if isinstance(spec, UpstreamSpec):
             return forwarded(self._http, self.raw, self._asked, spec, self.path, seconds_max)
-        body, tools = self._body, self._tools
-        request = request_of(
-            self._http,
-            body,
-            spec,
-            prompt=chat_prompt(body, tools),
-            max_tokens=body.max_completion_tokens or body.max_tokens,
-            logprobs=_logprobs(body),
-            seconds_max=seconds_max,
-        )
+        tools = self._tools
+        request, wanted = chat_request(self._http, self._body, tools, spec, seconds_max)
         calls_as: CallsAs = "function_call" if tools.legacy else "tool_calls"
         shape = self._shape(spec.id, logprobs=request.logprobs is not None, calls_as=calls_as)
-        request = replace(request, reasoning_budget=reasoning_budget(body))
-        wanted = tools.wanted(reasoning=body.reasoning_format != "none")
         return computed(self._http, self._asked, request, shape, wanted=wanted)
 
-    def shape(self, model: str) -> Shape:
+    def writer(self, model: str) -> AnswerWriter:
         """See Endpoint."""
-        return self._shape(model, logprobs=False)
+        shape = self._shape(model, logprobs=False)
+        return ShapedAnswer(shape, self._asked.n or 1, include_usage=self._asked.include_usage)
 
     def _shape(self, model: str, *, logprobs: bool, calls_as: CallsAs = "tool_calls") -> ChatShape:
         draft = self._http[EVIDENCE]
         objects = AnswerObjects(f"chatcmpl-{draft.id}", model, draft.fingerprint)
         return ChatShape(objects, logprobs=logprobs, calls_as=calls_as)
+
+
+def chat_request(
+    http: web.Request, body: ChatCompletionRequest, tools: AskedTools, spec: ModelSpec, seconds_max: float
+) -> tuple[Request, AnswerTerms]:
+    """What the engine is asked, and how its answer is to be read. Raises RequestError.
+
+    Of every endpoint that answers chats, whatever its own words for them are.
+    """
+    request = request_of(
+        http,
+        body,
+        spec,
+        prompt=chat_prompt(body, tools),
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        logprobs=_logprobs(body),
+        seconds_max=seconds_max,
+    )
+    request = replace(request, reasoning_budget=reasoning_budget(body))
+    return request, tools.wanted(reasoning=body.reasoning_format != "none")
 
 
 def _logprobs(body: ChatCompletionRequest) -> LogprobParams | None:

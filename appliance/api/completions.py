@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from appliance.api.attempts import Attempt
+from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
@@ -18,7 +18,7 @@ from appliance.api.logprobs import TextLogprobWriter
 from appliance.api.openai_schema import CompletionObject, CompletionRequest, TextChoice, TextLogprobs, with_sampling
 from appliance.api.request_fields import Asked, asked_of, request_of
 from appliance.api.respond import computed, respond
-from appliance.api.shape import AnswerObjects, Shape, WholeChoice
+from appliance.api.shape import AnswerObjects, AnswerWriter, ShapedAnswer, WholeChoice
 from appliance.errors import RequestError
 from appliance.models.stream import ChoiceEnd, Text
 from appliance.types import InfillPrompt, LogprobParams, Prompt, TextPrompt, TokenLogprob, TokenPrompt, Usage
@@ -38,6 +38,8 @@ class TextEndpoint:
     """One completion, for whichever model answers it. An Endpoint."""
 
     path: Final = "completions"
+    stand_ins: Final = TEXT_STAND_INS
+    queues: Final = False
 
     def __init__(self, http: web.Request, raw: bytes, asked: Asked) -> None:
         self.raw = raw
@@ -72,9 +74,10 @@ class TextEndpoint:
         shape = self._shape(spec.id, logprobs=body.logprobs is not None, echo=echo)
         return computed(self._http, self._asked, request, shape, drawn)
 
-    def shape(self, model: str) -> Shape:
+    def writer(self, model: str) -> AnswerWriter:
         """See Endpoint."""
-        return self._shape(model, logprobs=False, echo=())
+        shape = self._shape(model, logprobs=False, echo=())
+        return ShapedAnswer(shape, self._asked.n or 1, include_usage=self._asked.include_usage)
 
     def _shape(self, model: str, *, logprobs: bool, echo: Sequence[str]) -> TextShape:
         draft = self._http[EVIDENCE]

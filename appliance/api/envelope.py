@@ -1,4 +1,4 @@
-"""The one place where an error becomes an HTTP answer: OpenAI's `{"error": {message, type, param, code}}`."""
+"""The one place where an error becomes an HTTP answer, in OpenAI's shape or in Anthropic's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from appliance.api.anthropic_schema import ErrorFields, ErrorOut, ErrorType
 from appliance.errors import ErrorCode, RequestError
 
 MESSAGE_CHARS_MAX: Final = 4096
@@ -20,22 +21,47 @@ _STATUS_CODES: dict[int, ErrorCode] = {
 }
 
 
+# Status -> Anthropic's error type; its clients take their exception from the status.
+_ANTHROPIC_TYPES: Final[dict[int, ErrorType]] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
 def error_body(error: RequestError) -> bytes:
-    """The JSON of an error; the same in an HTTP body and in an SSE `error` chunk. It repeats little of the request."""
-    message = error.message if len(error.message) <= MESSAGE_CHARS_MAX else f"{error.message[:MESSAGE_CHARS_MAX]}…"
-    fields = {"message": message, "type": error.type, "param": error.param, "code": error.code}
+    """OpenAI's `{"error": {message, type, param, code}}`; the same in an HTTP body and in an SSE `error` chunk."""
+    fields = {"message": _message(error), "type": error.type, "param": error.param, "code": error.code}
     return msgspec.json.encode({"error": {**fields, **error.details}})
 
 
-def error_response(error: RequestError) -> web.Response:
-    """The whole HTTP answer for an error."""
+def anthropic_error(error: RequestError, request_id: str) -> ErrorOut:
+    """Anthropic's shape of an error; what OpenAI's has besides is in its `details`."""
+    kind = _ANTHROPIC_TYPES.get(error.status, "invalid_request_error")
+    param = {} if error.param is None else {"param": error.param}
+    details = {"error_code": error.code, **param, **error.details}
+    return ErrorOut(ErrorFields(kind, _message(error), details), request_id)
+
+
+def _message(error: RequestError) -> str:
+    """It repeats little of the request."""
+    return error.message if len(error.message) <= MESSAGE_CHARS_MAX else f"{error.message[:MESSAGE_CHARS_MAX]}…"
+
+
+def error_response(error: RequestError, body: bytes) -> web.Response:
+    """The whole HTTP answer for an error, of which `body` is the JSON."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return web.Response(
-        status=error.status, body=error_body(error), content_type="application/json", charset="utf-8", headers=headers
+        status=error.status, body=body, content_type="application/json", charset="utf-8", headers=headers
     )
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from appliance.api.captured import CapturedRequest
 from appliance.errors import ErrorCode, RequestError
-from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Relayed
+from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Relayed, Vectors
 from appliance.safe_text import without_secrets
 from appliance.telemetry.request_record import AnswerEvidence, Fallback, Outcome, RequestRecord
 from appliance.types import FinishReason
@@ -68,6 +68,10 @@ class Evidence:
             for part in event.parts:
                 self.saw(part)
             return
+        if isinstance(event, Vectors):
+            # What is there to be captured is the request: a vector says nothing to a reader.
+            self._note_first()
+            return
         if self.captured is not None:
             self.captured.saw(event)
         if isinstance(event, ChoiceEnd):
@@ -76,9 +80,12 @@ class Evidence:
             if isinstance(event, AnswerEnd):
                 self.end = event
             return
+        self._note_first()
+        self.completion_tokens += event.tokens
+
+    def _note_first(self) -> None:
         if self.first_text is None:
             self.first_text = time.monotonic()
-        self.completion_tokens += event.tokens
 
     def fingerprint(self) -> str | None:
         """The `system_fingerprint` of the answer; stands from its first event on."""

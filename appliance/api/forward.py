@@ -44,8 +44,7 @@ def forwarded(
     http: web.Request, raw: bytes, asked: Asked, spec: UpstreamSpec, endpoint: Endpoint, seconds_max: float
 ) -> Attempt:
     """Has the request answered by one of the model's servers, and passes on what it says as it says it."""
-    if raw.count(b":") > COLONS_MAX:
-        raise RequestError("invalid_request", f"the body has more than {COLONS_MAX} fields")
+    refuse_many_fields(raw)
     body, draft = decode(raw, _forwarded), http[EVIDENCE]
     assert draft.principal is not None, "the middleware has run"
     stream, prompts = bool(body.stream), _prompts_of(body)
@@ -76,6 +75,12 @@ def forwarded(
     evidence = evidence_elsewhere(fields, max_tokens, n)
     repeatable = asked.temperature == 0 and n == 1 and not body.logprobs
     return Attempt(http.app[ROUTER].forward(request), RelayedAnswer(), terms, repeatable, evidence)
+
+
+def refuse_many_fields(raw: bytes) -> None:
+    """Raises RequestError."""
+    if raw.count(b":") > COLONS_MAX:
+        raise RequestError("invalid_request", f"the body has more than {COLONS_MAX} fields")
 
 
 def _prompts_of(body: ForwardedRequest) -> list[Any]:

@@ -14,6 +14,7 @@ from appliance.api.evidence import Evidence
 from appliance.clock import Clock
 from appliance.config import RequestLimits
 from appliance.models.router import Router
+from appliance.security.limit_queue import LimitQueue
 from appliance.security.limits import PrincipalLimits
 
 STARTED: Final = web.AppKey("started", int)
@@ -21,6 +22,8 @@ ROUTER: Final = web.AppKey("router", Router)
 # Asked anew by every request, because a reload may change them.
 LIMITS: Final = web.AppKey[Callable[[], RequestLimits]]("limits")
 PRINCIPAL_LIMITS: Final = web.AppKey("principal_limits", PrincipalLimits)
+# Where requests wait for limits that would refuse them now.
+LIMIT_QUEUE: Final = web.AppKey("limit_queue", LimitQueue)
 # The wall clock, for the limits.
 NOW: Final = web.AppKey[Clock]("now")
 # Where prompts and answers are captured; None is nowhere.

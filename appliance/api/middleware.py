@@ -1,6 +1,7 @@
 """What every request passes, in one fixed order: evidence → HTTP sanity → recordable → principal → role → handler.
 
-A refusal at any point is an OpenAI-shaped error and one RequestRecord; nothing falls through.
+A refusal at any point is an error in the shape that the path's clients read and one RequestRecord; nothing falls
+through.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
 from appliance.api.caller import Doorkeeper
+from appliance.api.dialect import dialect_of, shown_keys
 from appliance.api.envelope import error_response, from_http_exception
 from appliance.api.evidence import Evidence
 from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, ROLES
@@ -37,7 +39,7 @@ def evidence(doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None]) -> M
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         draft = Evidence.of(request, doorkeeper.address(request))
         request[EVIDENCE] = draft
-        request[ANSWER_HEADERS] = {"X-Request-Id": draft.id}
+        request[ANSWER_HEADERS] = dict.fromkeys(dialect_of(request).id_headers, draft.id)
         response: web.StreamResponse | None = None
         gone = False
         try:
@@ -70,7 +72,7 @@ async def _answer(http: web.Request, handler: Handler, draft: Evidence) -> web.S
         refusal = RequestError("internal_error", f"the appliance failed; its log has more under request id {draft.id}")
     draft.failed(refusal)
     _log.debug("request %s from %s refused: %s: %s", draft.id, draft.address, refusal.code, refusal.message)
-    return error_response(refusal)
+    return error_response(refusal, dialect_of(http).error_body(refusal, draft.id))
 
 
 @web.middleware
@@ -120,7 +122,7 @@ def principal(doorkeeper: Doorkeeper) -> Middleware:
             return await handler(request)
         doorkeeper.check_recordable()
         try:
-            caller = doorkeeper.authenticate(request, request.headers.getall("Authorization", []))
+            caller = doorkeeper.authenticate(request, shown_keys(request))
         except RequestError:
             await doorkeeper.slow_down(request)
             raise

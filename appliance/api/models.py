@@ -44,6 +44,8 @@ def _object(http: web.Request, name: str) -> ModelObject:
             step_ms=round(1000 * busy / snapshot.steps, 3) if snapshot.steps else None,
             host_share=round(snapshot.host_seconds / busy, 3) if busy else None,
             preemptions=snapshot.preemptions,
+            kind=info.kind if info else None,
+            n_embd=info.embedding_length if info and info.kind == "embedding" else None,
         ),
     )
 

@@ -17,6 +17,7 @@ from appliance.types import (
     STOP_STRINGS_MAX,
     TOP_LOGPROBS_MAX,
     FinishReason,
+    ModelKind,
     Priority,
     SamplingParams,
     TokenId,
@@ -360,7 +361,8 @@ class ModelMeta(Struct, frozen=True, kw_only=True):
     """What is known of a model; sizes only once it has been loaded. n_ctx: most tokens of one request.
 
     Since its worker loaded it, and once it has worked: step_ms, the mean of an engine step; host_share, the part of
-    the step that is not llama_decode. preemptions: how often a running sequence had to wait again.
+    the step that is not llama_decode. preemptions: how often a running sequence had to wait again. kind: what it is
+    for: chat, embedding or rerank. n_embd: numbers of one vector of an embedding model.
     """
 
     state: str
@@ -371,6 +373,8 @@ class ModelMeta(Struct, frozen=True, kw_only=True):
     step_ms: float | None
     host_share: float | None
     preemptions: int
+    kind: ModelKind | None = None
+    n_embd: int | None = None
 
 
 class ModelObject(Struct, frozen=True, kw_only=True):

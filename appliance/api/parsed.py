@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from appliance.chat import AnswerParser, Call, Part, Tools, answer_parser, joined
-from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Origin, Relayed, Text
+from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Origin, Relayed, Text, Vectors
 from appliance.types import AnswerFormat, FinishReason, Usage
 from appliance.wire import Started
 
@@ -84,8 +84,8 @@ class ParsedSource:
                 return self._end(event)
             case None:
                 return None
-            case Relayed():
-                raise AssertionError("nobody else answers for the engine")
+            case Relayed() | Vectors():
+                raise AssertionError("the engine answers with text")
 
     def _read(self, event: Text) -> Text:
         choice = self._choices[event.choice]

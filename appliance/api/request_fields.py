@@ -206,6 +206,9 @@ def free_form(name: str, raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> 
         message, place = explain(error)
         where = f"{name}{place if place.startswith('[') or not place else '.' + place}"
         raise RequestError("invalid_request", f"{where}: {message}", param=where) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # The body was decoded around it.
+        raise RequestError("invalid_json", f"{name}: no valid JSON: {error}", param=name) from error
     level: list[Any] = [value]
     for _ in range(NESTING_MAX):
         level = [

@@ -1,8 +1,9 @@
 """One submitted request on its way back to the client, as a stream or as one body.
 
-When the HTTP status is committed: at the first text, or after `commit_stream_seconds` / `commit_blocking_seconds`.
+When the HTTP status is committed: at the first text, or after `commit_stream_seconds` / `commit_blocking_seconds` /
+`commit_pooling_seconds`.
 Before that every failure is a real status. After it a stream gets an `error` chunk, and a blocking call's connection is
-cut unfinished: never a 200 with an error body. A waiting client gets `: ping`, or white space before a blocking body.
+cut unfinished: never a 200 with an error body. A waiting client gets a ping, or white space before a blocking body.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from appliance.api.admission import admitted, estimated_tokens
 from appliance.api.answer_evidence import evidence_of
 from appliance.api.attempts import Attempt, Attempts, Endpoint, Terms
 from appliance.api.captured import CapturedRequest
-from appliance.api.envelope import error_body
+from appliance.api.dialect import dialect_of
 from appliance.api.evidence import Evidence
 from appliance.api.keys import CALLER, CAPTURE, EVIDENCE, LIMITS, ROUTER
 from appliance.api.mirror import MIRRORS
 from appliance.api.parsed import AnswerTerms, parsed
 from appliance.api.request_fields import Asked, route_of
-from appliance.api.shape import Shape, ShapedAnswer
+from appliance.api.shape import AnswerWriter, Shape, ShapedAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
 from appliance.api.timed_events import GRACE_SECONDS
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
+from appliance.models.routes import Route
 from appliance.models.stream import AnswerEnd, AnswerEvent
 from appliance.types import Request
 
@@ -45,9 +47,21 @@ def computed(
     """
     n, prompts = asked.n or 1, 1 + len(request.further)
     drawn = drawn or n
-    tokens = estimated_tokens(request, drawn)
-    terms = Terms(drawn * prompts, bool(asked.stream), tokens, request.seconds_max + GRACE_SECONDS)
     writer = ShapedAnswer(shape, drawn * prompts, include_usage=asked.include_usage, best=(n, drawn))
+    return computed_by(http, asked, request, writer, drawn, wanted)
+
+
+def computed_by(
+    http: web.Request,
+    asked: Asked,
+    request: Request,
+    writer: AnswerWriter,
+    drawn: int = 1,
+    wanted: AnswerTerms | None = None,
+) -> Attempt:
+    """The same for an endpoint with a writer of its own."""
+    choices, tokens = drawn * (1 + len(request.further)), estimated_tokens(request, drawn)
+    terms = Terms(choices, bool(asked.stream), tokens, request.seconds_max + GRACE_SECONDS)
     repeatable = request.sampling.temperature == 0 and terms.n == 1 and request.logprobs is None
     submitted = http.app[ROUTER].submit(request, drawn)
     if wanted is not None:
@@ -57,24 +71,36 @@ def computed(
 
 async def respond(http: web.Request, asked: Asked, endpoint: Endpoint) -> web.StreamResponse:
     """Admits a request, and answers it with the first attempt that can."""
-    limits, draft = http.app[LIMITS](), http[EVIDENCE]
+    limits = http.app[LIMITS]()
     route = route_of(http, asked.model, asked.user or "")
     attempts = Attempts(http, asked, route, endpoint)
-    with admitted(http, attempts.terms.tokens), attempts:
+    wait_seconds = limits.limit_wait_seconds if endpoint.queues else 0.0
+    async with admitted(http, attempts.terms.tokens, wait_seconds):
+        return await _answered(http, endpoint, route, attempts)
+
+
+async def _answered(http: web.Request, endpoint: Endpoint, route: Route, attempts: Attempts) -> web.StreamResponse:
+    limits, draft = http.app[LIMITS](), http[EVIDENCE]
+    commit_seconds = limits.commit_pooling_seconds if endpoint.queues else limits.commit_blocking_seconds
+    with attempts:
         if route.mirror is not None:
             http.app[MIRRORS].copy(http, endpoint, route.mirror)
         if (capture := http.app[CAPTURE]) is not None:
             bytes_max = capture.bytes_max(http[CALLER].id)
             if bytes_max is not None:
                 draft.captured = CapturedRequest(capture, await http.read(), attempts.terms.n, bytes_max)
-        answer = _Answer(http, attempts, draft, limits)
+        answer = _Answer(http, attempts, draft, limits, commit_seconds)
         return await (answer.stream() if attempts.terms.stream else answer.block())
 
 
 class _Answer:
     """One answer under way to one client."""
 
-    def __init__(self, http: web.Request, attempts: Attempts, draft: Evidence, limits: RequestLimits) -> None:
+    def __init__(
+        self, http: web.Request, attempts: Attempts, draft: Evidence, limits: RequestLimits, commit_seconds: float
+    ) -> None:
+        """commit_seconds: until a blocking answer that has not come keeps its client waiting."""
+        self._commit_seconds = commit_seconds
         self._http = http
         self._attempts = attempts
         self._draft = draft
@@ -83,13 +109,14 @@ class _Answer:
     async def stream(self) -> web.StreamResponse:
         """As server-sent events."""
         first = await self._attempts.next(self._limits.commit_stream_seconds)
-        async with EventStream(self._http, self._draft.id, self._limits.slow_client_seconds) as sse:
+        ping, seconds = dialect_of(self._http).ping, self._limits.slow_client_seconds
+        async with EventStream(self._http, self._draft.id, seconds, ping) as sse:
             self._draft.committed = True
             try:
                 await self._send_events(sse, first)
             except RequestError as error:
                 self._draft.failed(error)
-                await sse.send_error(error_body(error))
+                await sse.send(*self._attempts.writer.failed(error))
                 await sse.end()
             return sse.response
 
@@ -105,8 +132,9 @@ class _Answer:
             if event is None or chunks:
                 spoke = time.monotonic()
             event = await self._attempts.next(self._limits.ping_seconds)
-        await sse.send(*self._attempts.writer.chunks(event))
-        await sse.done()
+        writer = self._attempts.writer
+        await sse.send(*writer.chunks(event))
+        await (sse.done() if writer.says_done else sse.end())
 
     async def block(self) -> web.StreamResponse:
         """As one JSON body."""
@@ -124,7 +152,7 @@ class _Answer:
 
     async def _collect(self, early: _EarlyBody) -> bytes:
         """The whole answer; meanwhile the client hears something whenever it has waited long enough."""
-        speak_at = time.monotonic() + self._limits.commit_blocking_seconds
+        speak_at = time.monotonic() + self._commit_seconds
         while True:
             event = await self._attempts.next(max(0.0, speak_at - time.monotonic()))
             if event is None:

@@ -9,10 +9,11 @@ from typing import Final, Literal, Protocol
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
+from appliance.api.envelope import error_body
 from appliance.api.openai_schema import Choice, CompletionObject, UsageOut
 from appliance.chat import Content, Part
 from appliance.errors import RequestError
-from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Relayed, Text
+from appliance.models.stream import AnswerEnd, AnswerEvent, ChoiceEnd, Relayed, Text, Vectors
 from appliance.types import FinishReason, TokenLogprob, Usage
 
 # Log probabilities of one blocking answer, about 150 bytes each: nothing else bounds how many `n` and `top` make.
@@ -20,15 +21,19 @@ LOGPROBS_MAX: Final = 2**20
 
 
 class WholeChoice:
-    """A choice of a blocking answer, as it grows. parts: what its text means. reason: None until it has ended."""
+    """A choice of a blocking answer, as it grows. parts: what its text means.
 
-    __slots__ = ("logprobs", "parts", "reason", "text")
+    reason: None until it has ended. stopped_by: see ChoiceEnd.
+    """
+
+    __slots__ = ("logprobs", "parts", "reason", "stopped_by", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.parts: list[Part] = []
         self.logprobs: list[TokenLogprob] = []
         self.reason: FinishReason | None = None
+        self.stopped_by: str | None = None
 
 
 def parts_in(event: Text) -> tuple[Part, ...]:
@@ -47,7 +52,7 @@ class WholeAnswer:
         """The next event. Raises RequestError when there are more log probabilities than LOGPROBS_MAX."""
         choice = self.choices[event.choice]
         if isinstance(event, ChoiceEnd):
-            choice.reason = event.reason
+            choice.reason, choice.stopped_by = event.reason, event.stopped_by
             return
         choice.text.append(event.text)
         choice.parts += parts_in(event)
@@ -97,7 +102,13 @@ class Shape(Protocol):
 
 
 class AnswerWriter(Protocol):
-    """What an answer's events become on their way out. It takes either all `chunks`, or `add` and then `whole`."""
+    """What an answer's events become on their way out. It takes either all `chunks`, or `add` and then `whole`.
+
+    says_done: whether `[DONE]` is the end of its streams.
+    """
+
+    @property
+    def says_done(self) -> bool: ...
 
     def chunks(self, event: AnswerEvent) -> Sequence[Struct | Raw]:
         """The objects of a stream that `event` adds; none is possible."""
@@ -105,6 +116,10 @@ class AnswerWriter(Protocol):
 
     def add(self, event: AnswerEvent) -> None:
         """Takes the next event of a blocking answer. Raises RequestError where it becomes too large."""
+        ...
+
+    def failed(self, error: RequestError) -> Sequence[Struct | Raw]:
+        """The objects that end a stream whose answer failed: the way to fail after the 200 is out."""
         ...
 
     def whole(self, usage: Usage) -> bytes:
@@ -119,6 +134,8 @@ class ShapedAnswer:
     has all of them.
     """
 
+    says_done: Final = True
+
     def __init__(self, shape: Shape, n: int, *, include_usage: bool, best: tuple[int, int] = (1, 1)) -> None:
         self._shape = shape
         self._best = best
@@ -128,7 +145,7 @@ class ShapedAnswer:
 
     def chunks(self, event: AnswerEvent) -> list[CompletionObject]:
         """See AnswerWriter."""
-        assert not isinstance(event, Relayed), "nobody else answers for the engine"
+        assert not isinstance(event, Relayed | Vectors), "the engine answers with text"
         opening: list[CompletionObject] = []
         if event.choice in self._unopened:
             self._unopened.remove(event.choice)
@@ -144,8 +161,12 @@ class ShapedAnswer:
 
     def add(self, event: AnswerEvent) -> None:
         """See AnswerWriter."""
-        assert not isinstance(event, Relayed), "nobody else answers for the engine"
+        assert not isinstance(event, Relayed | Vectors), "the engine answers with text"
         self._whole.add(event)
+
+    def failed(self, error: RequestError) -> list[Raw]:
+        """See AnswerWriter."""
+        return [Raw(error_body(error))]
 
     def whole(self, usage: Usage) -> bytes:
         """See AnswerWriter."""
@@ -154,6 +175,8 @@ class ShapedAnswer:
 
 class RelayedAnswer:
     """An answer of another server, as it came. An AnswerWriter."""
+
+    says_done: Final = True
 
     def __init__(self) -> None:
         self._body = b""
@@ -167,6 +190,10 @@ class RelayedAnswer:
         if isinstance(event, Relayed):
             (body,) = event.objects
             self._body = bytes(body)
+
+    def failed(self, error: RequestError) -> list[Raw]:
+        """See AnswerWriter."""
+        return [Raw(error_body(error))]
 
     def whole(self, usage: Usage) -> bytes:
         """See AnswerWriter. It has its usage in it."""

@@ -12,10 +12,19 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from msgspec import Raw, Struct
 
-_PING: Final = b": ping\n\n"
+PING: Final = b": ping\n\n"
+NAMED_PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 _DONE: Final = b"data: [DONE]\n\n"
 _encoder = msgspec.json.Encoder()
+
+
+class NamedEvent(Struct, frozen=True):
+    """An object that goes out with an `event:` line of its own."""
+
+    name: str
+    data: Struct
 
 
 class SlowClientGuard:
@@ -64,8 +73,9 @@ class EventStream:
     Every write raises ConnectionError when the client has gone or takes nothing for `slow_client_seconds`.
     """
 
-    def __init__(self, http: web.Request, request_id: str, slow_client_seconds: float) -> None:
+    def __init__(self, http: web.Request, request_id: str, slow_client_seconds: float, ping: bytes = PING) -> None:
         self._http = http
+        self._ping = ping
         self._guard = SlowClientGuard(http, slow_client_seconds)
         self.response = web.StreamResponse(
             headers={
@@ -85,18 +95,14 @@ class EventStream:
     async def __aexit__(self, *exc: object) -> None:
         self._guard.__exit__(*exc)
 
-    async def send(self, *objects: msgspec.Struct | msgspec.Raw) -> None:
+    async def send(self, *objects: Struct | Raw) -> None:
         """Sends one block per object, all in one write."""
         if objects:
-            await self._write(b"".join([b"data: " + _encoder.encode(item) + b"\n\n" for item in objects]))
-
-    async def send_error(self, body: bytes) -> None:
-        """Sends an error chunk: the way to fail after the 200 is out."""
-        await self._write(b"data: " + body + b"\n\n")
+            await self._write(b"".join([_block(item) for item in objects]))
 
     async def ping(self) -> None:
-        """Sends a comment that keeps the connection alive."""
-        await self._write(_PING)
+        """Sends what keeps the connection alive."""
+        await self._write(self._ping)
 
     async def done(self) -> None:
         """Sends `[DONE]` and ends the answer."""
@@ -104,11 +110,17 @@ class EventStream:
         await self._guard.end(self.response)
 
     async def end(self) -> None:
-        """Ends the answer without `[DONE]`, after an error."""
+        """Ends the answer without `[DONE]`."""
         await self._guard.end(self.response)
 
     async def _write(self, data: bytes) -> None:
         await self._guard.write(self.response, data)
+
+
+def _block(item: Struct | Raw) -> bytes:
+    if isinstance(item, NamedEvent):
+        return b"event: %s\ndata: %s\n\n" % (item.name.encode(), _encoder.encode(item.data))
+    return b"data: " + _encoder.encode(item) + b"\n\n"
 
 
 def cut(http: web.Request) -> None:

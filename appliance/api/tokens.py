@@ -71,7 +71,7 @@ async def tokenize(http: web.Request) -> web.StreamResponse:
     reading = Reading(
         add_special=given != ["content"] if add_special is None else add_special, parse_special=body.parse_special
     )
-    read, n_ctx = await _read(http, body.model, prompt, reading)
+    read, n_ctx = await read_prompt(http, body.model, prompt, reading)
     pieces = [_piece(piece) for piece in read.pieces]
     tokens: list[Any] = list(read.tokens)
     if body.with_pieces:
@@ -85,18 +85,18 @@ async def tokenize(http: web.Request) -> web.StreamResponse:
 async def detokenize(http: web.Request) -> web.StreamResponse:
     """The text that tokens stand for, control tokens written out; `content` is llama-server's name for it."""
     body = decode(await read_body(http, http.app[LIMITS]()), _detokenize_decoder)
-    read, _ = await _read(http, body.model, TokenPrompt(tokens=body.tokens), Reading())
+    read, _ = await read_prompt(http, body.model, TokenPrompt(tokens=body.tokens), Reading())
     return _json({"content": read.text, "prompt": read.text})
 
 
 async def apply_template(http: web.Request) -> web.StreamResponse:
     """A chat as the model's template renders it."""
     body = decode(await read_body(http, http.app[LIMITS]()), _chat_decoder)
-    read, _ = await _read(http, body.model, chat_prompt(body), Reading())
+    read, _ = await read_prompt(http, body.model, chat_prompt(body), Reading())
     return _json({"prompt": read.text})
 
 
-async def _read(http: web.Request, name: str, prompt: Prompt, reading: Reading) -> tuple[PromptRead, int | None]:
+async def read_prompt(http: web.Request, name: str, prompt: Prompt, reading: Reading) -> tuple[PromptRead, int | None]:
     """What the model of this name makes of a prompt, and how many tokens it takes. A model that is not loaded loads."""
     draft, router, seconds = http[EVIDENCE], http.app[ROUTER], http.app[LIMITS]().request_seconds
     assert draft.principal is not None, "the middleware has run"
@@ -112,14 +112,11 @@ async def _read(http: web.Request, name: str, prompt: Prompt, reading: Reading) 
         seconds_max=seconds,
         reading=reading,
     )
-    with (
-        admitted(http, 0),
-        router.submit(request) as source,
-        TimedEvents(source, draft, seconds + GRACE_SECONDS) as events,
-    ):
-        draft.source = source
-        while not isinstance(await events.next(math.inf), AnswerEnd):
-            pass
+    async with admitted(http, 0, wait_seconds=0):
+        with router.submit(request) as source, TimedEvents(source, draft, seconds + GRACE_SECONDS) as events:
+            draft.source = source
+            while not isinstance(await events.next(math.inf), AnswerEnd):
+                pass
     assert isinstance(source, ResponseStream), "there is one choice"
     assert source.read is not None, "what is looked at comes before the end"
     info = router.registry.served(spec.id).snapshot().info

@@ -13,6 +13,7 @@ from appliance.telemetry.request_record import Outcome, RequestRecord
 from appliance.types import FinishReason
 
 _CHAT: Final = "/chat/completions"
+_MESSAGES: Final = "/messages"
 
 
 class CapturedChoice(Struct, frozen=True, kw_only=True):
@@ -55,7 +56,7 @@ class Head(Struct, frozen=True, kw_only=True):
 
 
 class Content(Struct, frozen=True, kw_only=True):
-    """The text. prompt: the JSON of the body's `messages` or `prompt`. prompt_bytes_cut: missing at its end."""
+    """The text. prompt: the JSON of the body's `messages` or `prompt`, or the body. prompt_bytes_cut: what it lacks."""
 
     prompt: str
     prompt_bytes_cut: int
@@ -98,6 +99,11 @@ def cut_text(text: bytes, bytes_max: int) -> tuple[str, int]:
 
 
 def _prompt_of(body: bytes, path: str) -> bytes:
-    """The part of the body that the endpoint answers; the body itself where it has none."""
+    """The part of the body that the endpoint answers; the body itself where it has none.
+
+    In Anthropic's requests that is several: the system's text is beside the messages.
+    """
+    if path.endswith(_MESSAGES):
+        return body
     received = msgspec.json.decode(body, type=_Received)
     return bytes(received.messages if path.endswith(_CHAT) else received.prompt) or body

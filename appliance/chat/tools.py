@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -13,7 +14,9 @@ from appliance.chat.parts import Call
 
 _object: Final = msgspec.json.Decoder(dict[str, Raw])
 # Models write line ends into strings as they are.
-_lenient: Final = json.JSONDecoder(strict=False, parse_constant=lambda name: _no_constant(name))
+_lenient: Final = json.JSONDecoder(
+    strict=False, parse_constant=lambda name: _no_constant(name), parse_float=lambda text: _finite(text)
+)
 _NAMES: Final = ("name", "tool_name", "function")
 _ARGUMENTS: Final = ("arguments", "parameters", "args")
 # What may stand for no arguments at all.
@@ -129,6 +132,14 @@ def _encodes(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _finite(text: str) -> float:
+    """What is too large for a float could not be written as JSON again."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is out of range")
+    return value
 
 
 def _no_constant(name: str) -> Any:

@@ -214,12 +214,17 @@ def _of_file(path: Path) -> dict[str, Any]:
         return {"name": source.name, "files": files, "bytes": source.bytes, "header": header_view(source.facts)}
 
 
+_PURPOSES: Final = {"chat": "chat and completions", "embedding": "embeddings", "rerank": "reranking"}
+
+
 def _facts(found: Mapping[str, Any]) -> dict[str, object]:
     """For people."""
     header = found["header"]
     model = {
         "name": found["name"],
         "title": header["name"],
+        "for": _PURPOSES[header["kind"]],
+        "pooling": header["pooling"],
         "architecture": header["architecture"],
         "quantisation": header["quantisation"],
         "weights": f"{amount(header['parameters'])}, {size(header['weight_bytes'])}",
@@ -229,7 +234,7 @@ def _facts(found: Mapping[str, Any]) -> dict[str, object]:
         "sliding_window": header["sliding_window"] or None,
         "vocabulary": header["vocabulary"],
         "license": header["license"] or "not stated",
-        "chat_template": _template(header),
+        "chat_template": _template(header) if header["kind"] == "chat" else None,
     }
     facts: dict[str, object] = {name: value for name, value in model.items() if value is not None}
     if "imported" in found:

@@ -56,5 +56,13 @@ class Advance:
             events.append(Delta(number=sequence.number, text=text, tokens=count, logprobs=logprobs))
         if self.reason is not None:
             timings = sequence.timings(self.now)
-            events.append(Finished(number=sequence.number, reason=self.reason, usage=sequence.usage, timings=timings))
+            events.append(
+                Finished(
+                    number=sequence.number,
+                    reason=self.reason,
+                    usage=sequence.usage,
+                    timings=timings,
+                    stopped_by=sequence.detokenizer.stopped_by,
+                )
+            )
         return events

@@ -18,7 +18,7 @@ class Detokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(stop)
         self._held = ""
-        self._stopped = False
+        self._stopped_by: str | None = None
 
     @property
     def may_stop(self) -> bool:
@@ -28,19 +28,24 @@ class Detokenizer:
     @property
     def stopped(self) -> bool:
         """Whether a stop string is complete; nothing more will be returned."""
-        return self._stopped
+        return self._stopped_by is not None
+
+    @property
+    def stopped_by(self) -> str | None:
+        """That stop string; None while there is none."""
+        return self._stopped_by
 
     def push(self, piece: bytes) -> str:
         """Takes the next piece and returns what may be shown now."""
         text = self._held + self._decoder.decode(piece)
-        if self._stopped or not self._stop:
+        if self.stopped or not self._stop:
             self._held = ""
-            return "" if self._stopped else text
-        cut = self._stop_start(text)
-        if cut is not None:
-            self._stopped = True
+            return "" if self.stopped else text
+        found = self._first_stop(text)
+        if found is not None:
+            start, self._stopped_by = found
             self._held = ""
-            return text[:cut]
+            return text[:start]
         shown = len(text) - self._partial_stop_length(text)
         self._held = text[shown:]
         return text[:shown]
@@ -50,9 +55,10 @@ class Detokenizer:
         text, self._held = self._held, ""
         return text
 
-    def _stop_start(self, text: str) -> int | None:
-        found = [(start + len(stop), start) for stop in self._stop if (start := text.find(stop)) >= 0]
-        return min(found)[1] if found else None
+    def _first_stop(self, text: str) -> tuple[int, str] | None:
+        """Where the stop string starts that is complete first, and which one it is."""
+        found = [(start + len(stop), start, stop) for stop in self._stop if (start := text.find(stop)) >= 0]
+        return min(found)[1:] if found else None
 
     def _partial_stop_length(self, text: str) -> int:
         """Length of the longest end of `text` that begins a stop string."""

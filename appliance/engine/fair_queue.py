@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Final
-
-from appliance.engine.sequence import Sequence
+from typing import Final, Generic, Protocol, TypeVar
 
 # Service is counted in prompt tokens. An answer's token weighs more: it needs a pass of the model to itself.
 PROMPT_TOKEN: Final = 1.0
@@ -21,6 +19,32 @@ OUTPUT_TOKEN: Final = 2.0
 
 # Counters of those who have nothing outstanding are remembered up to this many a level.
 _REMEMBERED_MAX: Final = 4096
+
+
+class Queued(Protocol):
+    """What waits for its turn.
+
+    number: its name, never used twice. flow: of one principal's requests those of each flow take turns. weight: the
+    principal's share. priority: its class, lower first.
+    """
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def principal(self) -> str: ...
+
+    @property
+    def flow(self) -> str: ...
+
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def priority(self) -> int: ...
+
+
+Q = TypeVar("Q", bound=Queued)
 
 
 class _Counters:
@@ -60,14 +84,14 @@ class _Counters:
 
 
 @dataclass(slots=True)
-class _Principal:
+class _Principal(Generic[Q]):
     flows: _Counters = field(default_factory=_Counters)
     outstanding: int = 0
     # Waiting sequences by priority class and flow, each in order of arrival.
-    waiting: dict[int, dict[str, deque[Sequence]]] = field(default_factory=dict)
+    waiting: dict[int, dict[str, deque[Q]]] = field(default_factory=dict)
 
 
-class FairQueue:
+class FairQueue(Generic[Q]):
     """The waiting sequences of a model, and the accounts of everybody who has something outstanding.
 
     A sequence `arrive`s once and `leave`s once; in between it is waiting (in this queue) or not.
@@ -75,17 +99,17 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._counters = _Counters()
-        self._principals: dict[str, _Principal] = {}
-        self._waiting: dict[int, Sequence] = {}
+        self._principals: dict[str, _Principal[Q]] = {}
+        self._waiting: dict[int, Q] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[Q]:
         """All waiting sequences, in no useful order."""
         return iter(self._waiting.values())
 
-    def arrive(self, sequence: Sequence) -> None:
+    def arrive(self, sequence: Q) -> None:
         """A new sequence waits, behind those of its flow."""
         self._counters.arrive(sequence.principal)
         principal = self._principals.setdefault(sequence.principal, _Principal())
@@ -94,16 +118,16 @@ class FairQueue:
         self._line(sequence).append(sequence)
         self._waiting[sequence.number] = sequence
 
-    def put_back(self, sequence: Sequence) -> None:
+    def put_back(self, sequence: Q) -> None:
         """A sequence that ran waits again, in front of its flow."""
         self._line(sequence).appendleft(sequence)
         self._waiting[sequence.number] = sequence
 
-    def find(self, number: int) -> Sequence | None:
+    def find(self, number: int) -> Q | None:
         """The waiting sequence of that number."""
         return self._waiting.get(number)
 
-    def take(self, sequence: Sequence) -> None:
+    def take(self, sequence: Q) -> None:
         """A waiting sequence waits no longer."""
         del self._waiting[sequence.number]
         classes = self._principals[sequence.principal].waiting
@@ -114,7 +138,7 @@ class FairQueue:
         if not lines:
             del classes[sequence.priority]
 
-    def leave(self, sequence: Sequence) -> None:
+    def leave(self, sequence: Q) -> None:
         """A sequence that is not waiting has ended."""
         self._counters.leave(sequence.principal)
         principal = self._principals[sequence.principal]
@@ -124,7 +148,7 @@ class FairQueue:
             # Inside a principal that has nothing left, everybody starts anew.
             del self._principals[sequence.principal]
 
-    def charge(self, sequence: Sequence, cost: float) -> None:
+    def charge(self, sequence: Q, cost: float) -> None:
         """Service for a sequence, in prompt tokens; negative gives back what was charged in advance."""
         self._counters.charge(sequence.principal, cost / sequence.weight)
         if (principal := self._principals.get(sequence.principal)) is not None:
@@ -134,11 +158,11 @@ class FairQueue:
         """What a principal was served so far, in prompt tokens over its weight."""
         return self._counters[principal]
 
-    def served_flow(self, sequence: Sequence) -> float:
+    def served_flow(self, sequence: Q) -> float:
         """What a sequence's flow was served, in prompt tokens, since its principal last had nothing outstanding."""
         return self._principals[sequence.principal].flows[sequence.flow]
 
-    def in_order(self, without: Collection[tuple[str, int, str | None]] = ()) -> Iterator[Sequence]:
+    def in_order(self, without: Collection[tuple[str, int, str | None]] = ()) -> Iterator[Q]:
         """Waiting sequences, the one whose turn it is first. The queue must not change meanwhile.
 
         without: principals, each in one class, of whom a flow, or with None all, are left out; may grow meanwhile.
@@ -155,6 +179,6 @@ class FairQueue:
                             break
                         yield sequence
 
-    def _line(self, sequence: Sequence) -> deque[Sequence]:
+    def _line(self, sequence: Q) -> deque[Q]:
         classes = self._principals[sequence.principal].waiting
         return classes.setdefault(sequence.priority, {}).setdefault(sequence.flow, deque())

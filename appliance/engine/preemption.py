@@ -20,7 +20,7 @@ def youngest(slots: Iterable[Slot]) -> Slot:
     return max(slots, key=lambda slot: (sequence_in(slot).priority, sequence_in(slot).number))
 
 
-def victim_for(sequence: Sequence, slots: Items[Slot], queue: FairQueue) -> Slot | None:
+def victim_for(sequence: Sequence, slots: Items[Slot], queue: FairQueue[Sequence]) -> Slot | None:
     """The one of these running sequences that must make room for a waiting one; None where none must.
 
     It is of a lower class; or of its own class and of a principal that has more than its share, by weight; or of its

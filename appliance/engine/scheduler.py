@@ -69,7 +69,7 @@ class Scheduler:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._slots = SlotPool(limits.n_slots, limits.n_cells, limits.reuse, split=limits.split, saves=limits.saves)
-        self._queue = FairQueue()
+        self._queue = FairQueue[Sequence]()
         self._pace = PrefillPace(limits.n_batch, limits.n_ubatch)
         self._running: dict[int, Slot] = {}
         self._holds: dict[int, _Hold] = {}

@@ -13,6 +13,8 @@ from appliance.errors import GgufError
 from appliance.gguf.file_types import FILE_TYPES
 from appliance.gguf.header import Array, GgufHeader, Scalar
 from appliance.gguf.layers import LAYERS_MAX, Layer, LayerParts, block_of, layers_with_kv, state_values
+from appliance.gguf.pooling import ENCODERS, POOLING_NAMES, kind_of, pooling_of
+from appliance.types import ModelKind, Pooling
 
 CHAT_TEMPLATE_CHARS_MAX: Final = 65_536
 
@@ -26,7 +28,8 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     first, used again. latent_attention: keys and values are one. feed_forward_length: of the widest layer;
     expert_feed_forward_length, experts_used: of each expert, and how many compute a token. state_inner_size: width of
     a recurrent layer. tensor_bytes_max: of the largest tensor in a layer. chat_template_sha256: hex, of its UTF-8;
-    None without a template.
+    None without a template. kind, pooling: what it is for, and how it makes one vector or score of a text, where it
+    says so. causal: a token sees only those before it.
     """
 
     architecture: str
@@ -57,6 +60,9 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     experts_used: int = 0
     state_inner_size: int = 0
     tensor_bytes_max: int = 0
+    kind: ModelKind = "chat"
+    pooling: Pooling | None = None
+    causal: bool = True
 
 
 def facts_of(header: GgufHeader) -> ModelFacts:
@@ -82,6 +88,7 @@ def facts_of(header: GgufHeader) -> ModelFacts:
             weights[block] += tensor.bytes
             largest = max(largest, tensor.bytes)
     layers = _layers(header, own, architecture, weights, heads)
+    pooling = POOLING_NAMES.get(own.count("pooling_type", missing=-1))
     template = fields.text("tokenizer.chat_template")
     if template is not None and len(template) > CHAT_TEMPLATE_CHARS_MAX:
         raise GgufError(f"its chat template is longer than {CHAT_TEMPLATE_CHARS_MAX} characters")
@@ -113,6 +120,9 @@ def facts_of(header: GgufHeader) -> ModelFacts:
         experts_used=own.count("expert_used_count"),
         state_inner_size=own.count("ssm.inner_size"),
         tensor_bytes_max=largest,
+        kind=kind_of(pooling_of(pooling, None, architecture)),
+        pooling=pooling,
+        causal=own.flag("attention.causal", default=architecture not in ENCODERS),
     )
 
 
@@ -146,9 +156,13 @@ class _Fields:
         value = self._metadata.get(self._prefix + key)
         return value if isinstance(value, str) else None
 
-    def count(self, key: str) -> int:
+    def count(self, key: str, missing: int = 0) -> int:
         value = self._metadata.get(self._prefix + key)
-        return value if isinstance(value, int) and value >= 0 else 0
+        return value if isinstance(value, int) and value >= 0 else missing
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self._metadata.get(self._prefix + key)
+        return value if isinstance(value, bool) else default
 
     def length(self, key: str) -> int:
         value = self._metadata.get(self._prefix + key)

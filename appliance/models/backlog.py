@@ -107,8 +107,7 @@ class Backlog:
                 continue
             entry.suspect = stream.started is not None or entry.crashes >= 2
             entry.number = 0
-            stream.started = None
-            stream.attempts += 1
+            stream.try_again()
             again[id(stream)] = entry
         self._sent.clear()
         self._held = again | self._held

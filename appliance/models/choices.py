@@ -92,7 +92,8 @@ class ChoiceStreams:
             del self._open[choice]
             self._ends[choice] = event
             more = bool(self._open)
-            self._ready.append(ChoiceEnd(choice=choice, reason=event.reason) if more else self._answer_end(choice))
+            end = ChoiceEnd(choice=choice, reason=event.reason, stopped_by=event.stopped_by)
+            self._ready.append(end if more else self._answer_end(choice))
             return
 
     def _answer_end(self, last: int) -> AnswerEnd:
@@ -102,6 +103,7 @@ class ChoiceStreams:
         return AnswerEnd(
             choice=last,
             reason=self._ends[last].reason,
+            stopped_by=self._ends[last].stopped_by,
             usage=Usage(
                 prompt_tokens=sum(end.usage.prompt_tokens for end in prompts),
                 completion_tokens=sum(end.usage.completion_tokens for end in ends),

@@ -30,7 +30,7 @@ from appliance.models.backlog import Backlog, Entry
 from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
 from appliance.models.launcher import Launcher, WorkerLink, exit_text
-from appliance.models.probing import PROBE, PROBE_PROMPT
+from appliance.models.probing import PROBE, probe_prompt
 from appliance.models.provenance import NO_PROVENANCE, Provenance, content_of
 from appliance.models.queue_wait import ServiceTime
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
@@ -40,7 +40,7 @@ from appliance.models.version import ModelVersion, fingerprint_of, version_of
 from appliance.placement.advice import out_of_memory_sentence
 from appliance.placement.retry import Attempt, next_attempt
 from appliance.tasks import TaskOwner
-from appliance.types import ModelInfo, ModelSpec, Request, TextPrompt
+from appliance.types import ModelInfo, ModelSpec, Request
 from appliance.wire import (
     Abort,
     Add,
@@ -52,6 +52,7 @@ from appliance.wire import (
     Loaded,
     LoadFailed,
     Loading,
+    Pooled,
     PromptRead,
     Started,
     Step,
@@ -266,9 +267,9 @@ class ModelInstance:
         self._note_drained()
 
     async def probe(self, seconds: float) -> None:
-        """Has the worker compute one token; does nothing where it is not ready. Raises RequestError, TimeoutError.
+        """Has the worker compute one token, or one vector; does nothing where it is not ready.
 
-        It is no use of the model: it neither keeps it loaded nor loads it.
+        Raises RequestError, TimeoutError. It is no use of the model: it neither keeps it loaded nor loads it.
         """
         if self._state is not InstanceState.READY or self.unloading:
             return
@@ -276,7 +277,7 @@ class ModelInstance:
             id="probe",
             model=self.spec.id,
             principal=PROBE,
-            prompt=TextPrompt(text=PROBE_PROMPT),
+            prompt=probe_prompt(self._info.kind if self._info is not None else "chat"),
             cache_domain=PROBE,
             max_tokens=1,
             seconds_max=seconds,
@@ -519,7 +520,7 @@ class ModelInstance:
 
     def _deliver(self, event: Event) -> None:
         match event:
-            case Started() | Delta() | PromptRead():
+            case Started() | Delta() | PromptRead() | Pooled():
                 if (stream := self._backlog.find(event.number)) is not None:
                     stream.push(event)
             case Finished():

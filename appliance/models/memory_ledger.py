@@ -113,15 +113,15 @@ def measured(use: MemoryUse, need: MemoryEstimate, model_bytes: int, uuids: tupl
     """What a loaded model takes, as a footprint that placement can reckon with.
 
     Buffers count whole, filled or not. Weights count once: where llama.cpp has copied mapped ones into an order of its
-    own, the mapping need not stay in memory. What is taken only later counts as promised: for preempted requests, and
-    for computing on the processor.
+    own, the mapping need not stay in memory. What is taken only later counts as promised: for preempted requests, for
+    longer texts of a model that pools, and for computing on the processor.
     model_bytes: of all weights. uuids: of the machine's GPUs, in order.
     """
     host = [buffer for buffer in use.buffers if _is_host(buffer.device)]
     allocated = sum(buffer.bytes for buffer in host if not _is_mapped(buffer))
     weights = mapped_weights(use, model_bytes)
     computes = any(buffer.kind in ("KV", "RS") for buffer in host)
-    promised = need.preempted + (need.host_work if computes else 0)
+    promised = need.preempted + need.later + (need.host_work if computes else 0)
     by_driver = {device.uuid: device.bytes for device in use.devices}
     return Footprint(
         allocated + weights + use.process_bytes + promised,

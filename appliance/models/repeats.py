@@ -20,7 +20,17 @@ from appliance.types import FinishReason, Usage
 ENTRY_BYTES: Final = 500
 # What does not change the answer, or changes only how it is sent.
 _IDLE_FIELDS: Final = frozenset(
-    {"stream", "stream_options", "user", "priority", "deadline_seconds", "timeout", "keep_alive", "cache_salt"}
+    {
+        "stream",
+        "stream_options",
+        "user",
+        "metadata",
+        "priority",
+        "deadline_seconds",
+        "timeout",
+        "keep_alive",
+        "cache_salt",
+    }
 )
 
 

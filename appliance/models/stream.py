@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from appliance.chat import Part
 from appliance.errors import RequestError
 from appliance.types import AnswerFormat, FinishReason, Request, Timings, TokenLogprob, Usage
-from appliance.wire import Delta, Finished, PromptRead, Started
+from appliance.wire import Delta, Finished, Pooled, PromptRead, Started
 
 # A reader that has fallen this far behind is dropped: its connection takes nothing.
 BUFFER_CHARS_MAX: Final = 4 * 2**20
@@ -36,11 +36,18 @@ class Text(Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...] | None = None
 
 
+class Vectors(Struct, frozen=True, kw_only=True):
+    """The vectors or scores of all inputs, in their order; nothing but the end comes after them."""
+
+    pooled: tuple[Pooled, ...]
+
+
 class ChoiceEnd(Struct, frozen=True, kw_only=True):
-    """One choice is complete."""
+    """One choice is complete. stopped_by: the stop string that ended it."""
 
     choice: int
     reason: FinishReason
+    stopped_by: str | None = None
 
 
 class AnswerEnd(ChoiceEnd, frozen=True, kw_only=True):
@@ -60,7 +67,7 @@ class Relayed(Struct, frozen=True, kw_only=True):
     parts: tuple[Text | ChoiceEnd, ...] = ()
 
 
-AnswerEvent = Text | ChoiceEnd | AnswerEnd | Relayed
+AnswerEvent = Text | Vectors | ChoiceEnd | AnswerEnd | Relayed
 
 
 class Origin(Struct, frozen=True, kw_only=True):
@@ -114,7 +121,8 @@ class ResponseStream:
     """One choice of a request, and an AnswerSource when it is the only one.
 
     The instance's task pushes, one reader pulls; both on the event loop. Deltas that wait merge into one, so a slow
-    reader costs text, not events. After the end nothing more is taken.
+    reader costs text, not events. After the end nothing more is taken. Vectors are kept until all of them are there, so
+    that a request for them begins to answer at its end, and can be tried again until then.
 
     deadline: on the instance's clock. wake: set when there is something to read; the choices of one request share it.
     """
@@ -132,6 +140,7 @@ class ResponseStream:
         self._choice = choice
         self._text: list[tuple[str, int]] = []
         self._logprobs: list[TokenLogprob] = []
+        self._pooled: dict[int, Pooled] = {}
         self._chars = 0
         self._tokens = 0
         self._tokens_read = 0
@@ -143,7 +152,7 @@ class ResponseStream:
         """True once the end has been pushed."""
         return self._end is not None
 
-    def push(self, event: Started | Delta | PromptRead) -> None:
+    def push(self, event: Started | Delta | PromptRead | Pooled) -> None:
         """Adds an event from the worker."""
         if self.ended:
             return
@@ -152,6 +161,9 @@ class ResponseStream:
             return
         if isinstance(event, Started):
             self.started = event
+            return
+        if isinstance(event, Pooled):
+            self._pooled[event.index] = event
             return
         self.began = True
         self._text.append((event.text, event.tokens))
@@ -189,7 +201,14 @@ class ResponseStream:
         """See AnswerSource."""
         self._wake.set()
 
-    def take(self) -> Text | Finished | None:
+    def try_again(self) -> None:
+        """It goes to another worker; of what the one before has said nothing is out."""
+        assert not self.began
+        self.started = None
+        self.attempts += 1
+        self._pooled.clear()
+
+    def take(self) -> Text | Vectors | Finished | None:
         """What waits, merged; after it the end; None while there is neither. Raises the RequestError it failed with."""
         if self._text:
             answer = self.started.answer if self.started is not None else None
@@ -206,14 +225,24 @@ class ResponseStream:
             return text
         if isinstance(self._end, RequestError):
             raise self._end
+        if self._end is not None and self._pooled:
+            vectors = Vectors(pooled=tuple(self._pooled[index] for index in sorted(self._pooled)))
+            self._pooled = {}
+            return vectors
         return self._end
 
-    async def next(self) -> Text | AnswerEnd | None:
+    async def next(self) -> Text | Vectors | AnswerEnd | None:
         """See AnswerSource."""
         await self._wake.wait()
         event = self.take()
         if isinstance(event, Finished):
-            return AnswerEnd(choice=self._choice, reason=event.reason, usage=event.usage, timings=event.timings)
+            return AnswerEnd(
+                choice=self._choice,
+                reason=event.reason,
+                usage=event.usage,
+                timings=event.timings,
+                stopped_by=event.stopped_by,
+            )
         if self._end is None:
             self._wake.clear()
         return event

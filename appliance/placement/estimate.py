@@ -14,8 +14,10 @@ from msgspec.structs import replace
 
 from appliance.gguf.facts import ModelFacts
 from appliance.gguf.layers import Layer
-from appliance.placement.rules import flash_attention, kv_mode, pass_tokens, slots, stream_cells
-from appliance.types import CacheType, ModelSpec
+from appliance.gguf.pooling import ENCODERS, pooling_of
+from appliance.placement.pooling import SEQUENCES, pooling_layout
+from appliance.placement.rules import flash_attention, kv_mode, padded, pass_tokens, slots, stream_cells
+from appliance.types import CacheType, ModelSpec, Pooling
 
 MIB: Final = 2**20
 # Values and bytes of a block, from ggml's type traits.
@@ -61,7 +63,8 @@ class MemoryEstimate(Struct, frozen=True, kw_only=True):
     input_activations: those parts of it that are held several times where several GPUs share all layers. tensor_max: a
     GPU that computes prompts for layers on the host borrows one of their tensors at a time. host_work: what the
     processor converts for itself where it computes layers; llama.cpp's account leaves it out. device_process: on every
-    GPU that is used.
+    GPU that is used. later: on the host, of a model that pools: for outputs of a text longer than any so far, and for
+    vectors that will be known.
     """
 
     layers: tuple[LayerMemory, ...]
@@ -76,6 +79,7 @@ class MemoryEstimate(Struct, frozen=True, kw_only=True):
     tensor_max: int
     host_work: int
     device_process: int = DEVICE_PROCESS_BYTES
+    later: int = 0
 
     @property
     def weights(self) -> int:
@@ -118,6 +122,9 @@ class Footprint(Struct, frozen=True):
 
 def estimate(facts: ModelFacts, spec: ModelSpec) -> MemoryEstimate:
     """What `spec` makes of a model. `layout` says where it can go."""
+    pooling = pooling_of(facts.pooling, spec.pooling, facts.architecture)
+    if pooling != "none":
+        return _estimate_pooling(facts, spec, pooling)
     kv = kv_mode(spec, facts.context_length, facts.recurrent)
     n_slots, cells = slots(spec, kv), stream_cells(spec, kv)
     streams = n_slots if kv == "split" else 1
@@ -144,6 +151,45 @@ def estimate(facts: ModelFacts, spec: ModelSpec) -> MemoryEstimate:
         preempted=min(spec.preempt_host_mib * MIB, cache),
         tensor_max=facts.tensor_bytes_max,
         host_work=_host_work(facts, spec, cells, tokens),
+    )
+
+
+def _estimate_pooling(facts: ModelFacts, spec: ModelSpec, pooling: Pooling | None) -> MemoryEstimate:
+    """Of a model that makes vectors or scores: a pass may be one long text, and nothing is kept after it.
+
+    llama.cpp has room for logits and vectors of every token of a text, also where nobody wants either.
+    """
+    encoder = facts.architecture in ENCODERS
+    context = pooling_layout(spec, pooling, n_ctx_train=facts.context_length, encoder=encoder, causal=facts.causal)
+    tokens, cells = context.pass_tokens, context.cells or context.pass_tokens
+    whole = replace(spec, kv="unified", parallel=1, n_ctx=cells, n_batch=context.batch, n_ubatch=tokens)
+    layers = [
+        LayerMemory(
+            layer.weight_bytes,
+            _kv_bytes(facts, layer, spec) * padded(context.cells) + _state_bytes(layer, SEQUENCES),
+        )
+        for layer in facts.layers
+    ]
+    # Without a gate the feed-forward holds one wide vector where `_layer_peak` counts three.
+    peak = replace(facts, feed_forward_length=facts.feed_forward_length // 3) if facts.architecture == "bert" else facts
+    mask = _mask_bytes(facts, whole, cells, tokens)
+    outputs = (facts.vocabulary + facts.embedding_length) * _FLOAT
+    logits = 0 if encoder else tokens * facts.vocabulary * _FLOAT
+    output = facts.output_bytes + (facts.input_bytes if facts.tied_output and not encoder else 0)
+    return MemoryEstimate(
+        layers=(*layers, LayerMemory(output, 0)),
+        tied_output=facts.tied_output and not encoder,
+        input_weights=facts.input_bytes + (facts.output_bytes if facts.tied_output and not encoder else 0),
+        compute=mask
+        + max(_layer_peak(peak, whole, cells, 1, tokens), logits + 2 * tokens * facts.embedding_length * _FLOAT),
+        mask=mask,
+        input_activations=tokens * facts.embedding_length * _FLOAT,
+        output_buffer=SEQUENCES * outputs,
+        process=PROCESS_BYTES + facts.vocabulary * _TOKEN_BYTES,
+        preempted=0,
+        later=(context.batch - SEQUENCES) * outputs + spec.embedding_cache_mib * MIB,
+        tensor_max=facts.tensor_bytes_max,
+        host_work=_host_work(facts, whole, cells, tokens),
     )
 
 

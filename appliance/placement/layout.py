@@ -36,6 +36,7 @@ class Layout:
         need, offloaded = self._need, sum(split)
         start = self.items - offloaded
         host = need.input_weights + self._sums[start] + need.output_buffer + need.process + need.preempted
+        host += need.later
         if not offloaded and need.tied_output:
             host -= need.layers[-1].weights
         host += need.compute + need.host_work if start else need.mask + need.input_activations

@@ -43,13 +43,13 @@ def slots(spec: ModelSpec, kv: str) -> int:
 
 def stream_cells(spec: ModelSpec, kv: str) -> int:
     """KV cells of one stream: of the whole cache when unified, else of one slot."""
-    cells = _padded(spec.n_ctx)
-    return cells if kv == "unified" else _padded(cells // spec.parallel)
+    cells = padded(spec.n_ctx)
+    return cells if kv == "unified" else padded(cells // spec.parallel)
 
 
 def pass_tokens(spec: ModelSpec) -> int:
     """Most tokens of one pass on a device."""
-    return min(spec.n_ubatch, max(spec.n_batch, spec.parallel), _padded(spec.n_ctx))
+    return min(spec.n_ubatch, max(spec.n_batch, spec.parallel), padded(spec.n_ctx))
 
 
 def flash_attention(spec: ModelSpec) -> bool:
@@ -58,5 +58,6 @@ def flash_attention(spec: ModelSpec) -> bool:
     return spec.flash_attn not in (False, "off")
 
 
-def _padded(cells: int) -> int:
+def padded(cells: int) -> int:
+    """Cells in whole steps."""
     return -(-cells // CELLS_STEP) * CELLS_STEP

@@ -163,12 +163,12 @@ def _check_principal(view: AccessView, peer: Peer, name: str) -> None:
 
 
 def bearer_token(authorization: Sequence[str]) -> str:
-    """What follows `Bearer`; empty where there is none. Raises Refusal for more than one header."""
+    """What follows `Bearer`; empty where there is none. Raises Refusal for more than one header, whatever is in it."""
     if len(authorization) > 1:
         raise Refusal(
             "invalid_request",
-            "More than one Authorization header.",
-            reason=f"sent {len(authorization)} Authorization headers",
+            "More than one API key. Send one header with one.",
+            reason=f"sent {len(authorization)} headers with an API key",
         )
     scheme, _, token = "".join(authorization).strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

@@ -20,7 +20,7 @@ from appliance.access_config import ApiKeys, ListenerMode
 from appliance.errors import ConfigError
 from appliance.security.identity import CLIENT_NAME
 from appliance.security.server_names import is_dns_name
-from appliance.types import ModelInfo
+from appliance.types import ModelInfo, ModelKind
 from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 SIDECAR: Final = "llm-sidecar"
@@ -34,6 +34,8 @@ MODELS_MAX: Final = 1000
 _SPLIT_CELLS_MIN: Final = 8192
 # Of a model that another server serves and whose n_ctx models.yaml does not name.
 _UPSTREAM_CONTEXT: Final = 8192
+# As Dify's form calls them.
+_MODEL_TYPES: Final[Mapping[ModelKind, str]] = {"chat": "LLM", "embedding": "Text Embedding", "rerank": "Rerank"}
 _DEFAULT_GRACE_HOURS: Final = ApiKeys().grace_hours
 
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
@@ -62,21 +64,25 @@ class DifyModel:
     id: str
     n_ctx: int
     max_tokens: int
+    kind: ModelKind = "chat"
 
     @classmethod
-    def of(cls, spec: ServedModel, info: ModelInfo | None = None) -> DifyModel:
+    def of(cls, spec: ServedModel, info: ModelInfo | None = None, kind: ModelKind = "chat") -> DifyModel:
         """From models.yaml, and exactly where `info` says what the model's worker found.
 
-        Without it n_ctx may be more than the model was trained for, which models.yaml does not say.
+        Without it n_ctx may be more than the model was trained for, which models.yaml does not say. kind: what it is
+        for, as long as there is no `info`.
         """
-        n_ctx = info.n_ctx if info is not None else _configured_context(spec)
-        return cls(spec.id, n_ctx, n_ctx // 2)
+        if info is not None:
+            kind = info.kind
+        n_ctx = info.n_ctx if info is not None else _configured_context(spec, kind)
+        return cls(spec.id, n_ctx, n_ctx // 2, kind)
 
     @classmethod
     def narrowest(cls, name: str, models: Sequence[DifyModel]) -> DifyModel:
         """A name that any of `models` may answer for."""
         n_ctx = min(model.n_ctx for model in models)
-        return cls(name, n_ctx, n_ctx // 2)
+        return cls(name, n_ctx, n_ctx // 2, models[0].kind)
 
 
 def dify_files(
@@ -109,9 +115,11 @@ def dify_files(
     return {name: text.encode() for name, text in files.items()}
 
 
-def _configured_context(spec: ServedModel) -> int:
+def _configured_context(spec: ServedModel, kind: ModelKind) -> int:
     if isinstance(spec, UpstreamSpec):
         return spec.n_ctx or _UPSTREAM_CONTEXT
+    if kind != "chat":
+        return spec.n_ctx
     slot = spec.n_ctx // spec.parallel
     split = spec.kv == "split" or (spec.kv == "auto" and slot >= _SPLIT_CELLS_MIN)
     return slot if split else spec.n_ctx
@@ -180,9 +188,14 @@ def _values(
         "client_certificate": _CLIENT_CERTIFICATE if certified else "",
         "certificate_files": " BUNDLE/client.crt BUNDLE/client.key" if certified else "",
         "api_key": "the text in `api.key` of this bundle" if endpoint.mode != "cert" else "empty",
-        "models": "\n".join(f"| `{model.id}` | {model.n_ctx} | {model.max_tokens} |" for model in models),
+        "models": "\n".join(map(_row, models)),
         "grace": f"{key_grace_hours:g} hours",
     }
+
+
+def _row(model: DifyModel) -> str:
+    max_tokens = f"{model.max_tokens}" if model.kind == "chat" else ""
+    return f"| `{model.id}` | {_MODEL_TYPES[model.kind]} | {model.n_ctx} | {max_tokens} |"
 
 
 _CLIENT_CERTIFICATE: Final = (

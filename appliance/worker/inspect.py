@@ -14,23 +14,25 @@ from typing import Final
 from appliance.engine.detokenizer import Detokenizer
 from appliance.engine.plan import BatchItem, Done, KeepPrefix, Plan
 from appliance.engine.prompt import ChatTemplate
-from appliance.engine.runner import Runner
+from appliance.engine.runner import PoolingRunner, Runner
 from appliance.engine.sequence import Sequence
-from appliance.errors import LoadError, RequestError
-from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ModelSpec, SamplingParams
+from appliance.errors import GgufError, LoadError, RequestError
+from appliance.gguf.facts import facts_of
+from appliance.gguf.header import read_header
+from appliance.types import ChatMessage, ChatPrompt, LogprobParams, ModelSpec, Pooling, SamplingParams
 from appliance.wire import Inspect, Inspected, LoadFailed
 from appliance.worker.watchdog import ends_after
 
 # Enough for a short question in any template; a longer prompt is cut.
 N_CTX: Final = 512
 PROMPT_TOKENS_MAX: Final = 32
-LoadRunner = Callable[[ModelSpec, Callable[[float], None]], Runner]
+LoadRunner = Callable[[ModelSpec, Callable[[float], None]], Runner | PoolingRunner]
 
 _QUESTION: Final = ChatPrompt(messages=(ChatMessage(role="user", content="Hello"),))
 
 
 def inspect(job: Inspect, load_runner: LoadRunner, progress: Callable[[float], None]) -> Inspected | LoadFailed:
-    """Loads the model, renders its template and decodes one token.
+    """Loads the model, renders its template and decodes one token, or makes one vector.
 
     Main thread only, because of the template's deadline. The process ends where it takes longer than load_seconds_max.
     """
@@ -38,8 +40,11 @@ def inspect(job: Inspect, load_runner: LoadRunner, progress: Callable[[float], N
     try:
         with ends_after(job.load_seconds_max):
             runner = load_runner(_spec(job.path), progress)
-            text = _rendered(runner, job.template_seconds_max)
-            _decode(runner, runner.vocabulary.tokenize(text))
+            if isinstance(runner, PoolingRunner):
+                _pool(runner)
+            else:
+                text = _rendered(runner, job.template_seconds_max)
+                _decode(runner, runner.vocabulary.tokenize(text))
     except LoadError as error:
         reason = str(error)
         return LoadFailed(reason=reason if reason.startswith(f"{name}: ") else f"{name}: {reason}")
@@ -49,8 +54,37 @@ def inspect(job: Inspect, load_runner: LoadRunner, progress: Callable[[float], N
 def _spec(path: str) -> ModelSpec:
     """On the processor, with the least memory: the devices belong to the models that are being served."""
     return ModelSpec(
-        id="inspection", path=path, n_gpu_layers=0, n_ctx=N_CTX, parallel=1, kv="unified", n_batch=64, n_ubatch=64
+        id="inspection",
+        path=path,
+        n_gpu_layers=0,
+        n_ctx=N_CTX,
+        parallel=1,
+        kv="unified",
+        n_batch=64,
+        n_ubatch=64,
+        pooling=_pooling(path),
     )
+
+
+def _pooling(path: str) -> Pooling | None:
+    """Any, for a model whose file does not say which: models.yaml will."""
+    try:
+        with Path(path).open("rb") as file:
+            facts = facts_of(read_header(file))
+    except (GgufError, OSError):
+        return None  # the load says what is wrong with it
+    return "mean" if facts.kind == "embedding" and facts.pooling in (None, "none") else None
+
+
+def _pool(runner: PoolingRunner) -> None:
+    """Raises LoadError where neither a vector nor a score comes of it."""
+    tokens = runner.tokenizer.whole("Hello")[:PROMPT_TOKENS_MAX] or [0]
+    try:
+        (vector,) = runner.compute([tokens])
+    except RuntimeError as error:
+        raise LoadError(f"it cannot compute: {error}") from None
+    if vector is None:
+        raise LoadError("what it computes are no numbers: its weights are damaged, or were converted wrongly")
 
 
 def _rendered(runner: Runner, seconds_max: float) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,12 +15,11 @@ from appliance.engine.prompt import ReadPrompt
 from appliance.engine.sequence import DryPenalty, Sequence
 from appliance.engine.thought import ThoughtBudget
 from appliance.errors import RequestError
-from appliance.types import AnswerFormat, Constraint, Prompt, Reading, SamplingParams, Timings, Usage
-from appliance.wire import Abort, Add, Failed, Finished, PromptRead, Step
+from appliance.types import AnswerFormat, Constraint, Prompt, Reading, SamplingParams
+from appliance.wire import Abort, Add, Failed, PromptRead, Step
 from appliance.worker.constraining import Compiler, Constraining
-
-_NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0)
-_NO_TIMINGS = Timings(queue_seconds=0.0, prefill_seconds=0.0, decode_seconds=0.0)
+from appliance.worker.looking import looked_at
+from appliance.worker.refusing import refuse, refuse_unreadable
 
 
 class PromptReader(Protocol):
@@ -83,21 +80,19 @@ class Intake:
         except RequestError as error:
             self._refuse(add.number, error)
         except Exception as error:
-            # A bug, but only this request's: its text may be in the message, so that only the place is logged.
-            sys.stderr.write("".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}\n")
-            self._refuse(add.number, RequestError("internal_error", "the engine could not read this request"))
+            refuse_unreadable(add.number, error, self._loop.status, self._send)
 
     def abort(self, abort: Abort) -> None:
         """Passes on the wish to end a request."""
         if self.constraining.abort(abort.number):
-            self._send_failed(Failed(number=abort.number, code=None, message="aborted"))
+            aborted = Failed(number=abort.number, code=None, message="aborted")
+            self._send(msgspec.structs.replace(self._loop.status, events=(aborted,)))
         else:
             self._loop.abort(abort.number)
 
     def _look(self, add: Add, reading: Reading) -> None:
-        read = self._reader.look(add.number, add.prompt, reading)
-        finished = Finished(number=add.number, reason="stop", usage=_NO_USAGE, timings=_NO_TIMINGS)
-        self._send(msgspec.structs.replace(self._loop.status, events=(read, finished)))
+        events = looked_at(self._reader.look(add.number, add.prompt, reading))
+        self._send(msgspec.structs.replace(self._loop.status, events=events))
 
     def _sequence(self, add: Add) -> Sequence:
         arrived = self._clock()
@@ -126,12 +121,7 @@ class Intake:
         )
 
     def _refuse(self, number: int, error: RequestError) -> None:
-        self._send_failed(
-            Failed(number=number, code=error.code, message=error.message, param=error.param, details=error.details)
-        )
-
-    def _send_failed(self, failed: Failed) -> None:
-        self._send(msgspec.structs.replace(self._loop.status, events=(failed,)))
+        refuse(number, error, self._loop.status, self._send)
 
 
 def _thought(prompt: ReadPrompt, tokens_max: int | None) -> ThoughtBudget | None:

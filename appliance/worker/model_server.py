@@ -16,8 +16,12 @@ from msgspec.structs import replace
 
 from appliance.engine.constraint import Compiler
 from appliance.engine.loop import EngineLoop
+from appliance.engine.pooling.loop import PoolingLoop
+from appliance.engine.pooling.reader import PoolingReader
+from appliance.engine.pooling.scheduler import PoolingScheduler
+from appliance.engine.pooling.vector_cache import VectorCache
 from appliance.engine.prompt import Answers, ChatTemplate, PromptReader
-from appliance.engine.runner import Runner
+from appliance.engine.runner import PoolingRunner, Runner
 from appliance.engine.scheduler import Scheduler
 from appliance.errors import LoadError, OutOfMemory, WireError
 from appliance.types import ModelInfo
@@ -27,6 +31,7 @@ from appliance.worker.ending import end_with
 from appliance.worker.inspect import LoadRunner
 from appliance.worker.intake import Intake
 from appliance.worker.nvml import own_device_bytes
+from appliance.worker.pooling_intake import PoolingIntake
 from appliance.worker.progress import Progress
 from appliance.worker.watchdog import StepWatchdog, ends_after
 
@@ -39,8 +44,8 @@ class ModelServer:
         self._channel = channel
         self._load_runner = load_runner
         # Set by the engine thread before it sends Loaded; the daemon sends requests only after that frame.
-        self._loop: EngineLoop | None = None
-        self._intake: Intake | None = None
+        self._loop: EngineLoop | PoolingLoop | None = None
+        self._intake: Intake | PoolingIntake | None = None
 
     def run(self, messages: Iterator[ToWorker | None]) -> None:
         """The main thread: takes what the daemon sends until it closes the connection."""
@@ -63,7 +68,7 @@ class ModelServer:
         loop, intake = self._loop, self._intake
         if loop is None or intake is None:
             return
-        works = loop.busy or intake.constraining.waiting
+        works = loop.busy or (isinstance(intake, Intake) and intake.constraining.waiting)
         if works and time.monotonic() - self._channel.last_sent >= HEARTBEAT_SECONDS:
             self._channel.send(loop.status)
 
@@ -72,21 +77,39 @@ class ModelServer:
         try:
             with ends_after(job.load_seconds_max):
                 runner = self._load_runner(job.spec, Progress(self._channel.send).report)
-                reader = _prompt_reader(job, runner)
+                loop = self._pooling(runner) if isinstance(runner, PoolingRunner) else self._generating(runner)
         except LoadError as error:
             lack = error.lack if isinstance(error, OutOfMemory) else None
             self._channel.send(LoadFailed(reason=str(error), lack=lack))
             return
-        watchdog = StepWatchdog(job.step_seconds_max, runner.limits.n_ubatch)
-        self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._channel.send)
-        compiler = Compiler(runner.vocabulary)
-        self._intake = Intake(reader, runner.preparer, compiler, self._loop, runner.limits.n_ctx, self._channel.send)
-        run = self._intake.constraining.run
-        threading.Thread(target=end_with, args=(run,), name="constraining", daemon=True).start()
         # What stays for the life of the process need not be looked through again by any collection of garbage.
         gc.freeze()
         self._channel.send(Loaded(info=_measured(runner.info)))
-        self._loop.run()
+        loop.run()
+
+    def _generating(self, runner: Runner) -> EngineLoop:
+        reader = _prompt_reader(self._job, runner)
+        watchdog = StepWatchdog(self._job.step_seconds_max, runner.limits.n_ubatch)
+        loop = self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._channel.send)
+        compiler = Compiler(runner.vocabulary)
+        self._intake = intake = Intake(reader, runner.preparer, compiler, loop, runner.limits.n_ctx, self._channel.send)
+        run = intake.constraining.run
+        threading.Thread(target=end_with, args=(run,), name="constraining", daemon=True).start()
+        return loop
+
+    def _pooling(self, runner: PoolingRunner) -> PoolingLoop:
+        reader = PoolingReader(
+            runner.tokenizer,
+            runner.info.kind,
+            n_ctx=runner.limits.n_ctx,
+            dimensions=runner.info.embedding_length,
+            rerank_template=runner.rerank_template,
+        )
+        watchdog = StepWatchdog(self._job.step_seconds_max, runner.limits.step_tokens)
+        scheduler = PoolingScheduler(runner.limits, VectorCache(self._job.spec.embedding_cache_mib * 2**20))
+        loop = self._loop = PoolingLoop(runner, scheduler, watchdog, self._channel.send)
+        self._intake = PoolingIntake(reader, loop, self._channel.send)
+        return loop
 
 
 def _measured(info: ModelInfo) -> ModelInfo:

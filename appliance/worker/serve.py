@@ -69,9 +69,9 @@ def _work(channel: Channel, load_runner: LoadRunner | None) -> None:
 
 
 def _llama_load() -> LoadRunner:
-    from appliance.engine.runner import load
+    from appliance.engine.runner import load_any
 
-    return load
+    return load_any
 
 
 def _hold_life_line(messages: Iterator[ToWorker | None]) -> None:

@@ -111,12 +111,13 @@ async def running_api(
     aliases: Mapping[str, AliasSpec] | None = None,
     dial: Dial = lambda replica: ReplicaAccess,
     provenance: Provenance = NO_PROVENANCE,
+    command: Sequence[str] | None = None,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
     )
     limits = limits or RequestLimits()
-    launcher = SpawnLauncher((*WORKER, "--load", load))
+    launcher = SpawnLauncher(tuple(command or (*WORKER, "--load", load)))
     file = ModelsFile(models=tuple(specs or [spec]), aliases=dict(aliases or {}))
     means = Means(launcher, worker or WorkerLimits(), dial=dial, provenance=provenance)
     router = Router(file, limits, means)

@@ -79,7 +79,7 @@ async def test_an_app_s_chat_with_everything_dify_may_add(demo: Appliance) -> No
     assert type(usage["prompt_tokens"]) is type(usage["completion_tokens"]) is int
 
 
-async def test_a_tool_round_trip_renders(demo: Appliance) -> None:
+async def test_a_tool_round_trip(demo: Appliance) -> None:
     tools = [
         {"type": "function", "function": {"name": "get_time", "description": "Get the current time", "parameters": {}}}
     ]
@@ -88,12 +88,14 @@ async def test_a_tool_round_trip_renders(demo: Appliance) -> None:
         demo, "/v1/chat/completions", {"model": "demo", "messages": [question], "tools": tools, "tool_choice": "auto"}
     )
     assert status == 200
-    assert "<tool_call>" in msgspec.json.decode(text)["choices"][0]["message"]["content"]
-    call = {"id": "c1", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}
+    choice = msgspec.json.decode(text)["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert (call["type"], call["function"]) == ("function", {"arguments": "{}", "name": "get_time"})
     history = [
         question,
         {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": '{"time": "12:30"}', "tool_call_id": "c1"},
+        {"role": "tool", "content": '{"time": "12:30"}', "tool_call_id": call["id"]},
     ]
     status, text = await post(demo, "/v1/chat/completions", {"model": "demo", "messages": history, "tools": tools})
     assert status == 200

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from appliance.types import (
     ChatMessage,
     ChatPrompt,
@@ -36,6 +39,7 @@ from appliance.wire import (
     Loaded,
     LoadFailed,
     Loading,
+    Pooled,
     Started,
     Step,
     ToWorker,
@@ -57,6 +61,7 @@ class Answer:
 
     text: str = ""
     deltas: list[Delta] = field(default_factory=list)
+    pooled: dict[int, Pooled] = field(default_factory=dict)
     started: Started | None = None
     end: Finished | Failed | None = None
 
@@ -84,8 +89,16 @@ class Answer:
                 assert self.started is not None and event.text
                 self.deltas.append(event)
                 self.text += event.text
+            case Pooled():
+                assert self.started is not None and event.index not in self.pooled
+                self.pooled[event.index] = event
             case Finished() | Failed():
                 self.end = event
+
+    def vectors(self) -> NDArray[np.float32]:
+        """One row for each input, in their order."""
+        assert sorted(self.pooled) == list(range(len(self.pooled)))
+        return np.array([np.frombuffer(self.pooled[index].values, "<f4") for index in sorted(self.pooled)])
 
 
 class WorkerClient:

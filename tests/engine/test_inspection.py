@@ -15,6 +15,7 @@ from appliance.models.inspection import inspect_model
 from appliance.models.launcher import SpawnLauncher
 from appliance.types import ModelInfo
 from tests.models.hostile import HOSTILE_TEMPLATES, build_crashing, build_not_numbers, build_unknown_architecture
+from tests.models.pooled import Pooling, build_bert
 from tests.models.recite import build_recite
 
 
@@ -40,6 +41,13 @@ def templated(template: str | None) -> Callable[[Path], None]:
 async def test_a_good_model_says_what_it_is(recite_gguf: Path) -> None:
     info = await inspected(recite_gguf)
     assert (info.architecture, info.gpu_layers, info.chat_template, info.parallel) == ("llama", 0, True, 1)
+
+
+@pytest.mark.parametrize(("pooling", "kind"), [("cls", "embedding"), ("rank", "rerank"), (None, "embedding")])
+async def test_a_model_that_pools_says_what_it_is_for(tmp_path: Path, pooling: Pooling | None, kind: str) -> None:
+    build_bert(tmp_path / "m.gguf", pooling)
+    info = await inspected(tmp_path / "m.gguf")
+    assert (info.kind, info.embedding_length) == (kind, 64)
 
 
 async def test_a_crash_is_told_from_a_refusal(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.engine.client import WorkerClient
 from tests.engine.conftest import recite_spec
 from tests.models import build_random
 from tests.models.other_memories import build_hybrid, build_recurrent, build_sliding_window
+from tests.models.pooled import PooledModel, build_bert, build_causal
 
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "plain": build_random,
@@ -74,3 +75,16 @@ def test_no_layer_on_a_gpu_and_shares_of_gpus_that_are_not_there_load_all_the_sa
     for changes in ({"n_gpu_layers": 0}, {"tensor_split": (0.0, 1.0)}, {"tensor_split": (1.0, 1.0)}):
         info, _, _ = loaded(recite_spec(recite_gguf, **changes))
         assert info.gpu_layers == 0
+
+
+@pytest.mark.parametrize("build", [build_bert, build_causal], ids=["bert", "causal"])
+def test_the_estimate_of_a_model_that_pools_is_what_the_engine_allocates(
+    tmp_path: Path, build: Callable[..., PooledModel]
+) -> None:
+    build(tmp_path / "model.gguf")
+    info, use, need = loaded(recite_spec(tmp_path / "model.gguf", n_ctx=1024, n_ubatch=256))
+    near = 0.02 * MIB * len(use.buffers)
+    assert total(use, "KV") == pytest.approx(need.cache, abs=near)
+    assert info.size_bytes == need.weights
+    assert total(use, "output") == pytest.approx(need.output_buffer, abs=near)
+    assert total(use, "compute") == pytest.approx(need.compute, rel=0.3, abs=near)

@@ -12,7 +12,11 @@ The last message of a chat (or the text of a completion) is a script of words:
     prompt        one delta: the prompt, as JSON
     tell          one delta: the Add without its prompt, as JSON
     deaf          keep no deadline from here on
+    stop:TEXT     end here, as with this stop string
     8?WORD        WORD, but only where the seed is 8: one choice of several
+
+A request for vectors or scores is a script too: its first text, or its query. Input i gets the vector (i, 1, 0, 0), and
+a document `score:0.25` that score; they come in reverse order. `some` is the last of them, before its turn.
 
 Where the request asks for log probabilities, a `say` has -0.5 and as many likelier tokens `top0`, `top1`, … as it asks
 for. Without `fail` or `hang` a script ends with Finished(stop). `--load fail|crash|killed|slow` decides how Load goes;
@@ -25,6 +29,7 @@ import argparse
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 from urllib.parse import unquote
@@ -35,11 +40,13 @@ from appliance.errors import MemoryLack
 from appliance.types import (
     AnswerFormat,
     ChatPrompt,
+    EmbeddingPrompt,
     FinishReason,
     HardwareReading,
     HostReading,
     ModelInfo,
     ModelSpec,
+    RerankPrompt,
     TextPrompt,
     Timings,
     TokenLogprob,
@@ -57,6 +64,7 @@ from appliance.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Pooled,
     Started,
     Step,
     WatchHardware,
@@ -81,6 +89,9 @@ INFO = ModelInfo(
     load_seconds=0.0,
     engine_build="scripted 1",
 )
+
+# Characters; more of them are `truncated`.
+LONG = 100
 
 ROOMY = HardwareReading(host=HostReading(total_bytes=2**40, available_bytes=2**40, cpu_busy=0.0))
 
@@ -113,6 +124,11 @@ class ScriptedWorker:
         prompt = add.prompt
         text = prompt.messages[-1].content if isinstance(prompt, ChatPrompt) else ""
         text = prompt.text if isinstance(prompt, TextPrompt) else text
+        if isinstance(prompt, EmbeddingPrompt):
+            text = prompt.inputs[0] if isinstance(prompt.inputs[0], str) else ""
+        elif isinstance(prompt, RerankPrompt):
+            text = prompt.query
+        pooled = pooled_of(add)
         tokens = 0
         deadline = time.monotonic() + add.seconds_max
         for word in (*text.split(" "), ""):
@@ -159,10 +175,17 @@ class ScriptedWorker:
                     while add.number not in self.aborted and time.monotonic() < deadline:
                         time.sleep(0.02)
                         self.send(WORKING)
+                case "stop":
+                    self.finish(add, tokens, "stop", argument)
+                    return
                 case "deaf":
                     deadline = float("inf")
+                case "some":
+                    self.emit(pooled.pop())
                 case "freeze":
                     self.frozen = True
+        for event in reversed(pooled):
+            self.emit(event)
         self.finish(add, tokens, "stop")
 
     def out_of_time(self, add: Add, tokens: int) -> None:
@@ -171,10 +194,11 @@ class ScriptedWorker:
         else:
             self.emit(Failed(number=add.number, code="deadline_exceeded", message="out of time"))
 
-    def finish(self, add: Add, tokens: int, reason: FinishReason) -> None:
+    def finish(self, add: Add, tokens: int, reason: FinishReason, stopped_by: str | None = None) -> None:
         usage = Usage(prompt_tokens=7, completion_tokens=tokens, cached_tokens=3)
         timings = Timings(queue_seconds=0.1, prefill_seconds=0.2, decode_seconds=0.3)
-        self.emit(Finished(number=add.number, reason=reason, usage=usage, timings=timings))
+        done = Finished(number=add.number, reason=reason, usage=usage, timings=timings, stopped_by=stopped_by)
+        self.emit(done)
 
     def watch(self, job: WatchHardware) -> None:
         while True:
@@ -216,6 +240,29 @@ def lacks(spec: ModelSpec, load: str) -> MemoryLack | None:
     _, part, device, name, most = load.split(":")
     wanted = getattr(spec, name)
     return MemoryLack(part=part, device=device, bytes=2**20) if wanted > int(most) else None  # type: ignore[arg-type]
+
+
+def pooled_of(add: Add) -> list[Pooled]:
+    match add.prompt:
+        case EmbeddingPrompt():
+            vectors = [(float(index), 1.0, 0.0, 0.0) for index in range(len(add.prompt.inputs))]
+            long = [len(given) > LONG for given in add.prompt.inputs]
+        case RerankPrompt():
+            documents = add.prompt.documents
+            vectors = [(float(text.removeprefix("score:")[:8]),) for text in documents]  # type: ignore[misc]
+            long = [len(text) > LONG for text in documents]
+        case _:
+            return []
+    return [
+        Pooled(
+            number=add.number,
+            index=index,
+            tokens=3,
+            truncated=long[index],
+            values=struct.pack(f"<{len(vector)}f", *vector),
+        )
+        for index, vector in enumerate(vectors)
+    ]
 
 
 def main() -> None:

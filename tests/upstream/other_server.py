@@ -34,6 +34,12 @@ ERRORS: Mapping[int, dict[str, Any]] = {
 }
 
 
+def _script(body: dict[str, Any]) -> str:
+    if "messages" in body:
+        return str(body["messages"][-1]["content"])
+    return str(next(body[name] for name in ("prompt", "input", "query") if name in body))
+
+
 @dataclass
 class OtherServer:
     """url: with /v1. gone: requests whose client left before their end. healthy, served: what a probe hears.
@@ -66,6 +72,8 @@ class OtherServer:
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/completions", self._chat)
+        app.router.add_post("/v1/embeddings", self._chat)
+        app.router.add_post("/v1/rerank", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._models)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
@@ -108,7 +116,7 @@ class OtherServer:
             self.busy -= 1
 
     async def _play(self, http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        script = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+        script = _script(body)
         words = script.split(" ")
         for word in words:
             verb, _, argument = word.partition(":")
@@ -136,9 +144,12 @@ class OtherServer:
                     return web.json_response({"choices": [{"message": {"content": "x" * 65 * 2**20}}]})
                 case "error":
                     return web.json_response({"error": {"message": "CUDA is out of memory"}})
+        usage = {} if "nousage" in words else {"usage": {"prompt_tokens": 11, "completion_tokens": 5}}
+        if "messages" not in body and "prompt" not in body:
+            found = "data" if "input" in body else "results"
+            return web.json_response({found: [{"index": 0}], "model": body["model"], "from": self.name, **usage})
         answer = {"id": "a", "object": "chat.completion", "model": body["model"], "from": self.name, **self._version}
         choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
-        usage = {} if "nousage" in words else {"usage": {"prompt_tokens": 11, "completion_tokens": 5}}
         return web.json_response({**answer, "choices": [choice], **usage})
 
     async def _stream(self, http: web.Request, body: dict[str, Any], words: list[str]) -> web.StreamResponse:

@@ -132,7 +132,9 @@ async def cancel(call: Call) -> Answer:
 
 
 async def _fit(call: Call, name: str, facts: ModelFacts) -> list[FitRow] | None:
-    """For how many users at which context there is room now; None where no daemon can tell."""
+    """For how many users at which context there is room now; None where no daemon can tell, or users have no cache."""
+    if facts.kind != "chat":
+        return None
     memory = None if call.site.router is None else call.site.router.registry.memory()
     if memory is None:
         return None

@@ -9,7 +9,18 @@ from typing import Final, Protocol, assert_never
 from appliance.engine.prompt.answers import Answers
 from appliance.engine.prompt.template import ChatTemplate
 from appliance.errors import RequestError
-from appliance.types import AS_PROMPT, AnswerFormat, ChatPrompt, InfillPrompt, Prompt, Reading, TextPrompt, TokenPrompt
+from appliance.types import (
+    AS_PROMPT,
+    AnswerFormat,
+    ChatPrompt,
+    EmbeddingPrompt,
+    InfillPrompt,
+    Prompt,
+    Reading,
+    RerankPrompt,
+    TextPrompt,
+    TokenPrompt,
+)
 from appliance.wire import PromptRead
 
 # To tokenise so much takes no longer than to find out how long a token can be.
@@ -83,7 +94,7 @@ class PromptReader:
 
     def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
         """What a prompt is to the model. Raises RequestError; one that is somewhat too long can be looked at."""
-        if isinstance(prompt, TokenPrompt | InfillPrompt):
+        if not isinstance(prompt, ChatPrompt | TextPrompt):
             tokens = self._read(prompt).tokens
             text = None
         else:
@@ -113,6 +124,12 @@ class PromptReader:
                 return ReadPrompt(self._checked(prompt.tokens))
             case InfillPrompt():
                 return ReadPrompt(self._infill(prompt))
+            case EmbeddingPrompt() | RerankPrompt():
+                raise RequestError(
+                    "invalid_request",
+                    "this model generates text; name one for embeddings or rerank, or set `pooling` in models.yaml",
+                    param="model",
+                )
             case _:
                 assert_never(prompt)
 

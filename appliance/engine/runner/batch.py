@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence as Items
 from typing import Any
 
 import llama_cpp
@@ -45,12 +46,27 @@ class Batch:
             slots += [item.slot] * len(item.tokens)
             if item.sample:
                 rows.append(len(tokens) - 1)
+        self._lay_out(tokens, positions, slots)
+        self._outputs[: len(tokens)] = 0
+        self._outputs[rows] = 1
+
+    def fill_whole(self, sequences: Items[list[int]]) -> None:
+        """Lays out whole sequences, the first one as sequence 0; every row is an output, as pooling wants it."""
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        for slot, sequence in enumerate(sequences):
+            tokens += sequence
+            positions += range(len(sequence))
+            slots += [slot] * len(sequence)
+        self._lay_out(tokens, positions, slots)
+        self._outputs[: len(tokens)] = 1
+
+    def _lay_out(self, tokens: list[int], positions: list[int], slots: list[int]) -> None:
         size = len(tokens)
         self._tokens[:size] = tokens
         self._positions[:size] = positions
         self._slots[:size] = slots
-        self._outputs[:size] = 0
-        self._outputs[rows] = 1
         self.native.n_tokens = size
 
 

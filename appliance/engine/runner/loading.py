@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,17 +12,21 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import llama_cpp
-import psutil
 
 from appliance.engine.limits import Limits
 from appliance.engine.runner.build import engine_build
+from appliance.engine.runner.context_params import set_computation
 from appliance.engine.runner.memory_use import memory_use
+from appliance.engine.runner.model_facts import description, failure, file_pooling, metadata
 from appliance.engine.runner.native_log import NativeLog
+from appliance.engine.runner.pooling_loading import load_pooling
+from appliance.engine.runner.pooling_runner import PoolingRunner
 from appliance.engine.runner.runner import Runner
 from appliance.engine.runner.vocabulary import Vocabulary
 from appliance.errors import LoadError, MemoryLack, OutOfMemory
+from appliance.gguf.pooling import pooling_of
 from appliance.placement.rules import SHARE_MIN, kv_mode, slots
-from appliance.types import FlashAttention, MemoryUse, ModelInfo, ModelSpec
+from appliance.types import MemoryUse, ModelInfo, ModelSpec
 
 _MAGIC: Final = b"GGUF"
 _ALL_LAYERS: Final = 10_000
@@ -32,25 +35,17 @@ _SPLIT_NONE: Final = 0
 _NO_GPU: Final = -1
 # llama_decode's word for it.
 _NO_MEMORY: Final = -2
-_META_BYTES: Final = 256
-_REASONS_MAX: Final = 3
-
-# ggml_type and llama_flash_attn_type of include/ggml.h and include/llama.h.
-_CACHE_TYPES: Final = {
-    "f32": 0,
-    "f16": 1,
-    "q4_0": 2,
-    "q4_1": 3,
-    "q5_0": 6,
-    "q5_1": 7,
-    "q8_0": 8,
-    "iq4_nl": 20,
-    "bf16": 30,
-}
-_FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
 
 
 def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
+    """A runner for a model that generates text; see `load_any`."""
+    runner = load_any(spec, progress)
+    if isinstance(runner, PoolingRunner):
+        raise LoadError(f"{Path(spec.path).name}: not a text generation model (it is one for {runner.info.kind})")
+    return runner
+
+
+def load_any(spec: ModelSpec, progress: Callable[[float], None]) -> Runner | PoolingRunner:
     """A runner for the model, warmed up. `progress` gets a fraction of 0 to 1, in this thread, many times.
 
     Blocks for as long as it takes. Raises LoadError with the reason and what to do, OutOfMemory where it was memory.
@@ -59,23 +54,31 @@ def load(spec: ModelSpec, progress: Callable[[float], None]) -> Runner:
     began = time.monotonic()
     try:
         _check_file(path)
-        _check_share(spec)
         log = NativeLog()
         llama_cpp.llama_backend_init()
         model = _load_model(spec, log, progress)
-        kv = kv_mode(spec, int(llama_cpp.llama_model_n_ctx_train(model)), _state_is_whole(model))
-        vocabulary = Vocabulary(model)
-        with _looking_at_tokens(vocabulary):
-            context = _make_context(spec, model, kv, log)
-        # Not beside that too: threads of a step wait for the slowest of them.
-        _warm_up(context, vocabulary)
-        limits = _limits(spec, model, context, kv)
+        architecture = metadata(model, "general.architecture")
+        pooling = pooling_of(file_pooling(model, architecture), spec.pooling, architecture)
+        if pooling == "none":
+            return _load_generating(spec, model, log, began)
+        return load_pooling(spec, model, pooling, log, gpu_layers=_gpu_layers(spec), began=began)
     except OutOfMemory as error:
         raise OutOfMemory(f"{path.name}: {error}", error.lack) from None
     except LoadError as error:
         raise LoadError(f"{path.name}: {error}") from None
     except MemoryError:
         raise OutOfMemory(f"{path.name}: the process got no more memory", MemoryLack(part="compute")) from None
+
+
+def _load_generating(spec: ModelSpec, model: Any, log: NativeLog, began: float) -> Runner:
+    _check_share(spec)
+    kv = kv_mode(spec, int(llama_cpp.llama_model_n_ctx_train(model)), _state_is_whole(model))
+    vocabulary = Vocabulary(model)
+    with _looking_at_tokens(vocabulary):
+        context = _make_context(spec, model, kv, log)
+    # Not beside that too: threads of a step wait for the slowest of them.
+    _warm_up(context, vocabulary)
+    limits = _limits(spec, model, context, kv)
     memory = memory_use(log.buffers())
     log.forget()
     template: bytes | None = llama_cpp.llama_model_chat_template(model, None)
@@ -129,7 +132,7 @@ def _load_model(spec: ModelSpec, log: NativeLog, progress: Callable[[float], Non
     params.progress_callback = callback
     model = llama_cpp.llama_model_load_from_file(spec.path.encode(), params)
     if not model:
-        raise _failure(log, "weights", "", "check that the file is complete and of a supported architecture")
+        raise failure(log, "weights", "", "check that the file is complete and of a supported architecture")
     if llama_cpp.llama_model_has_encoder(model) or not llama_cpp.llama_model_has_decoder(model):
         raise LoadError("not a text generation model (it has an encoder); name a decoder-only model")
     return model
@@ -146,11 +149,7 @@ def _make_context(spec: ModelSpec, model: Any, kv: str, log: NativeLog) -> Any:
     params.n_batch = max(spec.n_batch, spec.parallel)
     params.n_ubatch = spec.n_ubatch
     params.n_seq_max = slots(spec, kv)
-    params.n_threads = _threads(spec.threads)
-    params.n_threads_batch = _threads(spec.threads_batch)
-    params.flash_attn_type = _FLASH_ATTENTION[_flash_attention(spec.flash_attn)]
-    params.type_k = _CACHE_TYPES[spec.cache_type_k]
-    params.type_v = _CACHE_TYPES[spec.cache_type_v]
+    set_computation(params, spec)
     params.kv_unified = kv == "unified"
     params.swa_full = True
     # Room for a row of logits for each slot; by default there is one for each token of a pass, 300 MB at a large
@@ -159,7 +158,7 @@ def _make_context(spec: ModelSpec, model: Any, kv: str, log: NativeLog) -> Any:
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         advice = "lower n_ctx or parallel, or change cache_type_k, cache_type_v or flash_attn"
-        raise _failure(log, "cache", "the context cannot be made: ", advice)
+        raise failure(log, "cache", "the context cannot be made: ", advice)
     if not llama_cpp.llama_get_memory(context):
         raise LoadError("not a text generation model (it has no KV cache); name a decoder-only model")
     return context
@@ -216,11 +215,9 @@ def _info(
     memory: MemoryUse,
     seconds: float,
 ) -> ModelInfo:
-    description = ctypes.create_string_buffer(_META_BYTES)
-    llama_cpp.llama_model_desc(model, description, _META_BYTES)
     return ModelInfo(
-        architecture=_metadata(model, "general.architecture"),
-        description=description.value.decode(errors="replace"),
+        architecture=metadata(model, "general.architecture"),
+        description=description(model),
         parameters=llama_cpp.llama_model_n_params(model),
         size_bytes=llama_cpp.llama_model_size(model),
         n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
@@ -235,6 +232,7 @@ def _info(
         engine_build=engine_build(),
         chat_template_sha256=_template_sha256(template),
         memory=memory,
+        embedding_length=llama_cpp.llama_model_n_embd(model),
     )
 
 
@@ -264,31 +262,3 @@ def _choose_devices(params: Any, spec: ModelSpec) -> None:
     elif used:
         count = int(llama_cpp.llama_max_devices())
         params.tensor_split = (ctypes.c_float * count)(*shares[:count])
-
-
-def _threads(wanted: int | Literal["auto"]) -> int:
-    """`auto`: the physical cores, or fewer where the process may not run on all of them."""
-    if wanted != "auto":
-        return wanted
-    allowed = len(os.sched_getaffinity(0))
-    return min(psutil.cpu_count(logical=False) or allowed, allowed)
-
-
-def _flash_attention(wanted: FlashAttention | bool) -> str:
-    if isinstance(wanted, bool):
-        return "on" if wanted else "off"
-    return wanted
-
-
-def _metadata(model: Any, key: str) -> str:
-    buffer = ctypes.create_string_buffer(_META_BYTES)
-    length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, _META_BYTES)
-    return buffer.value.decode(errors="replace") if length >= 0 else "unknown"
-
-
-def _failure(log: NativeLog, part: Literal["weights", "cache"], what: str, advice: str) -> LoadError:
-    """By llama.cpp's own word. advice: for everything but want of memory, which the daemon knows more of."""
-    reasons = log.reasons()[-_REASONS_MAX:] or ["llama.cpp gave no reason"]
-    said = what + "; ".join(reason.rstrip(".") for reason in reasons)
-    lack = log.lack(part)
-    return LoadError(f"{said}; {advice}") if lack is None else OutOfMemory(said, lack)

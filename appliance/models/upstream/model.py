@@ -16,12 +16,13 @@ from typing import Final
 from aiohttp import ClientSession
 
 from appliance.errors import RequestError, StateError
+from appliance.models.probing import PROBE
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.models.stream import AnswerEnd
 from appliance.models.upstream.exchange import TryFailed, exchange, open_session
 from appliance.models.upstream.health import Unhealthy, check_health
 from appliance.models.upstream.replica import Replica, least_busy
-from appliance.models.upstream.request import UpstreamRequest, probe_request
+from appliance.models.upstream.request import Endpoint, UpstreamRequest, probe_request
 from appliance.models.upstream.stream import UpstreamStream
 from appliance.safe_text import safe_text
 from appliance.tasks import TaskOwner
@@ -52,6 +53,7 @@ class UpstreamModel:
         self._draining = False
         self._session: ClientSession | None = None
         self._n_ctx = spec.n_ctx
+        self._endpoint: Endpoint = "chat/completions"
 
     # ── what others ask for ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -70,6 +72,8 @@ class UpstreamModel:
             raise RequestError("shutting_down", "the service is stopping; try again shortly", retry_after=5)
         if not any(replica.up for replica in self._replicas):
             raise self._unavailable()
+        if request.principal != PROBE:
+            self._endpoint = request.endpoint
         stream = UpstreamStream(request)
         self._drained.clear()
         self._calls[stream] = self._tasks.spawn(self._answer(self._session, stream), name=f"request {request.id}")
@@ -84,10 +88,10 @@ class UpstreamModel:
             self._drained.set()
 
     async def probe(self, seconds: float) -> None:
-        """Has one of the servers make one token. Raises RequestError, TimeoutError."""
+        """Has one of the servers do the least of what it was asked for last. Raises RequestError, TimeoutError."""
         if self._state() is not InstanceState.READY:
             return
-        stream = self.submit(probe_request(self.spec.id, self.spec.model or self.spec.id, seconds))
+        stream = self.submit(probe_request(self.spec.id, self.spec.model or self.spec.id, self._endpoint, seconds))
         try:
             async with asyncio.timeout(seconds):
                 while not isinstance(await stream.next(), AnswerEnd):

@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 
 from appliance.models.probing import PROBE, PROBE_PROMPT
 
-Endpoint = Literal["chat/completions", "completions"]
+Endpoint = Literal["chat/completions", "completions", "embeddings", "rerank"]
 # Ours, and settled here: a server may refuse what it does not know, or take it for something else.
 _OURS: Final = ("priority", "deadline_seconds", "timeout")
 
@@ -52,15 +52,17 @@ def upstream_body(fields: dict[str, Raw], *, model: str, stream: bool, cache_sal
     return msgspec.json.encode(body)
 
 
-def probe_request(model: str, their_name: str, seconds_max: float) -> UpstreamRequest:
-    """Asks for one token, on behalf of nobody."""
-    body = {"model": their_name, "messages": [{"role": "user", "content": PROBE_PROMPT}], "max_tokens": 1}
+def probe_request(model: str, their_name: str, endpoint: Endpoint, seconds_max: float) -> UpstreamRequest:
+    """Asks for the least that the endpoint gives, on behalf of nobody."""
+    # Whoever completes, chats too.
+    probed: Endpoint = "chat/completions" if endpoint == "completions" else endpoint
+    body = {"model": their_name, **_least(probed)}
     return UpstreamRequest(
         id="probe",
         model=model,
         served_as=their_name,
         principal=PROBE,
-        endpoint="chat/completions",
+        endpoint=probed,
         body=msgspec.json.encode(body),
         n=1,
         stream=False,
@@ -68,6 +70,16 @@ def probe_request(model: str, their_name: str, seconds_max: float) -> UpstreamRe
         prompt_tokens=1,
         seconds_max=seconds_max,
     )
+
+
+def _least(endpoint: Endpoint) -> dict[str, object]:
+    match endpoint:
+        case "embeddings":
+            return {"input": PROBE_PROMPT}
+        case "rerank":
+            return {"query": PROBE_PROMPT, "documents": [PROBE_PROMPT]}
+        case _:
+            return {"messages": [{"role": "user", "content": PROBE_PROMPT}], "max_tokens": 1}
 
 
 def cache_salt(cache_domain: str) -> str:

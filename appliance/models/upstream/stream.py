@@ -10,11 +10,16 @@ from msgspec import Raw
 from appliance.errors import RequestError
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, ChoiceEnd, Origin, Relayed, Text
 from appliance.models.upstream.chunks import AnswerRelay
+from appliance.models.upstream.pooling import PoolingRelay
 from appliance.models.upstream.request import UpstreamRequest
 from appliance.wire import Started
 
 # More than that waits in the server and on the network: its connection is not read until the client has taken some.
 WAITING_BYTES_MAX: Final = 64 * 1024
+
+
+def _relay(request: UpstreamRequest) -> AnswerRelay | PoolingRelay:
+    return PoolingRelay(request) if request.endpoint in ("embeddings", "rerank") else AnswerRelay(request)
 
 
 class UpstreamStream:
@@ -26,7 +31,7 @@ class UpstreamStream:
 
     def __init__(self, request: UpstreamRequest) -> None:
         self.request = request
-        self.relay = AnswerRelay(request)
+        self.relay = _relay(request)
         self.attempts = 0
         self.began = False
         self._base_url: str | None = None
@@ -66,7 +71,7 @@ class UpstreamStream:
         assert not self.began
         self._base_url = base_url
         self.attempts += 1
-        self.relay = AnswerRelay(self.request)
+        self.relay = _relay(self.request)
 
     def push(self, relayed: Relayed) -> None:
         """Adds what the server said."""

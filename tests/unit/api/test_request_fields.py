@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.access_config import PrincipalSettings
 from appliance.api.openai_schema import ChatCompletionRequest, CompletionRequest, with_sampling
-from appliance.api.request_fields import cache_domain, flow
+from appliance.api.request_fields import cache_domain, flow, free_form
+from appliance.errors import RequestError
 
 API = (Path(__file__).resolve().parents[3] / "docs" / "API.md").read_text()
 
@@ -22,6 +25,12 @@ def test_the_reference_has_every_field(body: type[ChatCompletionRequest] | type[
 def test_a_group_is_no_principal() -> None:
     alone, grouped = PrincipalSettings(), PrincipalSettings(cache_group="hr")
     assert cache_domain("hr", alone) != cache_domain("hr", grouped) == cache_domain("sales", grouped)
+
+
+@pytest.mark.parametrize("value", [b'{"a":"\xff"}', b'{"a":"\\ud800"}'])
+def test_a_free_field_that_is_no_json_inside_is_refused(value: bytes) -> None:
+    with pytest.raises(RequestError, match="tools: no valid JSON"):
+        free_form("tools", msgspec.Raw(value), msgspec.json.Decoder(dict[str, Any]))
 
 
 def test_flows_differ_in_each_part_and_are_bounded() -> None:

@@ -34,6 +34,11 @@ def test_the_head_has_everything_but_the_text() -> None:
         ("/v1/completions", b'{"prompt": "a  b", "messages": [1]}', '"a  b"'),
         ("/completions", b'{"prompt": [1, 2]}', "[1, 2]"),
         ("/v1/chat/completions", b'{"prompt": "x", "messages": [ {"role" :"user"}]}', '[ {"role" :"user"}]'),
+        (
+            "/v1/messages",
+            b'{"prompt": "x", "messages": [], "system": "s"}',
+            '{"prompt": "x", "messages": [], "system": "s"}',
+        ),
         ("/v1/embeddings", b'{"input": "x"}', '{"input": "x"}'),
     ],
 )

@@ -22,13 +22,14 @@ def decoded(data: bytes) -> str:
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 
-def reference(text: str, stop: list[str]) -> tuple[str, bool]:
-    """The answer and whether it stopped, found one character at a time."""
+def reference(text: str, stop: list[str]) -> tuple[str, str | None]:
+    """The answer and what stopped it, found one character at a time."""
     for end in range(1, len(text) + 1):
         lengths = [len(each) for each in stop if text[:end].endswith(each)]
         if lengths:
-            return text[: end - max(lengths)], True
-    return text, False
+            start = end - max(lengths)
+            return text[:start], text[start:end]
+    return text, None
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -36,14 +37,14 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(points)]
 
 
-def shown(pieces: list[bytes], stop: list[str]) -> tuple[list[str], bool]:
+def shown(pieces: list[bytes], stop: list[str]) -> tuple[list[str], str | None]:
     detokenizer = Detokenizer(stop)
     parts = []
     for piece in pieces:
         parts.append(detokenizer.push(piece))
         if detokenizer.stopped:
             break
-    return [*parts, detokenizer.finish()], detokenizer.stopped
+    return [*parts, detokenizer.finish()], detokenizer.stopped_by
 
 
 @given(texts, st.lists(st.integers(0, 200)), stops)

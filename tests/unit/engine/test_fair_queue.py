@@ -16,11 +16,11 @@ def sequence(number: int, principal: str = "a", flow: str = "", priority: int = 
     return made
 
 
-def order(queue: FairQueue) -> list[int]:
+def order(queue: FairQueue[Sequence]) -> list[int]:
     return [each.number for each in queue.in_order()]
 
 
-def serve(queue: FairQueue, cost: float = 10.0) -> Sequence:
+def serve(queue: FairQueue[Sequence], cost: float = 10.0) -> Sequence:
     """The next one runs and ends."""
     first = next(queue.in_order())
     queue.take(first)
@@ -30,14 +30,14 @@ def serve(queue: FairQueue, cost: float = 10.0) -> Sequence:
 
 
 def test_one_flow_is_served_in_order_of_arrival() -> None:
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     for number in (1, 2, 3):
         queue.arrive(sequence(number))
     assert order(queue) == [1, 2, 3]
 
 
 def test_principals_take_turns_however_many_requests_one_sends() -> None:
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     for number in range(8):
         queue.arrive(sequence(number, "flooder"))
     for number in (100, 101):
@@ -46,7 +46,7 @@ def test_principals_take_turns_however_many_requests_one_sends() -> None:
 
 
 def test_flows_of_one_principal_take_turns() -> None:
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     for number in range(4):
         queue.arrive(sequence(number, flow="batch"))
     queue.arrive(sequence(10, flow="chat"))
@@ -54,7 +54,7 @@ def test_flows_of_one_principal_take_turns() -> None:
 
 
 def test_a_lower_class_goes_first_whatever_was_served() -> None:
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     queue.arrive(sequence(1, "a", priority=5))
     queue.arrive(sequence(2, "b", priority=1))
     queue.charge(sequence(2, "b"), 1000)
@@ -62,7 +62,7 @@ def test_a_lower_class_goes_first_whatever_was_served() -> None:
 
 
 def test_twice_the_weight_is_twice_the_service() -> None:
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     for number in range(30):
         queue.arrive(sequence(number, "heavy", weight=2.0))
         queue.arrive(sequence(100 + number, "light"))
@@ -71,7 +71,7 @@ def test_twice_the_weight_is_twice_the_service() -> None:
 
 
 def test_who_comes_back_gets_no_credit_for_the_pause_and_keeps_the_debt() -> None:
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     queue.arrive(sequence(1, "early"))
     serve(queue, 100.0)
     queue.arrive(sequence(2, "late"))
@@ -91,7 +91,7 @@ def test_who_comes_back_gets_no_credit_for_the_pause_and_keeps_the_debt() -> Non
 
 
 def test_who_was_preempted_goes_first_in_its_flow() -> None:
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     first, second = sequence(1), sequence(2)
     queue.arrive(first)
     queue.arrive(second)
@@ -105,7 +105,7 @@ def test_who_was_preempted_goes_first_in_its_flow() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 200)), min_size=30, max_size=60))
 def test_backlogged_principals_are_served_alike(arrivals: list[tuple[str, int]]) -> None:
     """The bound of the paper: two that always wait differ by no more than the dearest requests."""
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     costs = {}
     for number, (principal, cost) in enumerate(arrivals):
         queue.arrive(sequence(number, principal))

@@ -14,6 +14,7 @@ from appliance.errors import GgufError
 from appliance.gguf.facts import ModelFacts, facts_of
 from appliance.gguf.header import read_header
 from tests.models.llama_file import CHAT_TEMPLATE
+from tests.models.pooled import Pooling, build_bert, build_causal
 
 DEMO = Path("appliance/demo/demo-chat-q8_0.gguf")
 
@@ -109,3 +110,20 @@ def test_too_much_is_refused(odd: Odd) -> None:
     odd.layers = 100_000
     with pytest.raises(GgufError, match="100000 layers"):
         odd.facts()
+
+
+@pytest.mark.parametrize(
+    ("pooling", "kind"), [("mean", "embedding"), ("cls", "embedding"), ("rank", "rerank"), (None, "embedding")]
+)
+def test_what_an_encoder_is_for(tmp_path: Path, pooling: Pooling | None, kind: str) -> None:
+    build_bert(tmp_path / "bert.gguf", pooling)
+    found = facts(tmp_path / "bert.gguf")
+    assert (found.kind, found.pooling, found.causal) == (kind, pooling, False)
+
+
+def test_what_a_causal_model_is_for(tmp_path: Path) -> None:
+    build_causal(tmp_path / "last.gguf", "last")
+    build_causal(tmp_path / "chat.gguf", None)
+    last, chat = facts(tmp_path / "last.gguf"), facts(tmp_path / "chat.gguf")
+    assert (last.kind, last.pooling, last.causal) == ("embedding", "last", True)
+    assert (chat.kind, chat.pooling) == ("chat", None)

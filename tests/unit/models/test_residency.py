@@ -398,7 +398,7 @@ async def test_a_probe_is_no_use_of_a_model(open_house: OpenHouse) -> None:
 
 
 async def test_a_worker_that_refuses_a_probe_is_alive(open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instance_module, "PROBE_PROMPT", "fail:kv_cache_full")
+    monkeypatch.setattr(instance_module, "probe_prompt", lambda kind: TextPrompt(text="fail:kv_cache_full"))
     house = await open_house(spec("a"), worker=WorkerLimits(probe_seconds=0.05))
     await house.ask("a")
     pid = house.router.snapshots()["a"].pid

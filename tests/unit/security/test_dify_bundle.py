@@ -141,7 +141,7 @@ def test_the_sheet_has_every_model_and_no_blank(endpoint: Endpoint, sidecar: boo
     sheet = files(endpoint, sidecar=sidecar, key_grace_hours=72)["DIFY.md"]
     assert "%{" not in sheet
     for model in MODELS:
-        assert f"| `{model.id}` | {model.n_ctx} | {model.max_tokens} |" in sheet
+        assert f"| `{model.id}` | LLM | {model.n_ctx} | {model.max_tokens} |" in sheet
     assert "both work for 72 hours" in sheet
     assert [line for line in sheet.splitlines() if line.startswith("## ")] == [
         "## 1. Place the files",
@@ -264,3 +264,15 @@ def test_what_the_worker_found_counts_more() -> None:
         load_seconds=1.0,
     )
     assert DifyModel.of(ModelSpec(id="m", path="/m.gguf"), info) == DifyModel("m", 2048, 1024)
+
+
+def test_the_sheet_says_what_each_model_is_for() -> None:
+    models = [
+        DifyModel.of(ModelSpec(id="chat", path="m.gguf", n_ctx=4096)),
+        DifyModel.of(ModelSpec(id="vectors", path="m.gguf", n_ctx=512), kind="embedding"),
+        DifyModel.of(ModelSpec(id="ranks", path="m.gguf", n_ctx=512), kind="rerank"),
+    ]
+    sheet = dify_files("dify", Endpoint("llm.lan", 8443, "cert_and_key"), models, sidecar=True)["DIFY.md"].decode()
+    assert "| `chat` | LLM | 4096 | 2048 |" in sheet
+    assert "| `vectors` | Text Embedding | 512 |  |" in sheet
+    assert "| `ranks` | Rerank | 512 |  |" in sheet

@@ -1,0 +1,106 @@
+"""POST /v1/embeddings."""
+
+from __future__ import annotations
+
+import base64
+from functools import cached_property
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from appliance.api.attempts import Attempt
+from appliance.api.body import decode, read_body
+from appliance.api.forward_pooling import forwarded_whole
+from appliance.api.keys import ANSWER_HEADERS, LIMITS
+from appliance.api.pooling import PooledAnswer, numbers, pooled, unstreamed, usage_out
+from appliance.api.pooling_schema import Embedding, EmbeddingList, EmbeddingRequest, Input
+from appliance.api.request_fields import Asked, asked_of
+from appliance.api.respond import respond
+from appliance.api.shape import AnswerWriter
+from appliance.errors import RequestError
+from appliance.telemetry.request_record import Fallback
+from appliance.types import POOLING_INPUTS_MAX, EmbeddingPrompt, Usage
+from appliance.upstream_spec import ServedModel, UpstreamSpec
+
+_decoder: Final = msgspec.json.Decoder(EmbeddingRequest)
+
+
+async def embeddings(http: web.Request) -> web.StreamResponse:
+    """One vector of length one for each input, in the order of the inputs."""
+    raw = await read_body(http, http.app[LIMITS]())
+    asked = unstreamed(asked_of(http, raw, _decoder))
+    return await respond(http, asked, EmbeddingEndpoint(http, raw, asked))
+
+
+class EmbeddingEndpoint:
+    """An Endpoint. Nothing steps in: the vectors of another model are of another space, and nothing would tell."""
+
+    path: Final = "embeddings"
+    stand_ins: Final[frozenset[Fallback]] = frozenset()
+    queues: Final = True
+
+    def __init__(self, http: web.Request, raw: bytes, asked: Asked) -> None:
+        self.raw = raw
+        self._http = http
+        self._asked = asked
+
+    @cached_property
+    def _body(self) -> EmbeddingRequest:
+        return decode(self.raw, _decoder)
+
+    def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
+        """See Endpoint."""
+        if isinstance(spec, UpstreamSpec):
+            return forwarded_whole(self._http, self.raw, self._asked, spec, self.path, seconds_max)
+        body = self._body
+        prompt = EmbeddingPrompt(
+            inputs=_inputs(body.input), truncate=body.truncate is not False, dimensions=body.dimensions
+        )
+        writer = EmbeddingAnswer(spec.id, self._http[ANSWER_HEADERS], in_base64=body.encoding_format == "base64")
+        return pooled(self._http, body, spec, prompt, writer, seconds_max)
+
+    def writer(self, model: str) -> AnswerWriter:
+        """See Endpoint."""
+        raise AssertionError("no answer to this is fixed")
+
+
+def _inputs(given: Input) -> tuple[str | tuple[int, ...], ...]:
+    """Raises RequestError where it is neither texts nor token ids, or too many."""
+    if isinstance(given, str):
+        return (given,)
+    ids = [item for item in given if isinstance(item, int)]
+    if ids and len(ids) == len(given):
+        return (tuple(ids),)
+    if ids or not given:
+        what = "is empty" if not given else "has token ids beside texts or lists"
+        message = f"input {what}; send a text, token ids, or a list of either"
+        raise RequestError("invalid_request", message, param="input")
+    if len(given) > POOLING_INPUTS_MAX:
+        message = f"input has {len(given)} entries; send at most {POOLING_INPUTS_MAX} at once"
+        raise RequestError("invalid_request", message, param="input")
+    return tuple(item if isinstance(item, str) else tuple(item) for item in given if not isinstance(item, int))
+
+
+class EmbeddingAnswer(PooledAnswer):
+    """The body. An AnswerWriter."""
+
+    def __init__(self, model: str, headers: dict[str, str], *, in_base64: bool) -> None:
+        super().__init__(headers)
+        self._model = model
+        self._write = _base64 if in_base64 else numbers
+
+    def whole(self, usage: Usage) -> bytes:
+        """See AnswerWriter."""
+        return msgspec.json.encode(
+            EmbeddingList(
+                data=[Embedding(one.index, self._write(one.values)) for one in self.pooled],
+                model=self._model,
+                usage=usage_out(usage),
+                truncated=self.truncated,
+            )
+        )
+
+
+def _base64(values: bytes) -> str:
+    return base64.b64encode(values).decode()

@@ -1,0 +1,95 @@
+"""POST /v1/messages and /v1/messages/count_tokens: Anthropic's Messages API, a chat in other words."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from appliance.api.anthropic_schema import MessagesFields, MessagesRequest, TokenCount
+from appliance.api.attempts import TEXT_STAND_INS, Attempt
+from appliance.api.body import decode, read_body
+from appliance.api.chat import chat_prompt, chat_request
+from appliance.api.keys import EVIDENCE, LIMITS
+from appliance.api.messages_chat import chat_of, prompt_chat_of, user_of
+from appliance.api.messages_writer import MessageWriter
+from appliance.api.openai_schema import ChatCompletionRequest
+from appliance.api.request_fields import Asked
+from appliance.api.respond import computed_by, respond
+from appliance.api.tokens import read_prompt
+from appliance.api.tool_choice import AskedTools, asked_tools
+from appliance.errors import RequestError
+from appliance.types import Reading
+from appliance.upstream_spec import ServedModel, UpstreamSpec
+from appliance.wire import Started
+
+_decoder: Final = msgspec.json.Decoder(MessagesRequest)
+_count_decoder: Final = msgspec.json.Decoder(MessagesFields)
+
+
+async def messages(http: web.Request) -> web.StreamResponse:
+    """Answers a conversation through the model's own template."""
+    raw = await read_body(http, http.app[LIMITS]())
+    body = decode(raw, _decoder)
+    http[EVIDENCE].stream = bool(body.stream)
+    asked = Asked(model=body.model, stream=body.stream, user=user_of(body), deadline_seconds=body.deadline_seconds)
+    return await respond(http, asked, MessagesEndpoint(http, raw, asked, body))
+
+
+async def count_tokens(http: web.Request) -> web.StreamResponse:
+    """How many tokens a conversation has as the model's template renders it, tools included."""
+    body = decode(await read_body(http, http.app[LIMITS]()), _count_decoder)
+    read, _ = await read_prompt(http, body.model, chat_prompt(prompt_chat_of(body)), Reading())
+    count = msgspec.json.encode(TokenCount(len(read.tokens)))
+    return web.Response(body=count, content_type="application/json", charset="utf-8")
+
+
+class MessagesEndpoint:
+    """One conversation, for whichever model answers it. An Endpoint."""
+
+    path: Final = "messages"
+    stand_ins: Final = TEXT_STAND_INS
+    queues: Final = False
+
+    def __init__(self, http: web.Request, raw: bytes, asked: Asked, body: MessagesRequest) -> None:
+        self.raw = raw
+        self._http = http
+        self._asked = asked
+        self._body = body
+
+    @cached_property
+    def _chat(self) -> ChatCompletionRequest:
+        return chat_of(self._body)
+
+    @cached_property
+    def _tools(self) -> AskedTools:
+        return asked_tools(self._chat)
+
+    def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
+        """See Endpoint."""
+        if isinstance(spec, UpstreamSpec):
+            raise served_elsewhere(spec)
+        request, wanted = chat_request(self._http, self._chat, self._tools, spec, seconds_max)
+        return computed_by(self._http, self._asked, request, self.writer(spec.id), wanted=wanted)
+
+    def writer(self, model: str) -> MessageWriter:
+        """See Endpoint."""
+        thinking = self._body.thinking
+        return MessageWriter(
+            self._http[EVIDENCE].id,
+            model,
+            self._started,
+            thinking=thinking is None or thinking.display != "omitted",
+        )
+
+    def _started(self) -> Started | None:
+        source = self._http[EVIDENCE].source
+        return None if source is None else source.started
+
+
+def served_elsewhere(spec: UpstreamSpec) -> RequestError:
+    """Other servers are asked in OpenAI's words alone."""
+    message = f"model: {spec.id!r} is served by other servers, which are not asked this way; use /v1/chat/completions"
+    return RequestError("unsupported_parameter", message, param="model")
