@@ -165,6 +165,19 @@ class Capture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     disk_bytes_max: Bytes = 4 * 2**30
 
 
+class Responses(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keeping responses for the clients that ask for it (`store: true` at /v1/responses), encrypted.
+
+    retention_days: how long. bytes_max: what the input of one may take. disk_bytes_max: what all of them may take;
+    the oldest of who keeps most go first.
+    """
+
+    enabled: bool = True
+    retention_days: Annotated[int, Meta(ge=1, le=365)] = 30
+    bytes_max: Annotated[int, Meta(ge=1024, le=64 * 2**20)] = 4 * 2**20
+    disk_bytes_max: Bytes = 2**30
+
+
 class RemoteAdmin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The admin API over TCP: mutual TLS with a certificate of the admin authority, never an API key.
 

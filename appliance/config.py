@@ -30,6 +30,7 @@ from appliance.access_config import (
     KeyEncryption,
     Listener,
     PrincipalSettings,
+    Responses,
     Seconds,
 )
 from appliance.alias_spec import AliasSpec, ModelsFile
@@ -151,6 +152,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key_encryption: KeyEncryption = KeyEncryption()
     audit: Audit = Audit()
     capture: Capture = Capture()
+    responses: Responses = Responses()
     admin: Admin = Admin()
 
 

@@ -47,6 +47,7 @@ from appliance.models.version_store import FILE as VERSIONS
 from appliance.models.version_store import VersionStore
 from appliance.premises import RunningPremises
 from appliance.remote_admin import remote_admin
+from appliance.responses.store import ResponseStore
 from appliance.security.capture_switch import switch_capture
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.limits import PrincipalLimits
@@ -147,6 +148,13 @@ class _Daemon:
             self._office.now,
             has_room=lambda: self._disk.room == "enough",
         )
+        self._responses = ResponseStore(
+            settings.state.responses,
+            security.keyring.cipher("responses"),
+            self._office.now,
+            settings=config.responses,
+            has_room=lambda: self._disk.room == "enough",
+        )
         self._siem = _siem(settings, security)
         self._limits = PrincipalLimits()
         self._quotas = QuotaStore(settings.state.store / "quotas.json")
@@ -172,6 +180,7 @@ class _Daemon:
             stack.callback(_ignore_signals)
             stack.enter_context(contextlib.closing(self._request_log))
             stack.enter_context(contextlib.closing(self._capture))
+            stack.enter_context(contextlib.closing(self._responses))
             sockets = bind_all(config.listeners)
             for listening in sockets.values():
                 stack.enter_context(listening)
@@ -202,12 +211,14 @@ class _Daemon:
             self._imported,
             self._siem,
             self._rollouts,
+            self._responses,
         )
         self._restore_quotas()
         upkeep = Upkeep(self._office, self._disk, self._renew_data_keys, self._premises.prune)
         await upkeep.round()
         await switch_capture(self._office.audit, self._capture, self._settings.config.capture, APPLIANCE)
         await asyncio.to_thread(self._capture.prune)
+        await asyncio.to_thread(self._responses.prune)
         app = build_app(
             self._router,
             lambda: self._office.config.requests,

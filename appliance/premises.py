@@ -30,6 +30,7 @@ from appliance.models.models_plan import ModelChange
 from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.models.snapshot import InstanceState
+from appliance.responses.store import ResponseStore
 from appliance.security.access_view import ConfiguredAccess, all_allowlists
 from appliance.security.allow_changes import locked_out, refuse_lock_out
 from appliance.security.ca_changes import under_way
@@ -79,6 +80,7 @@ class RunningPremises:
         imported: ModelKeeper,
         siem: SiemForwarder | None = None,
         rollouts: Rollouts | None = None,
+        responses: ResponseStore | None = None,
     ) -> None:
         self._office = office
         self._disk = disk
@@ -93,6 +95,7 @@ class RunningPremises:
         self._imported = imported
         self._siem = siem
         self._rollouts = rollouts
+        self._responses = responses
         self._environment = environment
         self._rejected: str | None = None
         # The names of the KEKs that wrapped the keys when a reload named another one.
@@ -128,6 +131,8 @@ class RunningPremises:
         self._rejected = None
         self._outgoing_keks = outgoing_keks
         self._router.reconfigure(config.requests)
+        if self._responses is not None:
+            self._responses.configure(config.responses)
         notes = [_TO_REKEY] if self._to_rekey() else []
         try:
             await switch_capture(self._office.audit, self._capture, config.capture, actor)
@@ -171,8 +176,10 @@ class RunningPremises:
         return self._router.registry.apply(file, self._office.config.requests.request_seconds, done)
 
     async def prune(self) -> None:
-        """Removes what the audit log and the capture have kept long enough."""
+        """Removes what the audit log, the capture and the kept responses have kept long enough."""
         await asyncio.to_thread(self._capture.prune)
+        if self._responses is not None:
+            await asyncio.to_thread(self._responses.prune)
         office, cipher = self._office, self._keyring.cipher("audit")
         # Sealing anew would bring back a segment that it reads while it is removed.
         async with office.long_work:

@@ -1,7 +1,7 @@
 """A backup of a state directory: what goes in, and how it becomes a state directory again.
 
-Not in it: what binds the state to this host, which a restore makes anew, and captured prompts, whose life a backup
-would lengthen.
+Not in it: what binds the state to this host, which a restore makes anew, and captured prompts and kept
+responses, whose life a backup would lengthen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def back_up_state(state: StateDir, keyring: Keyring, public: RecoveryPublicKey, 
     seal key of the audit log: what goes in must open with the keys that go in.
     """
     bound = (_KEYRING, f"{_KEYRING}.lock", *(path.name for path in state.secrets.glob("kek*")))
-    skip = ["store/capture", *(f"secrets/{name}" for name in bound)]
+    skip = ["store/capture", "store/responses", *(f"secrets/{name}" for name in bound)]
     return write_backup(contents(state), {_EXTRA: keyring.export_plain()}, public, target, skip=skip)
 
 

@@ -3,7 +3,7 @@
     <state-dir>/secrets   the sealed credentials document, the data keys that seal it, the key that wraps those
                 clients   one folder per client: what is handed to it
                 audit     the audit log
-                store     request log, quotas, what was last seen, captured prompts
+                store     request log, quotas, what was last seen, captured prompts, kept responses
                 models run
 
 Everything belongs to the user the daemon runs as; folders are 0700 and files 0600. Files change by `replacing` alone,
@@ -42,6 +42,8 @@ class StateDir:
         self.run = self.path / "run"
         # Made by the first prompt that is captured.
         self.capture = self.store / "capture"
+        # Made by the first response that is kept.
+        self.responses = self.store / "responses"
         # Where a running daemon says how it is reached.
         self.api_url = self.run / "api.url"
 

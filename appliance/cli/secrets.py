@@ -39,7 +39,7 @@ def show(appliance: Appliance, json: JsonOption = False) -> None:
 
 @app.command("rotate-data-key")
 def rotate_data_key(
-    purpose: Annotated[str, typer.Argument(help="credentials, audit or capture.")],
+    purpose: Annotated[str, typer.Argument(help="credentials, audit, capture or responses.")],
     appliance: Appliance,
     how: How,
 ) -> None:

@@ -38,7 +38,7 @@ from appliance.keyring.kek import KEY_BYTES, Kek
 from appliance.keyring.keyring_file import MESSAGES_MAX, KeyringFile, Keys, Signature, WrappedKey
 from appliance.safe_text import safe_text
 
-Purpose = Literal["credentials", "audit", "capture"]
+Purpose = Literal["credentials", "audit", "capture", "responses"]
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 
 RESERVE: Final = 2**16

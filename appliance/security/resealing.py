@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 from appliance.audit.record import APPLIANCE
 from appliance.audit.resealing import reseal_audit
 from appliance.capture.resealing import reseal_capture
 from appliance.keyring.keyring import Keyring, KeyStatus
+from appliance.responses.resealing import reseal_responses
 from appliance.security.credential_store import CredentialStore
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
@@ -32,20 +32,21 @@ async def renew_data_keys(office: Office, keyring: Keyring, state: StateDir) -> 
         await office.perform(APPLIANCE, "data_key.rotate", purpose, functools.partial(keyring.rotate, purpose))
     if not _older(keyring):
         return True
-    work = functools.partial(reseal, keyring, office.store, state.audit, state.capture)
+    work = functools.partial(reseal, keyring, office.store, state)
     await office.perform(APPLIANCE, "data_key.reseal", "state", work)
     return not _older(keyring)
 
 
-def reseal(keyring: Keyring, store: CredentialStore, audit_folder: Path, capture_folder: Path) -> None:
+def reseal(keyring: Keyring, store: CredentialStore, state: StateDir) -> None:
     """Blocks while it reads and writes. Raises StateError; then the older keys stay."""
     older = _older(keyring)
     if not older:
         return
     if any(key.purpose == "credentials" for key in older):
         store.reseal()
-    audit_is_done = reseal_audit(audit_folder, keyring.cipher("audit"))
-    capture_is_done = reseal_capture(capture_folder, keyring.cipher("capture"))
+    audit_is_done = reseal_audit(state.audit, keyring.cipher("audit"))
+    capture_is_done = reseal_capture(state.capture, keyring.cipher("capture"))
+    responses_are_done = reseal_responses(state.responses, keyring.cipher("responses"))
     for key in older:
         match key.purpose:
             case "credentials":
@@ -54,6 +55,8 @@ def reseal(keyring: Keyring, store: CredentialStore, audit_folder: Path, capture
                 keyring.drop("audit", key.generation)
             case "capture" if capture_is_done:
                 keyring.drop("capture", key.generation)
+            case "responses" if responses_are_done:
+                keyring.drop("responses", key.generation)
 
 
 def _older(keyring: Keyring) -> list[KeyStatus]:

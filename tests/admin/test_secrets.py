@@ -30,7 +30,7 @@ async def test_what_there_is_and_none_of_it_is_shown(desk: Desk, admin: AdminCli
         assert repr(secret)[2:-1] not in said
 
 
-@pytest.mark.parametrize("purpose", ["credentials", "audit", "capture"])
+@pytest.mark.parametrize("purpose", ["credentials", "audit", "capture", "responses"])
 async def test_a_data_key_is_replaced_and_what_it_sealed_opens_afterwards(
     desk: Desk, admin: AdminClient, state: StateDir, purpose: str
 ) -> None:

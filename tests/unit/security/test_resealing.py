@@ -35,7 +35,7 @@ def generations(security: Security, purpose: Purpose) -> list[int]:
 
 
 def sealed_anew(security: Security, state: StateDir) -> None:
-    reseal(security.keyring, security.office.store, state.audit, state.capture)
+    reseal(security.keyring, security.office.store, state)
 
 
 async def test_without_older_keys_nothing_is_written(state: StateDir) -> None:
