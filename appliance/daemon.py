@@ -227,6 +227,7 @@ class _Daemon:
             self._door,
             self._keep,
             self._capture,
+            responses=self._responses,
         )
         runner = ApiRunner(
             app, keepalive_seconds=self._settings.config.connections.keepalive_seconds, refused=self._door.refused

@@ -40,6 +40,7 @@ ErrorCode = Literal[
     "address_not_allowed",
     "role_not_allowed",
     "model_not_found",
+    "response_not_found",
     "route_not_found",
     "method_not_allowed",
     "body_timeout",
@@ -52,6 +53,7 @@ ErrorCode = Literal[
     "engine_crash",
     "shutting_down",
     "audit_unavailable",
+    "store_unavailable",
     "deadline_exceeded",
     "internal_error",
 ]
@@ -77,6 +79,7 @@ CODES: Mapping[ErrorCode, tuple[int, ErrorType]] = {
     "address_not_allowed": (403, "permission_error"),
     "role_not_allowed": (403, "permission_error"),
     "model_not_found": (404, "invalid_request_error"),
+    "response_not_found": (404, "invalid_request_error"),
     "route_not_found": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
     "body_timeout": (408, "invalid_request_error"),
@@ -89,6 +92,7 @@ CODES: Mapping[ErrorCode, tuple[int, ErrorType]] = {
     "engine_crash": (503, "server_error"),
     "shutting_down": (503, "server_error"),
     "audit_unavailable": (503, "server_error"),
+    "store_unavailable": (503, "server_error"),
     "deadline_exceeded": (504, "server_error"),
     "internal_error": (500, "server_error"),
 }

@@ -20,17 +20,31 @@ from appliance.api.completions import completions
 from appliance.api.embeddings import embeddings
 from appliance.api.envelope import error_body, error_response
 from appliance.api.health import livez, readyz
-from appliance.api.keys import CAPTURE, DRAW_SEED, LIMIT_QUEUE, LIMITS, NOW, PRINCIPAL_LIMITS, ROLES, ROUTER, STARTED
+from appliance.api.kept_responses import cancel_response, delete_response, get_response, list_input_items
+from appliance.api.keys import (
+    CAPTURE,
+    DRAW_SEED,
+    LIMIT_QUEUE,
+    LIMITS,
+    NOW,
+    PRINCIPAL_LIMITS,
+    RESPONSES,
+    ROLES,
+    ROUTER,
+    STARTED,
+)
 from appliance.api.messages import count_tokens, messages
 from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
 from appliance.api.mirror import MIRRORS, Mirrors
 from appliance.api.models import get_model, list_models
 from appliance.api.rerank import rerank
+from appliance.api.responses import create_response
 from appliance.api.tokens import apply_template, detokenize, tokenize
 from appliance.clock import Clock
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.router import Router
+from appliance.responses.store import ResponseStore
 from appliance.security.limit_queue import LimitQueue
 from appliance.security.limits import PrincipalLimits
 from appliance.security.refusal_log import RefusalLog, Refused
@@ -63,6 +77,7 @@ def build_app(
     keep: Callable[[RequestRecord], None],
     capture: CaptureSink | None = None,
     draw_seed: Callable[[], int] = lambda: secrets.randbits(_SEED_BITS),
+    responses: ResponseStore | None = None,
 ) -> web.Application:
     """Routes and middlewares. The API's routes exist with and without `/v1`."""
     app = web.Application(
@@ -77,6 +92,7 @@ def build_app(
     app[NOW] = now
     app[CAPTURE] = capture
     app[DRAW_SEED] = draw_seed
+    app[RESPONSES] = responses
     app[MIRRORS] = Mirrors(keep)
     app.on_cleanup.append(_end_mirrors)
     app[STARTED] = int(time.time())
@@ -95,6 +111,11 @@ def api_routes() -> Iterator[ApiRoute]:
         yield ApiRoute("GET", f"{prefix}/models/{{model:.+}}", get_model, _LOOK)
         yield ApiRoute("POST", f"{prefix}/chat/completions", chat_completions, _USE)
         yield ApiRoute("POST", f"{prefix}/completions", completions, _USE)
+        yield ApiRoute("POST", f"{prefix}/responses", create_response, _USE)
+        yield ApiRoute("GET", f"{prefix}/responses/{{id}}", get_response, _USE)
+        yield ApiRoute("DELETE", f"{prefix}/responses/{{id}}", delete_response, _USE)
+        yield ApiRoute("GET", f"{prefix}/responses/{{id}}/input_items", list_input_items, _USE)
+        yield ApiRoute("POST", f"{prefix}/responses/{{id}}/cancel", cancel_response, _USE)
         yield ApiRoute("POST", f"{prefix}/tokenize", tokenize, _USE)
         yield ApiRoute("POST", f"{prefix}/detokenize", detokenize, _USE)
         yield ApiRoute("POST", f"{prefix}/apply-template", apply_template, _USE)

@@ -14,6 +14,7 @@ from appliance.api.evidence import Evidence
 from appliance.clock import Clock
 from appliance.config import RequestLimits
 from appliance.models.router import Router
+from appliance.responses.store import ResponseStore
 from appliance.security.limit_queue import LimitQueue
 from appliance.security.limits import PrincipalLimits
 
@@ -30,6 +31,8 @@ NOW: Final = web.AppKey[Clock]("now")
 CAPTURE: Final = web.AppKey[CaptureSink | None]("capture")
 # Draws a seed for a request that has none, so that its answer can be had again.
 DRAW_SEED: Final = web.AppKey[Callable[[], int]]("draw_seed")
+# Where responses are kept; None is nowhere.
+RESPONSES: Final = web.AppKey[ResponseStore | None]("responses")
 # Which roles may call a handler.
 ROLES: Final = web.AppKey[Mapping[Any, frozenset[str]]]("roles")
 EVIDENCE: Final = web.RequestKey("evidence", Evidence)

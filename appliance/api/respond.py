@@ -22,7 +22,7 @@ from appliance.api.keys import CALLER, CAPTURE, EVIDENCE, LIMITS, ROUTER
 from appliance.api.mirror import MIRRORS
 from appliance.api.parsed import AnswerTerms, parsed
 from appliance.api.request_fields import Asked, route_of
-from appliance.api.shape import AnswerWriter, Shape, ShapedAnswer
+from appliance.api.shape import AnswerWriter, Keeps, Shape, ShapedAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
 from appliance.api.timed_events import GRACE_SECONDS
 from appliance.config import RequestLimits
@@ -133,7 +133,11 @@ class _Answer:
                 spoke = time.monotonic()
             event = await self._attempts.next(self._limits.ping_seconds)
         writer = self._attempts.writer
-        await sse.send(*writer.chunks(event))
+        chunks = writer.chunks(event)
+        await sse.send(*chunks[:-1])
+        if isinstance(writer, Keeps):
+            await writer.keep()
+        await sse.send(*chunks[-1:])
         await (sse.done() if writer.says_done else sse.end())
 
     async def block(self) -> web.StreamResponse:
@@ -161,7 +165,10 @@ class _Answer:
                 continue
             self._attempts.writer.add(event)
             if isinstance(event, AnswerEnd):
-                return self._attempts.writer.whole(event.usage)
+                writer = self._attempts.writer
+                if isinstance(writer, Keeps):
+                    await writer.keep()
+                return writer.whole(event.usage)
 
 
 class _EarlyBody:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -124,6 +124,15 @@ class AnswerWriter(Protocol):
 
     def whole(self, usage: Usage) -> bytes:
         """The body of the blocking answer, all of whose events have been added."""
+        ...
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """What an AnswerWriter is too whose answers may be kept."""
+
+    async def keep(self) -> None:
+        """Awaited once the answer is whole, before its end goes out. Raises RequestError; then it has failed."""
         ...
 
 

@@ -13,7 +13,7 @@ from appliance.telemetry.request_record import Outcome, RequestRecord
 from appliance.types import FinishReason
 
 _CHAT: Final = "/chat/completions"
-_MESSAGES: Final = "/messages"
+_SEVERAL: Final = ("/messages", "/responses")
 
 
 class CapturedChoice(Struct, frozen=True, kw_only=True):
@@ -101,9 +101,9 @@ def cut_text(text: bytes, bytes_max: int) -> tuple[str, int]:
 def _prompt_of(body: bytes, path: str) -> bytes:
     """The part of the body that the endpoint answers; the body itself where it has none.
 
-    In Anthropic's requests that is several: the system's text is beside the messages.
+    In those of some endpoints that is several: the system's text is beside the messages.
     """
-    if path.endswith(_MESSAGES):
+    if path.endswith(_SEVERAL):
         return body
     received = msgspec.json.decode(body, type=_Received)
     return bytes(received.messages if path.endswith(_CHAT) else received.prompt) or body

@@ -25,6 +25,7 @@ from appliance.models.provenance import NO_PROVENANCE, Provenance
 from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.models.upstream.model import Dial
+from appliance.responses.store import ResponseStore
 from appliance.security.limits import PrincipalLimits
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec, SamplingParams
@@ -112,6 +113,7 @@ async def running_api(
     dial: Dial = lambda replica: ReplicaAccess,
     provenance: Provenance = NO_PROVENANCE,
     command: Sequence[str] | None = None,
+    responses: ResponseStore | None = None,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
@@ -123,7 +125,12 @@ async def running_api(
     router = Router(file, limits, means)
     records: list[RequestRecord] = []
     door = OneKey(principals or {})
-    app = build_app(router, lambda: limits, PrincipalLimits(), utc_now, door, records.append, capture, lambda: SEED)
+    app = build_app(
+        *(router, lambda: limits, PrincipalLimits(), utc_now, door, records.append),
+        capture,
+        lambda: SEED,
+        responses,
+    )
     runner = ApiRunner(app, keepalive_seconds=30)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

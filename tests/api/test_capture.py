@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ async def test_prompt_and_answer(start_api: ApiFactory, site: Site, stream: bool
     assert stored
     for word in (b"say:Hel", b"Hello", b"tester"):
         assert word not in stored
+
+
+async def test_a_response_with_all_that_it_was_told(start_api: ApiFactory, site: Site) -> None:
+    capture = capturing(site, TESTER)
+    api = await start_api(capture=capture)
+    body = {"model": "demo", "instructions": "Be kind.", "input": "started say:x", "prompt": None}
+    answer = await api.session.post("/v1/responses", json=body)
+    (found,) = await captured(site, answer.headers["X-Request-Id"])
+    assert json.loads(found.content.prompt) == body
+    assert [choice.text for choice in found.content.choices] == ["x"]
+    capture.close()
 
 
 async def test_a_completion_of_several_choices(start_api: ApiFactory, site: Site) -> None:

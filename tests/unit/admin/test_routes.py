@@ -129,6 +129,11 @@ POST /v1/reranking          inference
 POST /v2/rerank             inference
 POST /v1/messages           inference
 POST /v1/messages/count_tokens inference
+POST /v1/responses inference
+GET /v1/responses/{id} inference
+DELETE /v1/responses/{id} inference
+GET /v1/responses/{id}/input_items inference
+POST /v1/responses/{id}/cancel inference
 GET  /models                viewer inference
 GET  /models/{model:.+}     viewer inference
 POST /chat/completions      inference
@@ -141,6 +146,11 @@ POST /rerank                inference
 POST /reranking             inference
 POST /messages              inference
 POST /messages/count_tokens inference
+POST /responses inference
+GET /responses/{id} inference
+DELETE /responses/{id} inference
+GET /responses/{id}/input_items inference
+POST /responses/{id}/cancel inference
 """
 
 
@@ -257,7 +267,7 @@ async def test_the_api_lets_each_role_do_what_the_table_says_and_nothing_else() 
     async with running_api(principals=roles, preload=False) as api:
         for name, header in (("tester", "Bearer good"), ("other", "Bearer other"), (None, "Bearer wrong")):
             for (method, path), allowed in api_expected().items():
-                path = path.replace("{model:.+}", "demo")
+                path = path.replace("{model:.+}", "demo").replace("{id}", "resp_1")
                 async with api.session.request(method, path, headers={"Authorization": header}, json={}) as answer:
                     error = (await answer.json()).get("error", {}) if answer.status >= 400 else {}
                     # Anthropic's shape has it among the details.

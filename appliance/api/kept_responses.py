@@ -1,0 +1,172 @@
+"""Responses that are kept: what becomes of `store: true`, and the routes that find them again.
+
+Only who made a response finds it; for everybody else there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Raw, Struct
+
+from appliance.api.keys import EVIDENCE, RESPONSES
+from appliance.api.responses_schema import (
+    Item,
+    ItemList,
+    KeptResponse,
+    OutputItem,
+    Response,
+    ResponseDeleted,
+)
+from appliance.errors import RequestError, StateError
+from appliance.responses.store import ResponseStore
+
+_log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 60
+PAGE_MAX: Final = 100
+_encoder: Final = msgspec.json.Encoder()
+_kept: Final = msgspec.json.Decoder(KeptResponse)
+_items: Final = msgspec.json.Decoder(tuple[Item, ...])
+
+
+class _Output(Struct, frozen=True):
+    output: tuple[OutputItem, ...]
+
+
+class _Page(Struct, frozen=True, kw_only=True):
+    """A query. after: an item's id."""
+
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 20
+    order: str = "desc"
+    after: str | None = None
+
+
+_output: Final = msgspec.json.Decoder(_Output)
+
+# ── for a request to be answered ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_keeping(http: web.Request) -> ResponseStore:
+    """Where responses are kept. Raises RequestError where this one will not be."""
+    store = http.app[RESPONSES]
+    if store is None or not store.settings.enabled:
+        message = "store: this appliance keeps no responses (responses.enabled in appliance.yaml); leave it out"
+        raise RequestError("unsupported_parameter", message, param="store")
+    if not store.has_room:
+        raise _unavailable()
+    return store
+
+
+def encoded_items(http: web.Request, items: Sequence[Item]) -> Raw:
+    """The input as it is kept. Raises RequestError for one that is too large."""
+    encoded, bytes_max = _encoder.encode(items), check_keeping(http).settings.bytes_max
+    if len(encoded) > bytes_max:
+        message = f"store: the input takes more than the {bytes_max // 1024} KiB that are kept of one; leave it out"
+        raise RequestError("invalid_request", message, param="store")
+    return Raw(encoded)
+
+
+async def keep(http: web.Request, response: Response, items: Raw) -> None:
+    """Keeps a response that is whole. Raises RequestError where that fails."""
+    content = _encoder.encode(KeptResponse(items=items, response=Raw(_encoder.encode(response))))
+    try:
+        await check_keeping(http).put(_principal(http), response.id, content)
+    except (OSError, StateError) as error:
+        raise _unavailable(error) from error
+
+
+async def conversation(http: web.Request, asked: str) -> tuple[Item, ...]:
+    """What a response answered, and its answer. Raises RequestError."""
+    found = await _find(http, asked, param="previous_response_id")
+    return (*_items.decode(found.items), *_output.decode(found.response).output)
+
+
+# ── routes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def get_response(http: web.Request) -> web.StreamResponse:
+    """A response as it was answered."""
+    if http.query.get("stream", "false") != "false":
+        raise RequestError("unsupported_parameter", "stream: a kept response comes as a whole", param="stream")
+    return _json((await _find(http, http.match_info["id"])).response)
+
+
+async def delete_response(http: web.Request) -> web.StreamResponse:
+    """Forgets a response. What went on from it has its own copy of the conversation."""
+    asked, store = http.match_info["id"], http.app[RESPONSES]
+    try:
+        gone = store is not None and await store.delete(_principal(http), asked)
+    except OSError as error:
+        raise _unavailable(error) from error
+    if not gone:
+        raise _not_found(asked)
+    return _json(ResponseDeleted(id=asked))
+
+
+async def list_input_items(http: web.Request) -> web.StreamResponse:
+    """What a response answered, the conversation before it included, a page at a time."""
+    try:
+        page = msgspec.convert(dict(http.query), _Page, strict=False)
+    except msgspec.ValidationError as error:
+        message = f"limit: expected a whole number from 1 to {PAGE_MAX}"
+        raise RequestError("invalid_request", message, param="limit") from error
+    if page.order not in ("asc", "desc"):
+        raise RequestError("invalid_request", "order: expected asc or desc", param="order")
+    items = _items.decode((await _find(http, http.match_info["id"])).items)
+    items = items if page.order == "asc" else items[::-1]
+    if page.after is not None:
+        places = [index for index, item in enumerate(items) if item.id == page.after]
+        if not places:
+            raise RequestError("invalid_request", "after: no item has this id", param="after")
+        items = items[places[0] + 1 :]
+    data = items[: page.limit]
+    first, last = (data[0].id, data[-1].id) if data else ("", "")
+    return _json(ItemList(data=data, first_id=first, last_id=last, has_more=len(items) > len(data)))
+
+
+async def cancel_response(http: web.Request) -> web.StreamResponse:
+    """Refused: nothing is made in the background."""
+    await _find(http, http.match_info["id"])
+    message = "this response is complete; only background responses can be cancelled, and there are none here"
+    raise RequestError("invalid_request", f"{message}. To end one that is under way, close its connection")
+
+
+async def _find(http: web.Request, asked: str, param: str | None = None) -> KeptResponse:
+    store = http.app[RESPONSES]
+    try:
+        content = None if store is None else await store.get(_principal(http), asked)
+    except (OSError, StateError) as error:
+        _log.error("a kept response cannot be read: %s", error)
+        message = f"the response {asked[:128]!r} is damaged or cannot be read; the service log has more"
+        raise RequestError("internal_error", message, param=param) from error
+    if content is None:
+        raise _not_found(asked, param)
+    return _kept.decode(content)
+
+
+def _not_found(asked: str, param: str | None = None) -> RequestError:
+    message = f"the response {asked[:128]!r} does not exist, or no more; only those made with store: true are kept"
+    return RequestError("response_not_found", message, param=param)
+
+
+def _unavailable(error: Exception | None = None) -> RequestError:
+    """The paths in an error are for the log alone."""
+    if error is not None:
+        _log.error("a response cannot be kept or forgotten: %s", error)
+    message = "responses cannot be kept or forgotten now: the disk is full or fails; leave store out"
+    return RequestError("store_unavailable", message, param="store", retry_after=RETRY_SECONDS)
+
+
+def _principal(http: web.Request) -> str:
+    principal = http[EVIDENCE].principal
+    assert principal is not None, "the middleware has run"
+    return principal
+
+
+def _json(value: Struct | Raw) -> web.Response:
+    return web.Response(body=_encoder.encode(value), content_type="application/json", charset="utf-8")
