@@ -8,8 +8,13 @@ from typing import Final
 
 import pytest
 from anthropic.types import message_count_tokens_params, message_create_params
+from msgspec import Struct
+from openai.types import completion_create_params, embedding_create_params
+from openai.types.chat import completion_create_params as chat_create_params
 
 from appliance.api.anthropic_schema import MessagesFields, MessagesRequest
+from appliance.api.openai_schema import ChatCompletionRequest, CompletionRequest, with_sampling
+from appliance.api.pooling_schema import EmbeddingRequest
 
 DOCUMENT: Final = (Path(__file__).resolve().parents[3] / "docs" / "PARAMETERS.md").read_text()
 
@@ -40,3 +45,25 @@ def test_what_is_said_to_count_is_read(body: type[MessagesFields], parameters: s
     read = set(body.__struct_fields__)
     for name in parameters:
         assert (name in read) == (table("Anthropic")[name] in ("honoured", "partly")), name
+
+
+OPENAI: Final[dict[str, tuple[type[Struct], set[str]]]] = {
+    "OpenAI: `chat.completions": (
+        with_sampling(ChatCompletionRequest),
+        {*chat_create_params.CompletionCreateParamsBase.__annotations__, "stream"},
+    ),
+    "OpenAI: `completions": (
+        with_sampling(CompletionRequest),
+        {*completion_create_params.CompletionCreateParamsBase.__annotations__, "stream"},
+    ),
+    "OpenAI: `embeddings": (EmbeddingRequest, {*embedding_create_params.EmbeddingCreateParams.__annotations__}),
+}
+
+
+@pytest.mark.parametrize("heading", OPENAI)
+def test_every_parameter_of_openais_client_is_there_and_what_counts_is_read(heading: str) -> None:
+    body, parameters = OPENAI[heading]
+    said, read = table(heading), set(body.__struct_fields__)
+    assert set(said) == parameters
+    for name in parameters:
+        assert (name in read) == (said[name] in ("honoured", "partly")), name
