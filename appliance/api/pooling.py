@@ -12,14 +12,14 @@ from msgspec.structs import replace
 
 from appliance.api.admission import estimated_tokens
 from appliance.api.attempts import Attempt, Terms
-from appliance.api.keys import EVIDENCE, ROUTER, settings_of
+from appliance.api.keys import ROUTER
 from appliance.api.pooling_schema import PoolingFields, PoolingUsage
-from appliance.api.request_fields import Asked, cache_domain, flow, keep_seconds
+from appliance.api.request_fields import Asked, plain_request
 from appliance.api.shape import AnswerWriter
 from appliance.api.timed_events import GRACE_SECONDS
 from appliance.errors import RequestError
 from appliance.models.stream import AnswerEvent, Vectors
-from appliance.types import ModelSpec, PoolingPrompt, Request, Usage
+from appliance.types import ModelSpec, PoolingPrompt, Usage
 from appliance.wire import Pooled
 
 TRUNCATED_HEADER: Final = "X-Appliance-Truncated"
@@ -39,21 +39,7 @@ def pooled(
     seconds_max: float,
 ) -> Attempt:
     """An answer of our own engine. Leaving it early, for any reason, aborts it there."""
-    draft, settings = http[EVIDENCE], settings_of(http)
-    assert draft.principal is not None, "the middleware has run"
-    request = Request(
-        id=draft.id,
-        model=spec.id,
-        principal=draft.principal,
-        cache_domain=cache_domain(draft.principal, settings, body.cache_salt),
-        # A client may step back behind others of its class, never ahead of them.
-        priority=max(settings.priority, body.priority or 0),
-        weight=settings.weight,
-        flow=flow(http.path, draft.key_id or "", body.user or ""),
-        prompt=prompt,
-        seconds_max=seconds_max,
-        keep_seconds=None if body.keep_alive is None else keep_seconds(body.keep_alive),
-    )
+    request = plain_request(http, body, spec, prompt, seconds_max)
     terms = Terms(1, stream=False, tokens=estimated_tokens(request, 1), seconds_max=seconds_max + GRACE_SECONDS)
     return Attempt(http.app[ROUTER].submit(request), writer, terms)
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -106,9 +106,39 @@ def request_of(
     seconds_max: float,
 ) -> Request:
     """The immutable request: the model's and the principal's settings with what the body may change on top."""
-    draft = http[EVIDENCE]
+    return msgspec.structs.replace(
+        plain_request(http, body, spec, prompt, seconds_max),
+        further=further,
+        sampling=seeded(sampling_of(body, spec.sampling), http.app[DRAW_SEED]),
+        logprobs=logprobs,
+        max_tokens=max_tokens,
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        constraint=constraint_of(body),
+    )
+
+
+class SharedFields(Protocol):
+    """What bodies of every endpoint may say of themselves."""
+
+    @property
+    def user(self) -> str | None: ...
+
+    @property
+    def priority(self) -> int | None: ...
+
+    @property
+    def keep_alive(self) -> float | str | None: ...
+
+    @property
+    def cache_salt(self) -> str | None: ...
+
+
+def plain_request(
+    http: web.Request, body: SharedFields, spec: ModelSpec, prompt: Prompt, seconds_max: float
+) -> Request:
+    """Who asks, whose turn it is and how long it may take; nothing of what the answer shall be."""
+    draft, settings = http[EVIDENCE], settings_of(http)
     assert draft.principal is not None, "the middleware has run"
-    settings = settings_of(http)
     return Request(
         id=draft.id,
         model=spec.id,
@@ -119,14 +149,8 @@ def request_of(
         weight=settings.weight,
         flow=flow(http.path, draft.key_id or "", body.user or ""),
         prompt=prompt,
-        further=further,
-        sampling=seeded(sampling_of(body, spec.sampling), http.app[DRAW_SEED]),
-        logprobs=logprobs,
-        max_tokens=max_tokens,
-        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         seconds_max=seconds_max,
         keep_seconds=None if body.keep_alive is None else keep_seconds(body.keep_alive),
-        constraint=constraint_of(body),
     )
 
 
