@@ -95,16 +95,19 @@ def _lark(constraint: Constraint) -> str:
             raise _refused(constraint, "nested too deep") from None
         except Exception as error:  # the translator raises plain Exceptions, and IndexError at a sudden end
             raise _refused(constraint, f"neither GBNF nor Lark: {str(error)[:200]}") from None
-    rest = text
-    for match in _EMBEDDED_SCHEMA.finditer(text):
+    whole, rest, position = "", "", 0
+    while (match := _EMBEDDED_SCHEMA.search(text, position)) is not None:
         try:
             schema, end = _decoder.raw_decode(text, match.end())
         except (ValueError, RecursionError):
             raise _refused(constraint, "a schema in it is no valid JSON") from None
         check_schema(schema, constraint.param)
-        rest = rest.replace(text[match.start() : end], "")
-    check_repetitions(rest, constraint.param)
-    return text
+        between = text[position : match.start()]
+        whole += f"{between}%json {json.dumps(schema | {'x-guidance': _SETTINGS})}"
+        rest += between
+        position = end
+    check_repetitions(rest + text[position:], constraint.param)
+    return whole + text[position:]
 
 
 def _after_thoughts(opening: str, closing: str, thinking: bool, special: Mapping[str, int]) -> str:
