@@ -153,6 +153,17 @@ class Constraint(Struct, frozen=True, kw_only=True):
     thinks: tuple[str, str] | None = None
 
 
+class CallChoice(Struct, frozen=True, kw_only=True):
+    """An answer must be calls, after what the model thinks: of the tools in its chat, with arguments of their schemas.
+
+    named: of this tool alone. parallel: it may be several. param: the request's field, which refusals name.
+    """
+
+    named: str | None = None
+    parallel: bool = True
+    param: str = "tool_choice"
+
+
 class TokenLogprob(Struct, frozen=True, array_like=True):
     """Natural logarithm of a token's probability. piece: its bytes in the text. top: the likeliest, best first."""
 
@@ -438,7 +449,7 @@ class Request(Struct, frozen=True, kw_only=True):
     keep_seconds: how long the model shall stay loaded after its end; infinite, or None for the model's own `ttl`.
     reasoning_budget: most tokens that the model may think with.
     reading: the prompt is looked at, and nothing is computed. further: more prompts of the same request, each with
-    choices of its own. constraint: what its answer must be.
+    choices of its own. constraint: what its answer must be. must_call: that it must be calls; never both.
     """
 
     id: str
@@ -459,6 +470,7 @@ class Request(Struct, frozen=True, kw_only=True):
     reading: Reading | None = None
     further: tuple[Prompt, ...] = ()
     constraint: Constraint | None = None
+    must_call: CallChoice | None = None
 
 
 class Usage(Struct, frozen=True, kw_only=True):

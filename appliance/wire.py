@@ -23,6 +23,7 @@ from msgspec import Struct
 from appliance.errors import ErrorCode, MemoryLack, WireError
 from appliance.types import (
     AnswerFormat,
+    CallChoice,
     Constraint,
     FinishReason,
     HardwareReading,
@@ -94,6 +95,7 @@ class Add(Struct, frozen=True, kw_only=True, tag="add"):
     reasoning_budget: most tokens that the model may think with.
     reading: the answer is one PromptRead, and a Finished.
     constraint: what the answer must be; it finishes with `stop` only where it is.
+    must_call: the same for calls, of a chat with tools; `Started.answer` says how they are written. Never both.
     """
 
     number: int
@@ -111,6 +113,7 @@ class Add(Struct, frozen=True, kw_only=True, tag="add"):
     reasoning_budget: int | None = None
     reading: Reading | None = None
     constraint: Constraint | None = None
+    must_call: CallChoice | None = None
 
 
 class Abort(Struct, frozen=True, kw_only=True, tag="abort"):

@@ -33,6 +33,8 @@ def evidence_of(request: Request, n: int) -> AnswerEvidence:
             withheld[name] = len(value)
     if request.constraint is not None:
         withheld["constraint"] = len(request.constraint.text)
+    if request.must_call is not None:
+        withheld["tool_choice"] = 1
     return AnswerEvidence(
         seed=sampling.seed,
         sampling={name: value for name, default in _KNOWN if (value := getattr(sampling, name)) != default},

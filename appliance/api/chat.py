@@ -95,7 +95,7 @@ def chat_request(
         logprobs=_logprobs(body),
         seconds_max=seconds_max,
     )
-    request = replace(request, reasoning_budget=reasoning_budget(body))
+    request = replace(request, reasoning_budget=reasoning_budget(body), must_call=tools.must_call(request.constraint))
     return request, tools.wanted(reasoning=body.reasoning_format != "none")
 
 

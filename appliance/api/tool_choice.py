@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from appliance.api.openai_schema import ChatCompletionRequest
 from appliance.api.parsed import AnswerTerms
-from appliance.api.request_fields import free_form, refuse_unsupported
+from appliance.api.request_fields import free_form
 from appliance.chat import Tools
 from appliance.errors import RequestError
+from appliance.types import CallChoice, Constraint
 
 Choice = Literal["none", "auto", "required"]
 
@@ -35,10 +36,21 @@ class AskedTools(Struct, frozen=True, kw_only=True):
         """Those that the model gets to see."""
         return () if self.choice == "none" else self.tools
 
+    def must_call(self, constraint: Constraint | None) -> CallChoice | None:
+        """What the engine is to keep the answer to. Raises RequestError where it must be something else as well."""
+        if self.choice != "required":
+            return None
+        param = "function_call" if self.legacy else "tool_choice"
+        if constraint is not None:
+            message = f"{param}, {constraint.param}: an answer can be kept to one of them"
+            raise RequestError("invalid_request", message, param=constraint.param)
+        return CallChoice(named=self.named, parallel=self.parallel and not self.legacy, param=param)
+
     def wanted(self, *, reasoning: bool) -> AnswerTerms:
-        """How its answers are to be read."""
+        """How its answers are to be read. Where a tool is named, only its calls are calls, also in a thought."""
+        named = self.named
         return AnswerTerms(
-            tools=Tools(self.rendered),
+            tools=Tools(tool for tool in self.rendered if named is None or tool["function"]["name"] == named),
             calls_max=1 if self.legacy or not self.parallel else None,
             reasoning=reasoning,
             called="function_call" if self.legacy else "tool_calls",
@@ -58,11 +70,8 @@ def asked_tools(body: ChatCompletionRequest) -> AskedTools:
     known = Tools(tools)
     if named is not None and named not in known:
         raise RequestError("invalid_request", f"{choice_field}: no tool is called {named[:64]!r}", param=choice_field)
-    if choice == "required":
-        if not tools:
-            raise RequestError("invalid_request", f"{choice_field}: needs {field}", param=choice_field)
-        # What `appliance.chat.constraint` makes of them is to be enforced where tokens are drawn.
-        refuse_unsupported(**{choice_field: True})
+    if choice == "required" and not tools:
+        raise RequestError("invalid_request", f"{choice_field}: needs {field}", param=choice_field)
     return AskedTools(
         tools=tuple(tools),
         choice=choice,

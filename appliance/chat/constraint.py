@@ -59,7 +59,8 @@ _FORMS: Final[Mapping[ToolFormat, _Form]] = {
     ),
     "harmony": _Form("<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>", many=False),
 }
-_MARKERS: Final = (
+# What `tokens` of `forced_calls` may have.
+MARKERS: Final = (
     "<tool_call>",
     "</tool_call>",
     "[TOOL_CALLS]",
@@ -103,13 +104,15 @@ def forced_calls(
         before = _texts(form.before.replace("NAME", function["name"]), tokens)
         rules.append(f"call{index}: {_joined(before, f'value{index}', _texts(form.after, tokens))}")
         rules.append(f"value{index}: %json {json.dumps(_schema(function, form.arguments), ensure_ascii=False)}")
-    used = tuple(marker for marker in _MARKERS if marker in "".join((form.begin, form.before, form.after, form.end)))
+    used = tuple(marker for marker in MARKERS if marker in "".join((form.begin, form.before, form.after, form.end)))
     return ForcedCalls(grammar="\n".join(rules) + "\n", tools=read, markers=used)
 
 
 def _schema(function: Mapping[str, Any], arguments: str | None) -> Mapping[str, Any]:
     own = function.get("parameters")
-    schema: Mapping[str, Any] = own if isinstance(own, Mapping) and own else _ANY_OBJECT
+    schema: Mapping[str, Any] = own if isinstance(own, Mapping) else {}
+    # Arguments are read as an object, whether or not a schema says so.
+    schema = schema if "type" in schema or "$ref" in schema else {**_ANY_OBJECT, **schema}
     if arguments is None:
         return schema
     # A schema's references count from its own root.
@@ -129,7 +132,7 @@ def _texts(text: str, tokens: Mapping[str, int]) -> str:
     """A text as Lark's terms: markers that are tokens by their number, the rest as strings."""
     terms: list[str] = []
     while text:
-        starts = [(at, marker) for marker in _MARKERS if marker in tokens and (at := text.find(marker)) >= 0]
+        starts = [(at, marker) for marker in MARKERS if marker in tokens and (at := text.find(marker)) >= 0]
         at, marker = min(starts, default=(len(text), ""))
         if at:
             terms.append(json.dumps(text[:at], ensure_ascii=False))

@@ -27,6 +27,7 @@ def add_frame(number: int, request: Request, seconds_max: float) -> Add:
         reasoning_budget=request.reasoning_budget,
         reading=request.reading,
         constraint=request.constraint,
+        must_call=request.must_call,
     )
 
 

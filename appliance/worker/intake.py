@@ -15,7 +15,7 @@ from appliance.engine.prompt import ReadPrompt
 from appliance.engine.sequence import DryPenalty, Sequence
 from appliance.engine.thought import ThoughtBudget
 from appliance.errors import RequestError
-from appliance.types import AnswerFormat, Constraint, Prompt, Reading, SamplingParams
+from appliance.types import AnswerFormat, CallChoice, Constraint, Prompt, Reading, SamplingParams
 from appliance.wire import Abort, Add, Failed, PromptRead, Step
 from appliance.worker.constraining import Compiler, Constraining
 from appliance.worker.looking import looked_at
@@ -25,8 +25,8 @@ from appliance.worker.refusing import refuse, refuse_unreadable
 class PromptReader(Protocol):
     """Makes tokens of a prompt."""
 
-    def read(self, prompt: Prompt) -> ReadPrompt:
-        """The tokens, and how their answer is to be read. Raises RequestError."""
+    def read(self, prompt: Prompt, must_call: CallChoice | None = None) -> ReadPrompt:
+        """The tokens, how their answer is to be read, and what keeps it to calls. Raises RequestError."""
         ...
 
     def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
@@ -72,11 +72,11 @@ class Intake:
             if add.reading is not None:
                 self._look(add, add.reading)
                 return
-            sequence = self._sequence(add)
-            if add.constraint is None:
+            sequence, constraint = self._sequence(add)
+            if constraint is None:
                 self._loop.submit(sequence)
             else:
-                self.constraining.take(sequence, _after_thoughts(add.constraint, sequence.answer))
+                self.constraining.take(sequence, _after_thoughts(constraint, sequence.answer))
         except RequestError as error:
             self._refuse(add.number, error)
         except Exception as error:
@@ -94,13 +94,14 @@ class Intake:
         events = looked_at(self._reader.look(add.number, add.prompt, reading))
         self._send(msgspec.structs.replace(self._loop.status, events=events))
 
-    def _sequence(self, add: Add) -> Sequence:
+    def _sequence(self, add: Add) -> tuple[Sequence, Constraint | None]:
+        """And what its answer must be."""
         arrived = self._clock()
         if add.max_tokens is not None and add.max_tokens < 1:
             raise RequestError("invalid_request", "max_tokens must be at least 1", param="max_tokens")
-        prompt = self._reader.read(add.prompt)
+        prompt = self._reader.read(add.prompt, add.must_call)
         room = self._n_ctx - len(prompt.tokens)
-        return Sequence(
+        sequence = Sequence(
             number=add.number,
             tokens=prompt.tokens,
             output_max=room if add.max_tokens is None else min(add.max_tokens, room),
@@ -119,6 +120,7 @@ class Intake:
             spoken=prompt.spoken,
             thought=_thought(prompt, add.reasoning_budget),
         )
+        return sequence, add.constraint or prompt.constraint
 
     def _refuse(self, number: int, error: RequestError) -> None:
         refuse(number, error, self._loop.status, self._send)

@@ -107,7 +107,14 @@ async def test_stream_and_blocking_completion_agree(api: Api) -> None:
         ({"deadline_seconds": 0}, "deadline_seconds"),
         ({"user": 5}, "user"),
         ({"response_format": {"type": "yaml"}}, "response_format.type"),
-        ({"tool_choice": "required", "tools": [{"function": {"name": "f"}}]}, "tool_choice"),
+        (
+            {
+                "tool_choice": "required",
+                "tools": [{"function": {"name": "f"}}],
+                "response_format": {"type": "json_object"},
+            },
+            "response_format",
+        ),
         ({"tool_choice": {"function": {"name": "g"}}, "tools": [{"function": {"name": "f"}}]}, "tool_choice"),
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),

@@ -184,6 +184,13 @@ async def test_one_call_at_a_time(api: Api) -> None:
     assert [block["name"] for block in answer["content"] if block["type"] == "tool_use"] == ["get_weather"]
 
 
+async def test_a_call_that_must_be_made(api: Api) -> None:
+    for choice, named in (({"type": "any"}, None), ({"type": "tool", "name": "now"}, "now")):
+        answer = await whole(api, "tell", tools=TOOLS, tool_choice=choice)
+        told = json.loads(answer["content"][0]["text"])["must_call"]
+        assert told == {"named": named, "parallel": True, "param": "tool_choice"}
+
+
 async def test_an_answer_that_is_cut_off_ends_with_max_tokens(api: Api) -> None:
     answer = await whole(api, "started say:a sleep:2 say:b", deadline_seconds=1)
     assert answer["stop_reason"] == "max_tokens"

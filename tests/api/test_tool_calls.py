@@ -127,6 +127,27 @@ async def test_without_tools_nothing_is_a_call(api: Api, fields: dict[str, Any])
     assert choice["finish_reason"] == "stop"
 
 
+async def test_a_call_that_must_be_made_travels_in_the_add(api: Api) -> None:
+    async def told(**fields: Any) -> Any:
+        answer = await whole(api, "tell", **fields)
+        return json.loads(answer["choices"][0]["message"]["content"])["must_call"]
+
+    named = {"type": "function", "function": {"name": "now"}}
+    assert await told(tools=TOOLS) is None
+    assert await told(tools=TOOLS, tool_choice="required") == {
+        "named": None,
+        "parallel": True,
+        "param": "tool_choice",
+    }
+    assert await told(tools=TOOLS, tool_choice=named, parallel_tool_calls=False) == {
+        "named": "now",
+        "parallel": False,
+        "param": "tool_choice",
+    }
+    choice = (await whole(api, script(CALLS), tools=TOOLS, tool_choice="required"))["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+
+
 async def test_one_call_at_a_time(api: Api) -> None:
     prompt = script(CALLS) + " hang"
     for answer in (

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.types import (
+    CallChoice,
     ChatMessage,
     ChatPrompt,
     Constraint,
@@ -195,6 +196,7 @@ class WorkerClient:
         logprobs: LogprobParams | None = None,
         reasoning_budget: int | None = None,
         constraint: Constraint | None = None,
+        must_call: CallChoice | None = None,
     ) -> int:
         self._number += 1
         self.answers[self._number] = Answer()
@@ -210,6 +212,7 @@ class WorkerClient:
                 logprobs=logprobs,
                 reasoning_budget=reasoning_budget,
                 constraint=constraint,
+                must_call=must_call,
             )
         )
         return self._number
@@ -248,6 +251,7 @@ class WorkerClient:
         logprobs: LogprobParams | None = None,
         reasoning_budget: int | None = None,
         constraint: Constraint | None = None,
+        must_call: CallChoice | None = None,
     ) -> Answer:
         """One request from its start to its end."""
         number = self.add(
@@ -259,6 +263,7 @@ class WorkerClient:
             logprobs=logprobs,
             reasoning_budget=reasoning_budget,
             constraint=constraint,
+            must_call=must_call,
         )
         return self.wait(number)[0]
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.models.llama_file import write_llama
+from tests.models.llama_file import CHAT_TEMPLATE, write_llama
 from tests.models.vocabulary import BOS, EOS, ID
 
 
-def build_random(path: Path, *, seed: int = 7, context: int = 8192, tensors_per_file: int = 0) -> None:
+def build_random(
+    path: Path,
+    *,
+    seed: int = 7,
+    context: int = 8192,
+    tensors_per_file: int = 0,
+    chat_template: str = CHAT_TEMPLATE,
+    controls: Sequence[str] = (),
+) -> None:
     """Writes the random-weight model to `path`; the same seed writes the same model. It never ends by itself.
 
-    tensors_per_file: as in `write_llama`.
+    tensors_per_file, chat_template, controls: as in `write_llama`.
     """
     generator = np.random.default_rng(seed)
 
@@ -28,4 +37,13 @@ def build_random(path: Path, *, seed: int = 7, context: int = 8192, tensors_per_
             values[[ID["<unk>"], BOS, EOS]] = 0
         return values * np.float32(0.3 if name == "output.weight" else 0.15)
 
-    write_llama(path, weights, name="random weights", layers=2, context=context, tensors_per_file=tensors_per_file)
+    write_llama(
+        path,
+        weights,
+        name="random weights",
+        layers=2,
+        context=context,
+        tensors_per_file=tensors_per_file,
+        chat_template=chat_template,
+        controls=controls,
+    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from appliance.chat import closing_text, markers_in, opens_reasoning, reasoning_format_of, tool_format_of
+from appliance.chat.constraint import MARKERS, ForcedCalls, forced_calls
 from appliance.engine.prompt.mending import taught_format
-from appliance.types import CONTINUED, AnswerFormat, ChatPrompt, ModelSpec, Reading
+from appliance.types import CONTINUED, AnswerFormat, CallChoice, ChatPrompt, ModelSpec, Reading
 
 
 class MarkerVocabulary(Protocol):
@@ -43,6 +44,7 @@ class Answers:
             with_tools: vocabulary.control_tokens(markers_in(self.format, with_tools=with_tools))
             for with_tools in (False, True)
         }
+        self._call_markers = vocabulary.control_tokens(MARKERS)
 
     def format_of(self, text: str, *, shows_tools: bool) -> AnswerFormat:
         """Of the answer to a rendered prompt. shows_tools: the template has described them itself."""
@@ -52,3 +54,12 @@ class Answers:
     def spoken(self, prompt: ChatPrompt) -> Mapping[int, bytes]:
         """Control tokens that must come out as text."""
         return self._spoken[bool(prompt.tools)]
+
+    def forced(
+        self, answer: AnswerFormat, tools: Sequence[Mapping[str, Any]], choice: CallChoice
+    ) -> tuple[ForcedCalls, Mapping[int, bytes]]:
+        """What keeps an answer to calls, where it would be of this format, and the control tokens those come with."""
+        tokens = {text.decode(): token for token, text in self._call_markers.items()}
+        forced = forced_calls(answer.tools, tools, named=choice.named, parallel=choice.parallel, tokens=tokens)
+        used = {token: text for token, text in self._call_markers.items() if text.decode() in forced.markers}
+        return forced, used

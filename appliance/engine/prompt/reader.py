@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
 
+from msgspec.structs import replace
+
 from appliance.engine.prompt.answers import Answers
 from appliance.engine.prompt.template import ChatTemplate
 from appliance.errors import RequestError
 from appliance.types import (
     AS_PROMPT,
     AnswerFormat,
+    CallChoice,
     ChatPrompt,
+    Constraint,
     EmbeddingPrompt,
     InfillPrompt,
     Prompt,
@@ -36,12 +40,14 @@ class ReadPrompt:
     """A prompt as the model takes it.
 
     answer, spoken: see Sequence; a completion is not read any further. closing: tokens that end a thought.
+    constraint: what keeps the answer to calls, where it must be some.
     """
 
     tokens: list[int]
     answer: AnswerFormat | None = None
     spoken: Mapping[int, bytes] = field(default_factory=dict)
     closing: tuple[int, ...] = ()
+    constraint: Constraint | None = None
 
 
 class Vocabulary(Protocol):
@@ -83,9 +89,14 @@ class PromptReader:
         self._n_ctx = n_ctx
         self._answers = answers
 
-    def read(self, prompt: Prompt) -> ReadPrompt:
-        """The prompt's tokens: at least one, and at least one fewer than n_ctx. Raises RequestError."""
+    def read(self, prompt: Prompt, must_call: CallChoice | None = None) -> ReadPrompt:
+        """The prompt's tokens: at least one, and at least one fewer than n_ctx. Raises RequestError.
+
+        must_call: only for a chat with the tools that it wants.
+        """
         read = self._read(prompt)
+        if must_call is not None:
+            read = self._forced(prompt, read, must_call)
         if not read.tokens:
             raise RequestError("invalid_request", "the prompt is empty", param=_param(prompt))
         if len(read.tokens) >= self._n_ctx:
@@ -132,6 +143,20 @@ class PromptReader:
                 )
             case _:
                 assert_never(prompt)
+
+    def _forced(self, prompt: Prompt, read: ReadPrompt, choice: CallChoice) -> ReadPrompt:
+        """The same, and what keeps its answer to calls, which may come in another format than the model's own."""
+        assert isinstance(prompt, ChatPrompt), "only chats have tools"
+        assert self._answers is not None, "a chat that was rendered has a template, which says how answers are read"
+        assert read.answer is not None
+        forced, markers = self._answers.forced(read.answer, prompt.tools, choice)
+        return ReadPrompt(
+            read.tokens,
+            replace(read.answer, tools=forced.tools),
+            {**read.spoken, **markers},
+            read.closing,
+            Constraint(kind="grammar", text=forced.grammar, param=choice.param),
+        )
 
     def _infill(self, prompt: InfillPrompt) -> list[int]:
         """Prefix, suffix, and then what is between them, as llama-server has it by default."""

@@ -12,7 +12,7 @@ from appliance.engine.prompt import ReadPrompt
 from appliance.engine.runner.preparer import check_logit_bias
 from appliance.engine.sequence import Matcher, Sequence
 from appliance.errors import RequestError
-from appliance.types import Constraint, Prompt, Reading, SamplingParams, TextPrompt
+from appliance.types import CallChoice, Constraint, Prompt, Reading, SamplingParams, TextPrompt
 from appliance.wire import Abort, Add, Failed, Finished, PromptRead, Step
 from appliance.worker.intake import Intake
 
@@ -21,10 +21,11 @@ class FakeReader:
     def __init__(self, answer: list[int] | Exception) -> None:
         self.answer = answer
 
-    def read(self, prompt: Prompt) -> ReadPrompt:
+    def read(self, prompt: Prompt, must_call: CallChoice | None = None) -> ReadPrompt:
         if isinstance(self.answer, Exception):
             raise self.answer
-        return ReadPrompt(self.answer)
+        constraint = None if must_call is None else Constraint(kind="regex", text="a", param=must_call.param)
+        return ReadPrompt(self.answer, constraint=constraint)
 
     def look(self, number: int, prompt: Prompt, reading: Reading) -> PromptRead:
         tokens = self.read(prompt).tokens
@@ -135,3 +136,9 @@ def test_a_constraint_is_compiled_by_another_thread_until_it_is_aborted() -> Non
     made.intake.abort(Abort(number=4))
     assert made.sent[0].events == (Failed(number=4, code=None, message="aborted"),)
     assert (made.loop.aborted, made.intake.constraining.waiting) == ([], 0)
+
+
+def test_what_must_be_calls_is_compiled_too() -> None:
+    made = intake([1])
+    made.intake.add(add(must_call=CallChoice()))
+    assert (made.loop.submitted, made.sent, made.intake.constraining.waiting) == ([], [], 1)

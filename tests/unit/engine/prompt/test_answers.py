@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from zlib import crc32
 
 from appliance.engine.prompt.answers import Answers
-from appliance.types import AnswerFormat, ChatMessage, ChatPrompt, ModelSpec, Reading
+from appliance.types import AnswerFormat, CallChoice, ChatMessage, ChatPrompt, ModelSpec, Reading
 
 SPEC = ModelSpec(id="m", path="/m.gguf")
 USER = ChatMessage(role="user", content="hi")
 
 
 class Vocabulary:
-    """Every text is one control token, by its length."""
+    """Every text is one control token."""
 
     def control_tokens(self, texts: Collection[str]) -> dict[int, bytes]:
-        return {len(text): text.encode() for text in texts}
+        return {crc32(text.encode()): text.encode() for text in texts}
 
     def tokenize(self, text: str, reading: Reading) -> list[int]:
         assert not reading.add_special
@@ -53,3 +54,18 @@ def test_what_must_come_out_as_text() -> None:
     made = answers("[TOOL_CALLS]")
     assert set(made.spoken(ChatPrompt(messages=(USER,))).values()) == {b"<think>", b"</think>"}
     assert b"[TOOL_CALLS]" in made.spoken(ChatPrompt(messages=(USER,), tools=({},))).values()
+
+
+def test_what_keeps_an_answer_to_calls() -> None:
+    made = answers("[TOOL_CALLS]")
+    tools = [{"function": {"name": "f"}}]
+    forced, spoken = made.forced(AnswerFormat(tools="mistral"), tools, CallChoice())
+    marker = crc32(b"[TOOL_CALLS]")
+    assert forced.tools == "mistral" and f"<[{marker}]>" in forced.grammar
+    assert spoken == {marker: b"[TOOL_CALLS]"}
+
+
+def test_calls_that_are_hard_to_force_come_in_another_format() -> None:
+    forced, spoken = answers("").forced(AnswerFormat(tools="pythonic"), [{"name": "f"}], CallChoice(named="f"))
+    assert forced.tools == "hermes"
+    assert set(spoken.values()) == {b"<tool_call>", b"</tool_call>"}
