@@ -354,7 +354,6 @@ class ModelInstance:
                 status = await self._serve_once()
             except (LoadError, OSError, WireError) as error:
                 if self.unloading:
-                    self._backlog.fail_all(_unloaded())
                     self._unloaded()
                 else:
                     self._load_failed(str(error))
@@ -614,7 +613,11 @@ class ModelInstance:
                 await self._wait_until_quiet()
         except TimeoutError:
             self._leave()
-            self._backlog.fail_sent(_unloaded())
+            # Who comes from now on waits for the next worker; so does who this one has not got yet.
+            if self._link is None:
+                self._backlog.fail_all(_unloaded())
+            else:
+                self._backlog.fail_sent(_unloaded())
         if self._link is not None:
             self._link.hang_up()
         elif self._starting is not None:

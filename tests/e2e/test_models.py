@@ -57,7 +57,7 @@ async def test_from_a_file_to_an_answer(tmp_path: Path, recite_gguf: Path) -> No
                 break
         assert status == 200, text
         assert "is loaded as served" in models("remove", "mine", "--yes", code=1)
-        audited = run_command("audit", "tail", "--state-dir", appliance.state)
+        audited = run_command("audit", "tail", "-n", "100", "--state-dir", appliance.state)
         assert audited.stdout.count("model.import") == 4, audited
         assert models("list").count("quarantined") == 1
         assert "mine-q8_0: Q8_0 of mine" in models("quantize", "mine", "--to", "q8_0")
