@@ -141,7 +141,7 @@ class Rollouts:
         """Raises ChangeRefused where `begin` would."""
         spec = self._registry.routes.aliases().get(alias)
         if spec is None:
-            known = ", ".join(self._registry.routes.aliases()) or "none"
+            known = ", ".join(self._registry.routes.aliases()) or "none, add it under `aliases`"
             raise ChangeRefused("not_found", f"there is no alias {alias!r} in models.yaml; known: {known}")
         if plan.model not in (known_ids := [model.id for model in self._registry.specs()]):
             raise ChangeRefused(
