@@ -2,17 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Dify's SDK, which judges the API as Dify's plugin does, has an environment of its own.
+DIFY := .venv-dify
 STATE ?= .state
 ARGS ?=
 # Tests of one file stay in one process, because they share daemons and models.
 PARALLEL ?= -n auto --dist loadfile
 
 # pip must not read a site's own configuration of hashes or targets; its index settings stay in force.
-PIP := $(BIN)/python -m pip --require-virtualenv --disable-pip-version-check
+PIP_OPTIONS := --require-virtualenv --disable-pip-version-check
+PIP := $(BIN)/python -m pip $(PIP_OPTIONS)
 # llama.cpp compiles on all cores and for this machine's processor.
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup run test test-fast check format lock bench bench-step clean
+.PHONY: help setup dify run test test-fast check format lock bench bench-step clean
 
 help:
 	@echo "make run     set up and serve the demo model over mutual TLS"
@@ -34,10 +37,18 @@ $(VENV)/.complete: requirements/build.lock requirements/dev.lock pyproject.toml
 	PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
+dify: $(DIFY)/.complete
+
+$(DIFY)/.complete: requirements/dify.lock requirements/dify_python.sh
+	rm -rf $(DIFY)
+	"$$(sh requirements/dify_python.sh "$(PYTHON)")" -m venv $(DIFY)
+	$(DIFY)/bin/python -m pip $(PIP_OPTIONS) install --quiet --require-hashes --only-binary :all: -r requirements/dify.lock
+	@touch $@
+
 run: setup
 	$(BIN)/appliance serve --demo --state-dir $(STATE) $(ARGS)
 
-test: setup
+test: setup dify
 	$(BIN)/pytest $(PARALLEL)
 
 test-fast: setup
@@ -62,9 +73,9 @@ bench-step: setup
 	$(BIN)/python -m bench.step $(ARGS)
 
 lock:
-	cd requirements && for name in build runtime dev; do \
+	cd requirements && for name in build runtime dev dify; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	    --quiet $$name.in -o $$name.lock; done
 
 clean:
-	rm -rf $(VENV) $(STATE) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(DIFY) $(STATE) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

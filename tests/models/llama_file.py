@@ -30,11 +30,12 @@ def write_llama(
     rms_epsilon: float = 1e-5,
     tensors_per_file: int = 0,
     controls: Sequence[str] = (),
+    pieces: Sequence[str] = (),
 ) -> None:
     """`weights(name, shape)` gives each tensor; a wrong `architecture` makes a file that llama.cpp refuses.
 
-    tensors_per_file: 0 for all in one; else `path` gets several, with `-00001-of-0000N` in their names. controls: see
-    add_tokenizer.
+    tensors_per_file: 0 for all in one; else `path` gets several, with `-00001-of-0000N` in their names. controls,
+    pieces: see add_tokenizer.
     """
     size = N_VOCAB
     writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=tensors_per_file)
@@ -48,7 +49,7 @@ def write_llama(
     writer.add_layer_norm_rms_eps(rms_epsilon)
     writer.add_rope_dimension_count(HEAD_SIZE)
     writer.add_vocab_size(size)
-    add_tokenizer(writer, controls)
+    add_tokenizer(writer, controls, pieces)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     for tensor, shape in _tensors(layers):

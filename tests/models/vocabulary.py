@@ -30,15 +30,16 @@ BOS: Final = ID["<s>"]
 EOS: Final = ID["</s>"]
 
 
-def add_tokenizer(writer: Any, controls: Sequence[str] = ()) -> None:
+def add_tokenizer(writer: Any, controls: Sequence[str] = (), pieces: Sequence[str] = ()) -> None:
     """Writes the tokenizer metadata; fills the vocabulary up to N_VOCAB with tokens that are never chosen.
 
-    controls: control tokens in the place of the first of those.
+    controls: control tokens in the place of the first of those. pieces: texts in the place of the first words.
     """
     types = gguf.TokenType
     unused = [*controls, *(f"<unused{index}>" for index in range(N_VOCAB - len(TOKENS) - len(controls)))]
     writer.add_tokenizer_model("llama")
-    writer.add_token_list([*TOKENS, *unused])
+    first_word = len(TOKENS) - WORDS
+    writer.add_token_list([*TOKENS[:first_word], *pieces, *TOKENS[first_word + len(pieces) :], *unused])
     writer.add_token_scores([0.0] * N_VOCAB)
     writer.add_token_types(
         [types.UNKNOWN, types.CONTROL, types.CONTROL]
