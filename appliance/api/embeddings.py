@@ -24,6 +24,9 @@ from appliance.types import POOLING_INPUTS_MAX, EmbeddingPrompt, Usage
 from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 _decoder: Final = msgspec.json.Decoder(EmbeddingRequest)
+_NO_MESSAGES: Final = (
+    "input: missing; texts are embedded, no messages and no images: switch off what the client calls vision support"
+)
 
 
 async def embeddings(http: web.Request) -> web.StreamResponse:
@@ -47,7 +50,12 @@ class EmbeddingEndpoint:
 
     @cached_property
     def _body(self) -> EmbeddingRequest:
-        return decode(self.raw, _decoder)
+        try:
+            return decode(self.raw, _decoder)
+        except RequestError as error:
+            if error.param == "input" and _has_messages(self.raw):
+                raise RequestError("invalid_request", _NO_MESSAGES, param="input") from error
+            raise
 
     def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
         """See Endpoint."""
@@ -80,6 +88,11 @@ def _inputs(given: Input) -> tuple[str | tuple[int, ...], ...]:
         message = f"input has {len(given)} entries; send at most {POOLING_INPUTS_MAX} at once"
         raise RequestError("invalid_request", message, param="input")
     return tuple(item if isinstance(item, str) else tuple(item) for item in given if not isinstance(item, int))
+
+
+def _has_messages(raw: bytes) -> bool:
+    """How some clients have an image embedded. raw: what has been decoded as an object."""
+    return "messages" in msgspec.json.decode(raw)
 
 
 class EmbeddingAnswer(PooledAnswer):

@@ -80,6 +80,14 @@ async def test_what_is_no_request_is_a_400_that_names_the_field(
     assert (status, body["error"]["code"], body["error"]["param"]) == (400, "invalid_request", param)
 
 
+async def test_messages_in_the_place_of_texts_are_refused_with_what_to_do(api: Api) -> None:
+    body = {"model": "demo", "messages": [{"role": "user", "content": "a"}]}
+    async with api.session.post("/v1/embeddings", json=body) as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, error["param"]) == (400, "input")
+    assert "images" in error["message"]
+
+
 async def test_streams_and_choices_mean_nothing_here(api: Api) -> None:
     status, body, headers = await embed(api, "a", stream=True, n=3)
     assert status == 200 and len(body["data"]) == 1
