@@ -23,27 +23,37 @@ NESTING_MAX: Final = 64
 MULTIPLES_MAX: Final = 16_384
 # Characters that a pattern has once its counted repetitions are written out.
 UNROLLED_MAX: Final = 10_000
+# The same of a terminal in a grammar, which may be a long list of texts.
+TERMINAL_CHARS_MAX: Final = 100_000
+# Every pattern of `patternProperties` is compared with every other of its object: 0.03 ms each.
+PATTERN_PAIRS_MAX: Final = 8192
+# What takes the time is a chain of them: 1.3 s for so many on one core.
+RULES_MAX: Final = 1024
 # llguidance's own settings, and who may say them is us.
 _OURS: Final = "x-guidance"
-_COUNTED: Final = re.compile(r"\{\s*(\d{1,9})\s*(?:,\s*(\d{0,9})\s*)?\}", re.ASCII)
+COUNTED: Final = re.compile(r"\{\s*(\d{1,9})\s*(?:,\s*(\d{0,9})\s*)?\}", re.ASCII)
 
 
 def check_schema(schema: Any, param: str) -> None:
     """Raises RequestError, which names the place, where a schema is beyond the bounds."""
     multiples: list[Fraction] = []
+    pairs = 0
     for place, node in _nodes(schema, param):
         if not isinstance(node, dict):
             continue
         if _OURS in node:
-            raise _refused(place, f"{_OURS} is not for clients to set")
+            raise refused(place, f"{_OURS} is not for clients to set")
         for key, value in node.items():
             if key == "multipleOf" and isinstance(value, int | float) and 0 < value < math.inf:
                 multiples.append(Fraction(str(value)))
                 if _common_multiple(multiples) > MULTIPLES_MAX:
-                    raise _refused(f"{place}.multipleOf", f"more than {MULTIPLES_MAX} remainders to tell apart")
+                    raise refused(f"{place}.multipleOf", f"more than {MULTIPLES_MAX} remainders to tell apart")
             elif key == "pattern" and isinstance(value, str):
                 check_pattern(value, f"{place}.pattern")
             elif key == "patternProperties" and isinstance(value, dict):
+                pairs += len(value) ** 2
+                if pairs > PATTERN_PAIRS_MAX:
+                    raise refused(f"{place}.patternProperties", "too many patterns to tell apart")
                 for pattern in value:
                     check_pattern(pattern, f"{place}.patternProperties")
 
@@ -51,16 +61,9 @@ def check_schema(schema: Any, param: str) -> None:
 def check_pattern(pattern: str, param: str) -> None:
     """Raises RequestError where a regular expression is too long, or so once its repetitions are written out."""
     if len(pattern) > PATTERN_CHARS_MAX:
-        raise _refused(param, f"the pattern has more than {PATTERN_CHARS_MAX} characters")
+        raise refused(param, f"the pattern has more than {PATTERN_CHARS_MAX} characters")
     if unrolled(pattern) > UNROLLED_MAX:
-        raise _refused(param, f"the pattern's repetitions come to more than {UNROLLED_MAX} characters")
-
-
-def check_repetitions(grammar: str, param: str) -> None:
-    """Raises RequestError where one counted repetition in a grammar is too large; nesting is not looked at."""
-    for low, high in _COUNTED.findall(grammar):
-        if max(int(low), int(high or 0)) > UNROLLED_MAX:
-            raise _refused(param, f"a repetition of more than {UNROLLED_MAX}")
+        raise refused(param, f"the pattern's repetitions come to more than {UNROLLED_MAX} characters")
 
 
 def place_of(schema: Any, keyword: str, param: str) -> str:
@@ -71,6 +74,11 @@ def place_of(schema: Any, keyword: str, param: str) -> str:
     return param
 
 
+def refused(place: str, reason: str) -> RequestError:
+    """What is raised."""
+    return RequestError("invalid_request", f"{place}: {reason}", param=place)
+
+
 def unrolled(pattern: str) -> int:
     """Characters of a pattern once every counted repetition is written out; groups and classes count as they stand."""
     sizes = [0]
@@ -78,9 +86,9 @@ def unrolled(pattern: str) -> int:
     position = 0
     while position < len(pattern):
         char = pattern[position]
-        counted = _COUNTED.match(pattern, position) if char == "{" else None
+        counted = COUNTED.match(pattern, position) if char == "{" else None
         if counted is not None:
-            times = max(int(counted[1]), int(counted[2] or 0), 1)
+            times = times_of(counted)
             sizes[-1] += last * (times - 1)
             last *= times
             position = counted.end()
@@ -94,10 +102,16 @@ def unrolled(pattern: str) -> int:
             sizes[-1] += last
             position += 1
         else:
-            last = 0 if char in "*+?|" else 1
+            # White space may be nothing: `(?x)`.
+            last = 0 if char in "*+?|" else last if char.isspace() else 1
             sizes[-1] += 1
             position = _end_of_class(pattern, position) if char == "[" else position + (2 if char == "\\" else 1)
     return sum(sizes)
+
+
+def times_of(counted: re.Match[str]) -> int:
+    """How often a match of COUNTED repeats what is before it, at most."""
+    return max(int(counted[1]), int(counted[2] or 0), 1)
 
 
 def _end_of_class(pattern: str, start: int) -> int:
@@ -115,7 +129,7 @@ def _nodes(schema: Any, param: str) -> Iterator[tuple[str, Any]]:
         level = [(f"{place}{name}", child) for place, node in level for name, child in _children(node)]
         if not level:
             return
-    raise _refused(param, f"nested more than {NESTING_MAX} deep")
+    raise refused(param, f"nested more than {NESTING_MAX} deep")
 
 
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
@@ -132,7 +146,3 @@ def _common_multiple(values: list[Fraction]) -> int:
     """As many remainders as the automaton must tell apart: of the values in units of their common denominator."""
     unit = math.lcm(*(value.denominator for value in values))
     return math.lcm(*(int(value * unit) for value in values)) if unit <= 10**12 else 10**12
-
-
-def _refused(place: str, reason: str) -> RequestError:
-    return RequestError("invalid_request", f"{place}: {reason}", param=place)

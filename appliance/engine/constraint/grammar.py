@@ -12,11 +12,12 @@ from llguidance.gbnf_to_lark import gbnf_to_lark, is_lark_syntax
 
 from appliance.engine.constraint.bounds import (
     GRAMMAR_BYTES_MAX,
+    RULES_MAX,
     SCHEMA_BYTES_MAX,
     check_pattern,
-    check_repetitions,
     check_schema,
 )
+from appliance.engine.constraint.terminals import check_terminals
 from appliance.errors import RequestError
 from appliance.types import CHOICE_TEXTS_MAX, Constraint
 
@@ -89,6 +90,8 @@ def _lark(constraint: Constraint) -> str:
     _check_size(constraint, SCHEMA_BYTES_MAX)
     if not is_lark_syntax(text):
         _check_size(constraint, GRAMMAR_BYTES_MAX)
+        if text.count("::=") > RULES_MAX:
+            raise _refused(constraint, f"more than {RULES_MAX} rules")
         try:
             text = gbnf_to_lark(text)
         except RecursionError:
@@ -106,7 +109,7 @@ def _lark(constraint: Constraint) -> str:
         whole += f"{between}%json {json.dumps(schema | {'x-guidance': _SETTINGS})}"
         rest += between
         position = end
-    check_repetitions(rest + text[position:], constraint.param)
+    check_terminals(rest + text[position:], constraint.param)
     return whole + text[position:]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.constraint.bounds import check_pattern, check_repetitions, check_schema, place_of, unrolled
+from appliance.engine.constraint.bounds import check_pattern, check_schema, place_of, unrolled
 from appliance.errors import RequestError
 
 
@@ -26,6 +26,7 @@ def nested(depth: int) -> Any:
         ({"anyOf": [{"multipleOf": 1e-30}, {"multipleOf": 7}]}, "s.anyOf[0].multipleOf"),
         ({"properties": {"a": {"pattern": "(a{1000}){1000}"}}}, "s.properties.a.pattern"),
         ({"patternProperties": {"x" * 5000: {}}}, "s.patternProperties"),
+        ({"anyOf": [{"patternProperties": {f"^{n}": {} for n in range(70)}}] * 2}, "s.anyOf[1].patternProperties"),
         ({"$defs": {"a": {"x-guidance": {"lenient": True}}}}, "s.$defs.a"),
     ],
 )
@@ -60,6 +61,7 @@ def test_what_clients_really_send_passes(schema: Any) -> None:
         ("((a{10}){10}){10}", 1110),
         (r"\{{5}[{}]{4}", 9),
         ("a{x}", 4),
+        ("( a {10} ) {10}", 140),
         ("a{1000}{1000}", 1_000_000),
         ("(((", 3),
         (")))", 3),
@@ -69,16 +71,13 @@ def test_what_clients_really_send_passes(schema: Any) -> None:
     ],
 )
 def test_repetitions_are_written_out(pattern: str, size: int) -> None:
-    assert unrolled(pattern) == pytest.approx(size, abs=3)
+    assert unrolled(pattern) == pytest.approx(size, abs=12 if " " in pattern else 3)
 
 
-def test_patterns_and_grammars_are_bounded() -> None:
-    for pattern in ("a" * 5000, "(a{200}){200}", "(" * 4000 + "a{99999}"):
-        with pytest.raises(RequestError):
-            check_pattern(pattern, "regex")
+@pytest.mark.parametrize("pattern", ["a" * 5000, "(a{200}){200}", "(" * 4000 + "a{99999}"], ids=len)
+def test_patterns_are_bounded(pattern: str) -> None:
     with pytest.raises(RequestError):
-        check_repetitions('start: "a"{2,100000}', "grammar")
-    check_repetitions('start: "a"{2,100} b{ 3 }', "grammar")
+        check_pattern(pattern, "regex")
 
 
 def test_a_keyword_is_found() -> None:
