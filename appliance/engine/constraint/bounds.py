@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Final
 
+from appliance.engine.constraint.endless import is_endless
 from appliance.errors import RequestError
 
 SCHEMA_BYTES_MAX: Final = 256 * 1024
@@ -56,6 +57,8 @@ def check_schema(schema: Any, param: str) -> None:
                     raise refused(f"{place}.patternProperties", "too many patterns to tell apart")
                 for pattern in value:
                     check_pattern(pattern, f"{place}.patternProperties")
+    if is_endless(schema):
+        raise refused(param, "no value of it has an end: it needs itself inside of itself")
 
 
 def check_pattern(pattern: str, param: str) -> None:
