@@ -64,7 +64,7 @@ class RequestLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     keep-alive is sent. slow_client_seconds: a client that takes nothing for this long is dropped.
     request_seconds: after this a request ends with finish_reason `length`, or fails where it has no token yet.
     commit_pooling_seconds: the same of embeddings and rerank. limit_wait_seconds: how long their requests wait for a
-    limit of their client before they are refused.
+    limit of their client and for room at their model before they are refused.
     breaker_failures: so many requests of a model that fail one after the other open its circuit breaker; 0: never.
     breaker_seconds: how long it then gets none, until a probe; twice as long after each probe that fails.
     """

@@ -75,7 +75,11 @@ async def respond(http: web.Request, asked: Asked, endpoint: Endpoint) -> web.St
     route = route_of(http, asked.model, asked.user or "")
     attempts = Attempts(http, asked, route, endpoint)
     wait_seconds = limits.limit_wait_seconds if endpoint.queues else 0.0
+    wait_until = time.monotonic() + wait_seconds
     async with admitted(http, attempts.terms.tokens, wait_seconds):
+        if wait_seconds:
+            left = max(0.0, wait_until - time.monotonic())
+            await http.app[ROUTER].wait_for_room(route.models[0], http[CALLER].id, left)
         return await _answered(http, endpoint, route, attempts)
 
 

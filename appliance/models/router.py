@@ -23,6 +23,7 @@ from appliance.models.repeats import Repeats
 from appliance.models.routes import Route
 from appliance.models.snapshot import InstanceSnapshot
 from appliance.models.stream import AnswerSource
+from appliance.models.turns import Turns
 from appliance.models.upstream.request import UpstreamRequest
 from appliance.tasks import TaskOwner
 from appliance.types import Request
@@ -45,6 +46,7 @@ class Router:
         self._principals: Counter[str] = Counter()
         self._draining = False
         self._drained = asyncio.Event()
+        self._turns = Turns()
         self._breakers: dict[str, Breaker] = {}
         self._tasks = TaskOwner("router")
         self.repeats = Repeats(time.monotonic)
@@ -86,6 +88,7 @@ class Router:
     async def drain(self, seconds: float) -> int:
         """Refuses new requests from now on; returns how many still run after at most `seconds`."""
         self._draining = True
+        self._turns.wake_all()
         self._drained.clear()
         if self._outstanding.total():
             with suppress(TimeoutError):
@@ -112,6 +115,7 @@ class Router:
     def reconfigure(self, limits: RequestLimits) -> None:
         """What bounds the requests from now on."""
         self._limits = limits
+        self._turns.wake_all()
 
     def snapshots(self) -> dict[str, InstanceSnapshot]:
         """Every model's state by id."""
@@ -213,6 +217,13 @@ class Router:
             self._count(request.model, request.principal, -request.n)
             upstream.drop(stream)
 
+    async def wait_for_room(self, model: str, principal: str, seconds_max: float) -> None:
+        """Waits until one more request has room at this model; `submit` or `forward` comes next, before any await.
+
+        Raises what they would raise for want of room, where that has lasted for so long or too many wait already.
+        """
+        await self._turns.wait(model, principal, seconds_max, lambda: self._refuse_beyond_bounds(model, principal, 1))
+
     def _refuse_beyond_bounds(self, model: str, principal: str, n: int) -> None:
         if self._draining:
             raise RequestError("shutting_down", "the service is being drained for maintenance", retry_after=30)
@@ -269,6 +280,8 @@ class Router:
             self._principals[model] -= 1
         if not self._outstanding.total():
             self._drained.set()
+        if change < 0:
+            self._turns.wake(model)
 
 
 def _removed(model: str) -> RequestError:

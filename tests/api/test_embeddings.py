@@ -10,6 +10,7 @@ from typing import Any
 
 import openai
 import pytest
+from msgspec.structs import replace
 
 from appliance.access_config import PrincipalSettings
 from appliance.alias_spec import AliasSpec, FallbackSpec
@@ -178,3 +179,39 @@ async def test_openai_s_client_without_asyncio(api: Api) -> None:
             return client.embeddings.create(model="demo", input=["a", "b"]).data[1].embedding
 
     assert await asyncio.to_thread(ask) == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank"])
+@pytest.mark.parametrize("bound", ["outstanding_per_principal_max", "queue_depth_max"])
+async def test_more_at_once_than_there_is_room_for_wait_their_turn(
+    start_api: ApiFactory, path: str, bound: str
+) -> None:
+    """As Dify sends them while it indexes; it never tries again."""
+    api = await start_api(limits=replace(RequestLimits(), **{bound: 4}))
+
+    async def one() -> int:
+        script = "sleep:0.05"
+        body = {"model": "demo", "input": script} | {"query": script, "documents": ["score:0.5"]}
+        async with api.session.post(path, json=body) as answer:
+            await answer.read()
+            return answer.status
+
+    assert await asyncio.gather(*(one() for _ in range(40))) == [200] * 40
+    assert api.router.outstanding == 0
+
+
+@pytest.mark.parametrize(
+    ("bound", "status", "code"),
+    [("outstanding_per_principal_max", 429, "too_many_requests"), ("queue_depth_max", 503, "queue_full")],
+)
+async def test_a_wait_for_room_has_an_end(start_api: ApiFactory, bound: str, status: int, code: str) -> None:
+    api = await start_api(limits=replace(RequestLimits(limit_wait_seconds=0.2), **{bound: 1}))
+    first = asyncio.get_running_loop().create_task(
+        api.session.post("/v1/embeddings", json={"model": "demo", "input": "sleep:0.8"})
+    )
+    while not api.router.outstanding:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    refused = await api.session.post("/v1/embeddings", json={"model": "demo", "input": "a"})
+    assert (refused.status, (await refused.json())["error"]["code"]) == (status, code)
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert (await first).status == 200
