@@ -5,15 +5,17 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 
 from appliance.api.logprobs import chat_logprobs
 from appliance.api.openai_schema import (
     ChatChoice,
     ChatChunkChoice,
     ChatDelta,
+    ChatLogprob,
     ChatLogprobs,
     ChatMessageOut,
     CompletionObject,
@@ -78,6 +80,10 @@ class ChatShape:
         """The usage alone."""
         return self._objects.make("chat.completion.chunk", usage=usage)
 
+    def written(self, logprobs: Sequence[TokenLogprob]) -> list[Raw]:
+        """Each token's."""
+        return [Raw(msgspec.json.encode(one)) for one in chat_logprobs(logprobs).content] if self._logprobs else []
+
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
         """The answer as one object."""
         out = [
@@ -85,7 +91,7 @@ class ChatShape:
                 self._message(choice.parts),
                 choice.reason,
                 index,
-                chat_logprobs(choice.logprobs) if self._logprobs else None,
+                ChatLogprobs(cast(list[ChatLogprob], choice.written)) if self._logprobs else None,
                 True if _has_unparsed(choice.parts) else UNSET,
             )
             for index, choice in enumerate(choices)

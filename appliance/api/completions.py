@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from msgspec import Raw
 
 from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
@@ -165,6 +166,10 @@ class TextShape:
     def usage(self, usage: Usage) -> CompletionObject:
         """The usage alone."""
         return self._objects.make("text_completion", usage=usage)
+
+    def written(self, logprobs: Sequence[TokenLogprob]) -> list[Raw]:
+        """Nothing: the lists are of all tokens."""
+        return []
 
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
         """The answer as one object."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Final
 
@@ -22,6 +23,10 @@ from appliance.errors import RequestError
 from appliance.telemetry.request_record import Fallback
 from appliance.types import POOLING_INPUTS_MAX, EmbeddingPrompt, Usage
 from appliance.upstream_spec import ServedModel, UpstreamSpec
+from appliance.wire import Pooled
+
+# Of vectors that are written at once: 3 ms, as numbers.
+PIECE_BYTES: Final = 16 * 1024
 
 _decoder: Final = msgspec.json.Decoder(EmbeddingRequest)
 _NO_MESSAGES: Final = (
@@ -96,7 +101,7 @@ def _has_messages(raw: bytes) -> bool:
 
 
 class EmbeddingAnswer(PooledAnswer):
-    """The body. An AnswerWriter."""
+    """The body. An AnswerWriter, and InPieces."""
 
     def __init__(self, model: str, headers: dict[str, str], *, in_base64: bool) -> None:
         super().__init__(headers)
@@ -105,14 +110,23 @@ class EmbeddingAnswer(PooledAnswer):
 
     def whole(self, usage: Usage) -> bytes:
         """See AnswerWriter."""
-        return msgspec.json.encode(
-            EmbeddingList(
-                data=[Embedding(one.index, self._write(one.values)) for one in self.pooled],
-                model=self._model,
-                usage=usage_out(usage),
-                truncated=self.truncated,
-            )
-        )
+        return b"".join(self.pieces(usage))
+
+    def pieces(self, usage: Usage) -> Iterator[bytes]:
+        """See InPieces."""
+        answer = EmbeddingList(data=[], model=self._model, usage=usage_out(usage), truncated=self.truncated)
+        before, empty, after = msgspec.json.encode(answer).partition(b'"data":[]')
+        yield before + empty[:-1]
+        for index, some in enumerate(self._runs()):
+            written = msgspec.json.encode([Embedding(one.index, self._write(one.values)) for one in some])
+            yield (b"," if index else b"") + written[1:-1]
+        yield empty[-1:] + after
+
+    def _runs(self) -> Iterator[tuple[Pooled, ...]]:
+        """The vectors, PIECE_BYTES and at least one at a time."""
+        length = max(1, PIECE_BYTES // max(1, len(self.pooled[0].values))) if self.pooled else 1
+        for start in range(0, len(self.pooled), length):
+            yield self.pooled[start : start + length]
 
 
 def _base64(values: bytes) -> str:

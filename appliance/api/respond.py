@@ -8,7 +8,10 @@ cut unfinished: never a 200 with an error body. A waiting client gets a ping, or
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
+from typing import Final
 
 from aiohttp import web
 
@@ -22,14 +25,17 @@ from appliance.api.keys import CALLER, CAPTURE, EVIDENCE, LIMITS, ROUTER
 from appliance.api.mirror import MIRRORS
 from appliance.api.parsed import AnswerTerms, parsed
 from appliance.api.request_fields import Asked, route_of
-from appliance.api.shape import AnswerWriter, Keeps, Shape, ShapedAnswer
+from appliance.api.shape import AnswerWriter, InPieces, Keeps, Shape, ShapedAnswer
 from appliance.api.sse import EventStream, SlowClientGuard, cut
 from appliance.api.timed_events import GRACE_SECONDS
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
 from appliance.models.routes import Route
 from appliance.models.stream import AnswerEnd, AnswerEvent
-from appliance.types import Request
+from appliance.types import Request, Usage
+
+# Encrypted in 1 ms.
+_WRITE_BYTES: Final = 256 * 1024
 
 
 def computed(
@@ -158,7 +164,7 @@ class _Answer:
                 raise ConnectionResetError(f"cut after the commit: {error.message}") from error
             return await early.finish(body)
 
-    async def _collect(self, early: _EarlyBody) -> bytes:
+    async def _collect(self, early: _EarlyBody) -> list[bytes]:
         """The whole answer; meanwhile the client hears something whenever it has waited long enough."""
         speak_at = time.monotonic() + self._commit_seconds
         while True:
@@ -172,7 +178,18 @@ class _Answer:
                 writer = self._attempts.writer
                 if isinstance(writer, Keeps):
                     await writer.keep()
-                return writer.whole(event.usage)
+                return await _encoded(writer, event.usage)
+
+
+async def _encoded(writer: AnswerWriter, usage: Usage) -> list[bytes]:
+    """The body, in pieces. One that takes long to write lets the loop serve others in between."""
+    if not isinstance(writer, InPieces):
+        return [writer.whole(usage)]
+    pieces = []
+    for piece in writer.pieces(usage):
+        pieces.append(piece)
+        await asyncio.sleep(0)
+    return pieces
 
 
 class _EarlyBody:
@@ -194,14 +211,16 @@ class _EarlyBody:
             self._draft.committed = True
         await self._guard.write(self._response, b" ")
 
-    async def finish(self, body: bytes) -> web.StreamResponse:
+    async def finish(self, pieces: Sequence[bytes]) -> web.StreamResponse:
         """Sends the JSON and ends the answer."""
-        if self._draft.committed:
-            await self._guard.write(self._response, body)
-        else:
-            headers = {"X-Request-Id": self._draft.id}
-            self._response = web.Response(body=body, content_type="application/json", charset="utf-8", headers=headers)
+        if not self._draft.committed:
+            self._response.content_length = sum(map(len, pieces))
             await self._response.prepare(self._http)
             self._draft.committed = True
+        for piece in pieces:
+            for start in range(0, len(piece), _WRITE_BYTES):
+                await self._guard.write(self._response, piece[start : start + _WRITE_BYTES])
+                # A client that takes everything at once would never make us wait.
+                await asyncio.sleep(0)
         await self._guard.end(self._response)
         return self._response

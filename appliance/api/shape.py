@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -21,17 +21,18 @@ LOGPROBS_MAX: Final = 2**20
 
 
 class WholeChoice:
-    """A choice of a blocking answer, as it grows. parts: what its text means.
+    """A choice of a blocking answer, as it grows. parts: what its text means. written: see Shape.
 
     reason: None until it has ended. stopped_by: see ChoiceEnd.
     """
 
-    __slots__ = ("logprobs", "parts", "reason", "stopped_by", "text")
+    __slots__ = ("logprobs", "parts", "reason", "stopped_by", "text", "written")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.parts: list[Part] = []
         self.logprobs: list[TokenLogprob] = []
+        self.written: list[Raw] = []
         self.reason: FinishReason | None = None
         self.stopped_by: str | None = None
 
@@ -42,9 +43,10 @@ def parts_in(event: Text) -> tuple[Part, ...]:
 
 
 class WholeAnswer:
-    """All choices of a blocking answer."""
+    """All choices of a blocking answer. write: of its Shape."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, write: Callable[[Sequence[TokenLogprob]], list[Raw]] = lambda logprobs: []) -> None:
+        self._write = write
         self.choices = [WholeChoice() for _ in range(n)]
         self._logprobs = 0
 
@@ -57,6 +59,7 @@ class WholeAnswer:
         choice.text.append(event.text)
         choice.parts += parts_in(event)
         choice.logprobs += event.logprobs
+        choice.written += self._write(event.logprobs)
         self._logprobs += sum(1 + len(token.top) for token in event.logprobs)
         if self._logprobs > LOGPROBS_MAX:
             message = f"logprobs: more than {LOGPROBS_MAX} in one answer; ask for fewer, or stream it"
@@ -94,6 +97,10 @@ class Shape(Protocol):
 
     def usage(self, usage: Usage) -> CompletionObject:
         """The chunk with `choices: []`, for clients that asked for usage."""
+        ...
+
+    def written(self, logprobs: Sequence[TokenLogprob]) -> list[Raw]:
+        """What can be written of the body while it grows: for all at once, others would have to wait."""
         ...
 
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
@@ -136,6 +143,15 @@ class Keeps(Protocol):
         ...
 
 
+@runtime_checkable
+class InPieces(Protocol):
+    """What an AnswerWriter is too whose body takes long to write."""
+
+    def pieces(self, usage: Usage) -> Iterator[bytes]:
+        """What `whole` says, in pieces of a few milliseconds each."""
+        ...
+
+
 class ShapedAnswer:
     """An answer of our own engine, in the shape of its endpoint. An AnswerWriter.
 
@@ -150,7 +166,7 @@ class ShapedAnswer:
         self._best = best
         self._include_usage = include_usage
         self._unopened = set(range(n))
-        self._whole = WholeAnswer(n)
+        self._whole = WholeAnswer(n, shape.written)
 
     def chunks(self, event: AnswerEvent) -> list[CompletionObject]:
         """See AnswerWriter."""

@@ -8,14 +8,18 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 from msgspec.structs import replace
 
 from appliance.access_config import PrincipalSettings
 from appliance.alias_spec import AliasSpec, FallbackSpec
+from appliance.api.embeddings import PIECE_BYTES, EmbeddingAnswer
 from appliance.config import RequestLimits, WorkerLimits
-from appliance.types import ModelSpec
+from appliance.models.stream import Vectors
+from appliance.types import ModelSpec, Usage
+from appliance.wire import Pooled
 from tests.api.conftest import Api, ApiFactory
 
 
@@ -215,3 +219,20 @@ async def test_a_wait_for_room_has_an_end(start_api: ApiFactory, bound: str, sta
     assert (refused.status, (await refused.json())["error"]["code"]) == (status, code)
     assert int(refused.headers["Retry-After"]) >= 1
     assert (await first).status == 200
+
+
+async def test_a_large_answer_is_written_in_pieces_and_nothing_is_lost(api: Api) -> None:
+    """What is written between two looks of the loop at others is a few vectors."""
+    vectors = tuple(
+        Pooled(number=1, index=index, tokens=3, truncated=index == 5, values=struct.pack("<1024f", *[index] * 1024))
+        for index in range(20)
+    )
+    answer = EmbeddingAnswer("m", {}, in_base64=False)
+    answer.add(Vectors(pooled=vectors))
+    pieces = list(answer.pieces(Usage(prompt_tokens=1, completion_tokens=0)))
+    assert len(pieces) == 2 + 20 / (PIECE_BYTES / 4096)
+    body = msgspec.json.decode(b"".join(pieces))
+    assert [(entry["index"], entry["embedding"]) for entry in body["data"]] == [(n, [n] * 1024) for n in range(20)]
+    assert (body["model"], body["truncated"], body["usage"]["prompt_tokens"]) == ("m", [5], 1)
+    _, whole, headers = await embed(api, ["a"] * 2048)
+    assert len(whole["data"]) == 2048 and "Content-Length" in headers
