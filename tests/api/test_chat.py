@@ -65,15 +65,6 @@ async def test_stream_is_what_dify_reads(api: Api, path: str, include_usage: boo
         assert empty[0]["usage"] == finish["usage"]  # type: ignore[index]
 
 
-async def test_stream_and_blocking_completion_agree(api: Api) -> None:
-    blocking = await (await api.completion("started say:a say:b")).json()
-    stream = sse(await (await api.completion("started say:a say:b", stream=True)).text())
-    text = "".join(c["choices"][0]["text"] for c in stream[:-1])  # type: ignore[index]
-    assert text == blocking["choices"][0]["text"] == "ab"
-    assert blocking["object"] == stream[0]["object"] == "text_completion"  # type: ignore[index]
-    assert stream[-2]["usage"] == blocking["usage"]  # type: ignore[index]
-
-
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

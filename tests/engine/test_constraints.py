@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.types import Constraint, LogprobParams, SamplingParams, TextPrompt
 from appliance.wire import Finished
-from tests.engine.client import Answer, WorkerClient
+from tests.engine.client import GREEDY, Answer, WorkerClient
+from tests.engine.conftest import random_spec
 from tests.models.vocabulary import ID
 
 HOT = SamplingParams(temperature=1, seed=3)
@@ -137,6 +139,41 @@ def test_an_abort_while_it_compiles_is_answered_once(random_model: WorkerClient)
     for number in numbers:
         random_model.abort(number)
     assert all(answer.failed.message == "aborted" or answer.end for answer in random_model.wait(*numbers))
+
+
+# Names long enough for answers of some hundred tokens.
+LONG_PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "minLength": 60, "maxLength": 60}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.slow
+def test_an_answer_that_was_preempted_keeps_to_its_schema(random_gguf: Path) -> None:
+    """Its matcher goes on where it was: the answers are those of a cache with room for all."""
+    asked = [f"abc{chr(97 + number) * 30}" for number in range(6)]
+
+    def add(client: WorkerClient, prompt: str, number: int) -> int:
+        constraint = schema(LONG_PERSON) if number % 2 else None
+        return client.add(prompt, max_tokens=110, sampling=GREEDY, constraint=constraint)
+
+    with WorkerClient() as roomy:
+        roomy.load(random_spec(random_gguf, n_ctx=4096))
+        expected = []
+        for number, prompt in enumerate(asked):
+            (answer,) = roomy.wait(add(roomy, prompt, number))
+            expected.append((answer.text, answer.finished.reason))
+    with WorkerClient() as tight:
+        tight.load(random_spec(random_gguf, n_ctx=256, parallel=4))
+        numbers = [add(tight, prompt, number) for number, prompt in enumerate(asked)]
+        answers = tight.wait(*numbers)
+        assert tight.step.preemptions, "nothing was preempted: the test is too roomy"
+    assert [(answer.text, answer.finished.reason) for answer in answers] == expected
+    for answer in answers[1::2]:
+        if answer.finished.reason == "stop":
+            assert json.loads(answer.text).keys() == {"name", "age"}
 
 
 def _deep(depth: int) -> Any:

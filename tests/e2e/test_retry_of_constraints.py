@@ -1,0 +1,64 @@
+"""Requests that must be of some form, and others beside them, outlive a crash of the worker that had not begun them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.e2e.appliance_process import running_appliance
+
+pytestmark = pytest.mark.slow
+
+SCHEMA: Any = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"enum": [1, 22, 333]}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/completions", {"prompt": "abc", "max_tokens": 400, "response_format": FORMAT}),
+    ("/v1/completions", {"prompt": "abc", "max_tokens": 12}),
+    ("/v1/completions", {"prompt": "abd", "max_tokens": 400, "regex": "[a-c]{3}/[0-9]{2}"}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "max_tokens": 12}),
+    (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "a"}], "max_tokens": 60, "tools": [TOOL], "tool_choice": "required"},
+    ),
+]
+
+
+async def ask(session: aiohttp.ClientSession, path: str, fields: dict[str, Any]) -> Any:
+    async with session.post(path, json={"model": "random", **fields}) as answer:
+        body = await answer.json()
+        assert answer.status == 200, body
+        (choice,) = body["choices"]
+        calls = choice.get("message", {}).get("tool_calls") or ()
+        for call in calls:
+            call.pop("id")
+        return choice
+
+
+async def test_they_are_answered_as_if_nothing_had_happened(tmp_path: Path, random_gguf: Path) -> None:
+    models = tmp_path / "models.yaml"
+    settings = "preload: true, sampling: {temperature: 0}"
+    models.write_text(f"models:\n  - {{id: random, path: {random_gguf}, {settings}}}\n")
+    with running_appliance(tmp_path / "run", "--models", models) as appliance:
+        async with appliance.session() as session:
+            expected = [await ask(session, path, fields) for path, fields in REQUESTS]
+            (worker,) = appliance.workers()
+            worker.send_signal(signal.SIGSTOP)
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(ask(session, path, fields)) for path, fields in REQUESTS]
+                await asyncio.sleep(0.5)
+                worker.send_signal(signal.SIGKILL)
+            assert [task.result() for task in asked] == expected
+    person = json.loads(expected[0]["text"])
+    assert person.keys() == {"name", "age"} and expected[0]["finish_reason"] == "stop"
