@@ -171,9 +171,10 @@ def test_an_answer_that_was_preempted_keeps_to_its_schema(random_gguf: Path) -> 
         answers = tight.wait(*numbers)
         assert tight.step.preemptions, "nothing was preempted: the test is too roomy"
     assert [(answer.text, answer.finished.reason) for answer in answers] == expected
-    for answer in answers[1::2]:
-        if answer.finished.reason == "stop":
-            assert json.loads(answer.text).keys() == {"name", "age"}
+    whole = [answer for answer in answers[1::2] if answer.finished.reason == "stop"]
+    assert whole
+    for answer in whole:
+        assert json.loads(answer.text).keys() == {"name", "age"}
 
 
 def _deep(depth: int) -> Any:
