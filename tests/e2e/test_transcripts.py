@@ -32,7 +32,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     (MESSAGES, "a", {"tools": [{"name": "f", "input_schema": SCHEMA}], "tool_choice": {"type": "any"}}),
     (RESPONSES, word(7), {"max_output_tokens": 9}),
     (RESPONSES, "abc", {}),
-    (RESPONSES, "a", {"tools": [{"type": "function", **FUNCTION}], "tool_choice": "required"}),
+    (RESPONSES, "a", {"tools": [{"type": "function", **FUNCTION}], "tool_choice": "required", "max_output_tokens": 90}),
 ]
 
 
