@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
 Tokens = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+WORD_BITS: Final = 32
+# What a byte of a mask adds to its eight logits. Adding costs a fifth of choosing, which no processor can foresee.
+_ADDED: Final = np.where(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"), 0, -np.inf)
+_ADDED_BY_BYTE: Final = _ADDED.astype(np.float32)
 
 
 def words_of(n_vocab: int) -> int:
     """Size of a mask in words."""
-    return (n_vocab + 31) // 32
+    return (n_vocab + WORD_BITS - 1) // WORD_BITS
 
 
 class Allowed:
@@ -46,10 +54,17 @@ class Allowed:
             return used[word] * 32 + bit
         return np.flatnonzero(_bits(self._words))
 
-    def applied(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A copy of a row of logits with minus infinity for all other tokens."""
-        return np.where(_bits(self._words)[: len(row)], row, np.float32(-np.inf))
+    def applied(self, row: Logits, out: Logits) -> None:
+        """Writes a row of logits to `out`, with minus infinity (NaN where that was NaN or infinite) for other tokens.
+
+        out: contiguous, with room for every bit; what is beyond the row is minus infinity.
+        """
+        # Nothing is out of bounds: to be told to clip saves numpy a copy of its own.
+        np.take(_ADDED_BY_BYTE, self._words.view(np.uint8), axis=0, out=out.reshape(-1, 8), mode="clip")
+        with np.errstate(invalid="ignore"):
+            out[: len(row)] += row
 
 
-def _bits(words: Words) -> NDArray[np.uint8]:
-    return np.unpackbits(words.view(np.uint8), bitorder="little")
+def _bits(words: Words) -> NDArray[np.bool_]:
+    """As truth values, which numpy searches ten times as fast as bytes."""
+    return np.unpackbits(words.view(np.uint8), bitorder="little").view(np.bool_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from appliance.engine.advance import Sampled
 from appliance.engine.runner import logprobs
-from appliance.engine.runner.allowed import Allowed, Tokens, words_of
+from appliance.engine.runner.allowed import WORD_BITS, Allowed, Tokens, words_of
 from appliance.engine.runner.candidates import Candidates
 from appliance.engine.runner.sampler import Sampler
 from appliance.engine.runner.shortlist import shortlist
@@ -196,30 +196,50 @@ def _draw_from_allowed(logits: Logits, rows: Items[int], turns: Items[_Turn]) ->
     """From the allowed tokens alone: the others are not there for any sampler of the chain."""
     lists = {place: _allowed_of(turn).tokens() for place, turn in enumerate(turns) if not _wants_shortlist(turn)}
     if long := [place for place in range(len(turns)) if place not in lists]:
-        best = [turns[place].sampler.best or 0 for place in long]
-        touched = [turns[place].sampler.touched for place in long]
-        listed = shortlist(logits, [rows[place] for place in long], best, touched)
-        ends = np.cumsum(listed.sizes).tolist()
-        for place, start, end in zip(long, [0, *ends], ends, strict=False):
-            lists[place] = _allowed_best(turns[place], listed.tokens[start:end], listed.logits[start:end])
+        lists |= _best_allowed(logits, {place: rows[place] for place in long}, turns)
     sizes = np.array([len(lists[place]) for place in range(len(turns))])
     tokens = np.concatenate([lists[place] for place in range(len(turns))])
     _apply(Candidates(tokens, logits[np.repeat(rows, sizes), tokens], sizes), turns)
 
 
-def _allowed_best(turn: _Turn, listed: Tokens, values: Logits) -> Tokens:
-    """The allowed ones of a shortlist where they are enough for an exact draw, else those of a row without the rest."""
-    sampler, allowed = turn.sampler, _allowed_of(turn)
+def _best_allowed(logits: Logits, row_of: Mapping[int, int], turns: Items[_Turn]) -> dict[int, Tokens]:
+    """For each of these places enough of its allowed tokens for an exact draw.
+
+    Those of the row's shortlist, which a model that knows the form makes enough; else of one made without the rest.
+    """
+    lists: dict[int, Tokens] = {}
+    listed = _shortlists(logits, list(row_of.values()), [turns[place] for place in row_of])
+    for place, (tokens, values) in zip(row_of, listed, strict=True):
+        kept = _allowed_of(turns[place]).among(tokens)
+        if _are_enough(turns[place].sampler, tokens[kept], values[kept]):
+            lists[place] = tokens[kept]
+    if missed := [place for place in row_of if place not in lists]:
+        n_vocab = logits.shape[1]
+        left = np.empty((len(missed), words_of(n_vocab) * WORD_BITS), np.float32)
+        for line, place in enumerate(missed):
+            _allowed_of(turns[place]).applied(turns[place].row, left[line])
+        listed = _shortlists(left[:, :n_vocab], range(len(missed)), [turns[place] for place in missed])
+        for place, (tokens, _) in zip(missed, listed, strict=True):
+            lists[place] = tokens[_allowed_of(turns[place]).among(tokens)]
+    return lists
+
+
+def _shortlists(logits: Logits, rows: Items[int], turns: Items[_Turn]) -> Iterator[tuple[Tokens, Logits]]:
+    """Of each row the tokens on its shortlist and their logits."""
+    best = [turn.sampler.best or 0 for turn in turns]
+    listed = shortlist(logits, rows, best, [turn.sampler.touched for turn in turns])
+    ends = np.cumsum(listed.sizes).tolist()
+    for start, end in zip([0, *ends], ends, strict=False):
+        yield listed.tokens[start:end], listed.logits[start:end]
+
+
+def _are_enough(sampler: Sampler, tokens: Tokens, values: Logits) -> bool:
+    """Whether so many are certain to stay among the best as the sampler wants: neither NaN nor about to change."""
     assert sampler.best is not None
-    kept = allowed.among(listed)
-    enough = kept & ~np.isnan(values)
+    sure = ~np.isnan(values)
     if len(sampler.touched):
-        enough &= ~np.isin(listed, sampler.touched)
-    if np.count_nonzero(enough) >= sampler.best:
-        return listed[kept]
-    touched = sampler.touched[allowed.among(sampler.touched)]
-    again = shortlist(allowed.applied(turn.row)[None], [0], [sampler.best], [touched]).tokens
-    return again[allowed.among(again)]
+        sure &= ~np.isin(tokens, sampler.touched)
+    return int(np.count_nonzero(sure)) >= sampler.best
 
 
 def _wants_shortlist(turn: _Turn) -> bool:

@@ -56,8 +56,10 @@ def test_a_mask_is_the_set_it_was_made_of(tokens: set[int], others: set[int]) ->
     assert allowed.among(listed).tolist() == [token in tokens for token in sorted(others)]
     assert all((token in allowed) == (token in tokens) for token in range(1000))
     assert set(allowed.without(listed).tokens().tolist()) == tokens - others
-    row = np.arange(1000, dtype=np.float32)
-    assert set(np.flatnonzero(np.isfinite(allowed.applied(row))).tolist()) == tokens
+    row, out = np.arange(1000, dtype=np.float32), np.empty(1024, np.float32)
+    allowed.applied(row, out)
+    assert set(np.flatnonzero(np.isfinite(out)).tolist()) == tokens
+    assert all(out[token] == row[token] for token in tokens)
 
 
 def constrained(params: SamplingParams, tokens: set[int]) -> Sequence:
@@ -95,6 +97,30 @@ def test_it_is_the_draw_from_a_row_without_the_others(changes: dict[str, Any], k
         assert sampled.token == draw_from_all(sampler, expected_row)[0]
     sampler.close()
     assert sampled.token in tokens
+
+
+def test_rows_whose_best_tokens_are_forbidden_change_nothing_for_the_others() -> None:
+    rows = np.stack([logits_row(SIZE, seed) for seed in range(6)])
+    rows[3, 100:200] = np.nan
+    rows[4, 1::2] = np.inf
+    order = np.argsort(rows, axis=1)
+    kinds = [set(order[row, :6000].tolist()) if row % 2 else EVEN for row in range(6)]
+    drawn = []
+    for together in (True, False):
+        sequences = [constrained(SamplingParams(seed=row, temperature=1), kinds[row]) for row in range(6)]
+        for number, sequence in enumerate(sequences):
+            sequence.number = number
+        samplers = Samplers(FakeTable(SIZE))
+        groups = [range(6)] if together else [range(row, row + 1) for row in range(6)]
+        drawn.append(
+            [
+                sampled.token
+                for group in groups
+                for sampled in samplers.draw(rows[list(group)], [sequences[row] for row in group])
+            ]
+        )
+    assert drawn[0] == drawn[1]
+    assert all(token in kinds[row] for row, token in enumerate(drawn[0]))
 
 
 def test_bans_beat_the_constraint_and_nothing_left_fails() -> None:
