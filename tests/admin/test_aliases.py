@@ -11,7 +11,6 @@ import pytest
 from appliance.admin_client import AdminClient
 from appliance.alias_spec import AliasSpec, FallbackSpec, ModelsFile
 from appliance.config import RequestLimits
-from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
 from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
@@ -19,7 +18,7 @@ from appliance.state_dir import StateDir
 from appliance.telemetry.recent_answers import RecentAnswers
 from appliance.types import ModelSpec
 from tests.admin.desk import Desk, refused
-from tests.admin.test_instances import WORKER
+from tests.fakes.forking_launcher import ForkingLauncher
 
 NOW = {"hold_seconds": 0, "answers_min": 0}
 
@@ -31,7 +30,7 @@ async def served(state: StateDir) -> AsyncIterator[AdminClient]:
         models=tuple(ModelSpec(id=name, path="/x.gguf", n_ctx=size, parallel=1) for name, size in sizes.items()),
         aliases={"org/chat": AliasSpec(versions={"old": 1}, fallback=FallbackSpec(models=("small",)))},
     )
-    router = Router(file, RequestLimits(), Means(SpawnLauncher(WORKER)))
+    router = Router(file, RequestLimits(), Means(ForkingLauncher()))
     router.start()
     rollouts = Rollouts(
         router.registry, RecentAnswers(), state.store / "rollouts.json", time.time, lambda *_: None, lambda: 1.0, 0.01

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -12,14 +11,12 @@ import pytest
 from appliance.admin_client import AdminClient, route
 from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits
-from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.state_dir import StateDir
 from appliance.types import ModelSpec
 from tests.admin.desk import Desk, refused
-
-WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
+from tests.fakes.forking_launcher import ForkingLauncher
 
 
 @dataclass
@@ -46,7 +43,7 @@ async def served(state: StateDir) -> AsyncIterator[Served]:
         ModelSpec(id="org/a:q4", path="/nowhere.gguf", aliases=("a",), ttl=60.0),
         ModelSpec(id="b", path="/nowhere.gguf", group="big"),
     ]
-    router = Router(ModelsFile(models=tuple(specs)), RequestLimits(), Means(SpawnLauncher(WORKER)))
+    router = Router(ModelsFile(models=tuple(specs)), RequestLimits(), Means(ForkingLauncher()))
     router.start()
     try:
         async with Desk.open(state, router=router) as desk, desk.client() as admin:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,10 +29,10 @@ from appliance.security.limits import PrincipalLimits
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec, SamplingParams
 from appliance.upstream_spec import ReplicaAccess, ServedModel
+from tests.fakes.forking_launcher import ForkingLauncher
 
 # What requests get that leave something to chance and have no seed.
 SEED = 1234
-WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ async def running_api(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
     )
     limits = limits or RequestLimits()
-    launcher = SpawnLauncher(tuple(command or (*WORKER, "--load", load)))
+    launcher = SpawnLauncher(command) if command is not None else ForkingLauncher(load)
     file = ModelsFile(models=tuple(specs or [spec]), aliases=dict(aliases or {}))
     means = Means(launcher, worker or WorkerLimits(), dial=dial, provenance=provenance)
     router = Router(file, limits, means)

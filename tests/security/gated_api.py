@@ -16,7 +16,6 @@ from appliance.alias_spec import ModelsFile
 from appliance.api.app import ApiRunner, build_app
 from appliance.config import Config, ConnectionLimits, RequestLimits
 from appliance.front_door import FrontDoor
-from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.security.limits import PrincipalLimits
@@ -25,7 +24,7 @@ from appliance.security.tls import client_context
 from appliance.state_dir import StateDir
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec, SamplingParams
-from tests.api.conftest import WORKER
+from tests.fakes.forking_launcher import ForkingLauncher
 
 ERROR_BYTES_MAX = 8192
 MODEL = ModelSpec(id="demo", path="/nowhere.gguf", preload=True, sampling=SamplingParams(temperature=0))
@@ -128,7 +127,7 @@ async def gated_api(
 ) -> AsyncIterator[GatedApi]:
     """Serves until the block ends; the state directory is prepared."""
     limits, connections = limits or RequestLimits(), connections or ConnectionLimits()
-    router = Router(ModelsFile(models=(MODEL,)), limits, Means(SpawnLauncher(WORKER)))
+    router = Router(ModelsFile(models=(MODEL,)), limits, Means(ForkingLauncher()))
     config = Config(connections=connections, requests=limits)
     security = open_security(state, config, state.path, {}, create=True)
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)

@@ -11,13 +11,14 @@ import pytest
 from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
-from appliance.models.launcher import SpawnLauncher, WorkerLink
+from appliance.models.launcher import WorkerLink
 from appliance.models.registry import Means
 from appliance.models.residency import NoRoom, Resident, Room, RoomEnough, RoomFinder
 from appliance.models.router import Router
 from appliance.models.snapshot import InstanceState
 from appliance.types import ModelSpec
-from tests.unit.models.test_residency import WORKER, House, Only, spec
+from tests.fakes.forking_launcher import ForkingLauncher
+from tests.unit.models.test_residency import House, Only, spec
 
 
 class Launching:
@@ -27,7 +28,7 @@ class Launching:
         self.mode = "ok"
 
     async def launch(self) -> WorkerLink:
-        return await SpawnLauncher((*WORKER, "--load", self.mode)).launch()
+        return await ForkingLauncher(self.mode).launch()
 
     def prepare(self) -> None: ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -13,15 +12,14 @@ from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models import instance as instance_module
-from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
 from appliance.models.residency import NoRoom, Resident, Room, RoomEnough, RoomFinder, decide
 from appliance.models.router import Router
 from appliance.models.snapshot import InstanceState
 from appliance.models.stream import AnswerEnd, AnswerSource, Text
 from appliance.types import ModelSpec, Request, TextPrompt
+from tests.fakes.forking_launcher import ForkingLauncher
 
-WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
 READY, STOPPED = InstanceState.READY, InstanceState.STOPPED
 
 
@@ -77,7 +75,7 @@ class House:
 async def opened(
     *specs: ModelSpec, finder: RoomFinder | None = None, load: str = "ok", worker: WorkerLimits | None = None
 ) -> AsyncIterator[House]:
-    launcher = SpawnLauncher((*WORKER, "--load", load))
+    launcher = ForkingLauncher(load)
     router = Router(
         ModelsFile(models=tuple(specs)),
         RequestLimits(),

@@ -13,7 +13,7 @@ import pytest
 from appliance.alias_spec import AliasSpec, ModelsFile
 from appliance.config import RequestLimits
 from appliance.errors import ChangeRefused
-from appliance.models.launcher import SpawnLauncher, WorkerLink
+from appliance.models.launcher import WorkerLink
 from appliance.models.registry import Means
 from appliance.models.residency import RoomEnough, RoomFinder
 from appliance.models.rollout import RolloutPlan
@@ -22,7 +22,8 @@ from appliance.models.router import Router
 from appliance.models.snapshot import InstanceState
 from appliance.telemetry.recent_answers import RecentAnswers
 from appliance.telemetry.request_record import Outcome, RequestRecord
-from tests.unit.models.test_residency import WORKER, House, Only, spec
+from tests.fakes.forking_launcher import ForkingLauncher
+from tests.unit.models.test_residency import House, Only, spec
 
 PLAN = RolloutPlan(model="new", steps=(10, 100), hold_seconds=0, answers_min=2)
 MIRRORED = RolloutPlan(model="new", steps=(100,), hold_seconds=0, answers_min=1, mirror=True)
@@ -35,7 +36,7 @@ class Launching:
     mode = "ok"
 
     async def launch(self) -> WorkerLink:
-        return await SpawnLauncher((*WORKER, "--load", self.mode)).launch()
+        return await ForkingLauncher(self.mode).launch()
 
     def prepare(self) -> None: ...
 
