@@ -14,6 +14,8 @@ PIP_OPTIONS := --require-virtualenv --disable-pip-version-check
 PIP := $(BIN)/python -m pip $(PIP_OPTIONS)
 # llama.cpp compiles on all cores and for this machine's processor.
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
+# The tests start hundreds of Python processes: without compiled files each would compile the product for itself.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup dify run test test-fast check format lock bench bench-step clean
 
