@@ -13,7 +13,7 @@ from appliance.engine.sequence import Matcher, Sequence
 from appliance.errors import RequestError
 from appliance.types import Constraint
 
-_LOOK_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.25
 
 
 class Compiler(Protocol):
@@ -32,7 +32,8 @@ class Constraining:
 
     Of each sequence taken exactly one thing becomes: it is submitted, refused, or was aborted. Submitting happens under
     the lock, so that an abort finds it either here or in the engine. submit, refuse: called in the thread of `run`.
-    idle: whether the engine has nothing to do, so that the 0.7 s of `warm_up`, which stop everything, disturb nobody.
+    idle: whether the engine has nothing to do, so that `warm_up`, which stops everything, disturbs nobody. Of a large
+    model it was called before the model was ready.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -34,6 +35,9 @@ from appliance.worker.nvml import own_device_bytes
 from appliance.worker.pooling_intake import PoolingIntake
 from appliance.worker.progress import Progress
 from appliance.worker.watchdog import StepWatchdog, ends_after
+
+# So much of a load's time may be spent, before the model is ready, on what would stop its streams later.
+_WARM_UP_SHARE_MAX: Final = 0.1
 
 
 class ModelServer:
@@ -92,6 +96,8 @@ class ModelServer:
         watchdog = StepWatchdog(self._job.step_seconds_max, runner.limits.n_ubatch)
         loop = self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._channel.send)
         compiler = Compiler(runner.vocabulary)
+        if compiler.warm_up_seconds <= runner.info.load_seconds * _WARM_UP_SHARE_MAX:
+            compiler.warm_up()
         self._intake = intake = Intake(reader, runner.preparer, compiler, loop, runner.limits.n_ctx, self._channel.send)
         run = intake.constraining.run
         threading.Thread(target=end_with, args=(run,), name="constraining", daemon=True).start()
