@@ -156,10 +156,10 @@ class Constraint(Struct, frozen=True, kw_only=True):
 class CallChoice(Struct, frozen=True, kw_only=True):
     """An answer must be calls, after what the model thinks: of the tools in its chat, with arguments of their schemas.
 
-    named: of this tool alone. parallel: it may be several. param: the request's field, which refusals name.
+    only: of these alone; empty: of any. parallel: it may be several. param: the request's field, which refusals name.
     """
 
-    named: str | None = None
+    only: tuple[str, ...] = ()
     parallel: bool = True
     param: str = "tool_choice"
 

@@ -76,11 +76,18 @@ class ThinkingIn(Struct, frozen=True):
     display: str | None = None
 
 
+class JsonFormat(Struct, frozen=True):
+    """The answer is JSON of this schema."""
+
+    type: Literal["json_schema"]
+    schema: Raw
+
+
 class OutputConfig(Struct, frozen=True):
-    """effort: goes to the template. format: a schema that the answer is to follow."""
+    """effort: goes to the template. format: what the answer must be."""
 
     effort: Annotated[str, Meta(max_length=64)] | None = None
-    format: Raw = Raw()
+    format: JsonFormat | None = None
 
 
 class Metadata(Struct, frozen=True):
@@ -90,7 +97,7 @@ class Metadata(Struct, frozen=True):
 
 
 class MessagesFields(Struct, frozen=True, kw_only=True):
-    """What makes a prompt: POST /v1/messages/count_tokens."""
+    """What makes a prompt: POST /v1/messages/count_tokens. output_format: the older place of `output_config.format`."""
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[TurnIn], Meta(min_length=1, max_length=100_000)]
@@ -99,6 +106,7 @@ class MessagesFields(Struct, frozen=True, kw_only=True):
     tool_choice: ToolChoiceIn | None = None
     thinking: ThinkingIn | None = None
     output_config: OutputConfig | None = None
+    output_format: JsonFormat | None = None
 
 
 class MessagesRequest(MessagesFields, frozen=True, kw_only=True):

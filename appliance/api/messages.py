@@ -13,7 +13,7 @@ from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.chat import chat_prompt, chat_request
 from appliance.api.keys import EVIDENCE, LIMITS
-from appliance.api.messages_chat import chat_of, prompt_chat_of, user_of
+from appliance.api.messages_chat import NAMES, chat_of, prompt_chat_of, user_of
 from appliance.api.messages_writer import MessageWriter
 from appliance.api.openai_schema import ChatCompletionRequest
 from appliance.api.request_fields import Asked
@@ -71,8 +71,11 @@ class MessagesEndpoint:
         """See Endpoint."""
         if isinstance(spec, UpstreamSpec):
             raise served_elsewhere(spec)
-        request, wanted = chat_request(self._http, self._chat, self._tools, spec, seconds_max)
-        return computed_by(self._http, self._asked, request, self.writer(spec.id), wanted=wanted)
+        try:
+            request, wanted = chat_request(self._http, self._chat, self._tools, spec, seconds_max)
+        except RequestError as error:
+            raise NAMES.error(error) from error
+        return computed_by(self._http, self._asked, NAMES.request(request), self.writer(spec.id), wanted=wanted)
 
     def writer(self, model: str) -> MessageWriter:
         """See Endpoint."""

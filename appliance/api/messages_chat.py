@@ -12,23 +12,25 @@ import msgspec
 from msgspec import Raw
 
 from appliance.api.anthropic_schema import BlockIn, MessagesFields, MessagesRequest, ToolChoiceIn, ToolIn, TurnIn
+from appliance.api.field_names import FieldNames
 from appliance.api.openai_schema import (
     ChatCompletionRequest,
     ContentPart,
     FunctionIn,
     MessageIn,
+    ResponseFormat,
     Thinking,
     ToolCallIn,
     with_sampling,
 )
-from appliance.api.request_fields import refuse_unsupported
 from appliance.errors import RequestError
 
 _Chat: Final = with_sampling(ChatCompletionRequest)
 # Read whole: what is passed on as it is must be JSON to its end.
 _object: Final = msgspec.json.Decoder(dict[str, Any])
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
-_NULLS: Final = (b"", b"null")
+_FORMAT: Final = "output_config.format"
+NAMES: Final = FieldNames({"response_format.json_schema": _FORMAT, "response_format": _FORMAT})
 
 
 def chat_of(body: MessagesRequest) -> ChatCompletionRequest:
@@ -62,8 +64,6 @@ def user_of(body: MessagesRequest) -> str | None:
 
 def _chat(body: MessagesFields, fields: dict[str, Any]) -> ChatCompletionRequest:
     config, choice, thinking = body.output_config, body.tool_choice, body.thinking
-    if config is not None:
-        refuse_unsupported(**{"output_config.format": bytes(config.format) not in _NULLS})
     return _Chat(
         model=body.model,
         messages=_turns(body),
@@ -72,8 +72,22 @@ def _chat(body: MessagesFields, fields: dict[str, Any]) -> ChatCompletionRequest
         parallel_tool_calls=False if choice is not None and choice.disable_parallel_tool_use else None,
         thinking=None if thinking is None else Thinking(thinking.type, thinking.budget_tokens),
         reasoning_effort=None if config is None else config.effort,
+        response_format=_format(body),
         **fields,
     )
+
+
+def _format(body: MessagesFields) -> ResponseFormat | None:
+    newer = None if body.output_config is None else body.output_config.format
+    asked = newer or body.output_format
+    if asked is None:
+        return None
+    if newer is not None and body.output_format is not None:
+        message = "output_format: the older name of output_config.format; send one of them"
+        raise RequestError("invalid_request", message, param="output_format")
+    schema = _json_object(f"{_FORMAT}.schema", asked.schema)
+    # Wrapped, so that it is the schema whatever members it has.
+    return ResponseFormat("json_schema", json_schema=Raw(b'{"schema":%b}' % bytes(schema)))
 
 
 def _tool(index: int, tool: ToolIn) -> dict[str, Any]:

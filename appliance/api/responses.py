@@ -18,7 +18,7 @@ from appliance.api.kept_responses import check_keeping, conversation, encoded_it
 from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.request_fields import Asked, asked_of
 from appliance.api.respond import computed_by, respond
-from appliance.api.responses_input import Asks, asks, in_our_words
+from appliance.api.responses_input import NAMES, Asks, asks
 from appliance.api.responses_schema import Item, ReasoningOut, Response, ResponsesRequest, TextOut
 from appliance.api.responses_writer import ResponseWriter
 from appliance.api.shape import AnswerWriter
@@ -71,7 +71,7 @@ class ResponsesEndpoint:
         try:
             found = asks(self.raw, self._body, self._before, new_item_id)
         except RequestError as error:
-            raise in_our_words(error) from error
+            raise NAMES.error(error) from error
         if self._body.store:
             self._items = encoded_items(self._http, found.items)
         return found
@@ -85,9 +85,9 @@ class ResponsesEndpoint:
         try:
             request, wanted = chat_request(self._http, chat, asked_tools(chat), spec, seconds_max)
         except RequestError as error:
-            raise in_our_words(error) from error
+            raise NAMES.error(error) from error
         writer = self._writer(spec.id, request.sampling)
-        return computed_by(self._http, self._asked, request, writer, wanted=wanted)
+        return computed_by(self._http, self._asked, NAMES.request(request), writer, wanted=wanted)
 
     def writer(self, model: str) -> AnswerWriter:
         """See Endpoint."""

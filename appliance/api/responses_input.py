@@ -13,6 +13,7 @@ from msgspec import Raw, Struct, defstruct
 
 from appliance.api.body import decode
 from appliance.api.chat import PARTS_MAX, chat_decoder
+from appliance.api.field_names import FieldNames
 from appliance.api.openai_schema import ChatCompletionRequest, with_sampling
 from appliance.api.request_fields import free_form
 from appliance.api.responses_schema import (
@@ -30,6 +31,14 @@ from appliance.api.responses_schema import (
 )
 from appliance.errors import RequestError
 
+NAMES: Final = FieldNames(
+    {
+        "response_format.json_schema": "text.format",
+        "response_format": "text.format",
+        "tool_choice.allowed_tools": "tool_choice",
+        "messages": "input",
+    }
+)
 LOGPROBS_INCLUDED: Final = "message.output_text.logprobs"
 Role = Literal["user", "assistant", "system", "developer"]
 Ids = Callable[[str], str]
@@ -60,7 +69,7 @@ class Asks(Struct, frozen=True, kw_only=True):
     chat: ChatCompletionRequest
     items: tuple[Item, ...]
     tools: tuple[dict[str, Any], ...]
-    tool_choice: str | dict[str, str]
+    tool_choice: str | dict[str, Any]
     format: dict[str, Any]
 
 
@@ -73,7 +82,7 @@ def asks(raw: bytes, body: ResponsesRequest, before: Sequence[Item], new_id: Ids
     tools = free_form("tools", body.tools, _tools) or []
     answer_format = free_form("text.format", body.text.format if body.text else Raw(), _format) or {"type": "text"}
     tool_choice = _tool_choice(body.tool_choice)
-    named = {"type": "function", "function": tool_choice} if isinstance(tool_choice, dict) else tool_choice
+    named = _chat_choice(tool_choice)
     fields: dict[str, object] = {
         **_passed_on(raw),
         "model": body.model,
@@ -91,17 +100,6 @@ def asks(raw: bytes, body: ResponsesRequest, before: Sequence[Item], new_id: Ids
     said = {name: value for name, value in fields.items() if value is not None}
     chat = decode(msgspec.json.encode(said), chat_decoder)
     return Asks(chat=chat, items=items, tools=tuple(tools), tool_choice=tool_choice, format=answer_format)
-
-
-def in_our_words(error: RequestError) -> RequestError:
-    """What the chat's fields are called here."""
-    field, separator, rest = (error.param or "").partition(".")
-    ours = {"response_format": "text.format", "messages": "input"}.get(field.partition("[")[0])
-    if ours is None:
-        return error
-    message = error.message.replace(field, ours, 1)
-    param = ours + separator + rest
-    return RequestError(error.code, message, param=param, retry_after=error.retry_after, details=error.details)
 
 
 # ── input ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,15 +265,27 @@ def _chat_tool(index: int, tool: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": known}
 
 
-def _tool_choice(asked: str | dict[str, Any] | None) -> str | dict[str, str]:
+def _tool_choice(asked: str | dict[str, Any] | None) -> str | dict[str, Any]:
     if asked is None:
         return "auto"
     if isinstance(asked, str) and asked in ("none", "auto", "required"):
         return asked
     if isinstance(asked, dict) and asked.get("type") == "function" and isinstance(name := asked.get("name"), str):
         return {"type": "function", "name": name}
-    message = "tool_choice: expected none, auto, required or {type: function, name}"
+    if isinstance(asked, dict) and asked.get("type") == "allowed_tools":
+        return {"type": "allowed_tools", "mode": asked.get("mode"), "tools": asked.get("tools")}
+    message = "tool_choice: expected none, auto, required, {type: function, name} or {type: allowed_tools, mode, tools}"
     raise RequestError("invalid_request", message, param="tool_choice")
+
+
+def _chat_choice(choice: str | dict[str, Any]) -> str | dict[str, Any]:
+    """A chat nests what is flat here."""
+    match choice:
+        case {"type": "function"}:
+            return {"type": "function", "function": choice}
+        case {"type": "allowed_tools", "mode": mode, "tools": tools}:
+            return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+    return choice
 
 
 def _response_format(asked: dict[str, Any]) -> dict[str, Any] | None:

@@ -236,7 +236,7 @@ class Response(Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     top_logprobs: int = 0
     tools: tuple[dict[str, Any], ...] = ()
-    tool_choice: str | dict[str, str] = "auto"
+    tool_choice: str | dict[str, Any] = "auto"
     parallel_tool_calls: bool = True
     text: TextOut = TextOut({"type": "text"})
     reasoning: ReasoningOut = ReasoningOut()

@@ -20,14 +20,14 @@ _list_decoder: Final = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 class AskedTools(Struct, frozen=True, kw_only=True):
-    """tools: as templates take them. choice: `required` is at least one call; named: of this one.
+    """tools: as templates take them. choice: `required` is at least one call. only: of these alone; empty: of any.
 
     legacy: the request speaks of functions, and so does its answer.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
     choice: Choice = "auto"
-    named: str | None = None
+    only: tuple[str, ...] = ()
     parallel: bool = True
     legacy: bool = False
 
@@ -44,13 +44,13 @@ class AskedTools(Struct, frozen=True, kw_only=True):
         if constraint is not None:
             message = f"{param}, {constraint.param}: an answer can be kept to one of them"
             raise RequestError("invalid_request", message, param=constraint.param)
-        return CallChoice(named=self.named, parallel=self.parallel and not self.legacy, param=param)
+        return CallChoice(only=self.only, parallel=self.parallel and not self.legacy, param=param)
 
     def wanted(self, *, reasoning: bool) -> AnswerTerms:
-        """How its answers are to be read. Where a tool is named, only its calls are calls, also in a thought."""
-        named = self.named
+        """How its answers are to be read. Where tools are named, only their calls are calls, also in a thought."""
+        only = self.only
         return AnswerTerms(
-            tools=Tools(tool for tool in self.rendered if named is None or tool["function"]["name"] == named),
+            tools=Tools(tool for tool in self.rendered if not only or tool["function"]["name"] in only),
             calls_max=1 if self.legacy or not self.parallel else None,
             reasoning=reasoning,
             called="function_call" if self.legacy else "tool_calls",
@@ -66,16 +66,18 @@ def asked_tools(body: ChatCompletionRequest) -> AskedTools:
         tools = [{"type": "function", "function": function} for function in tools]
     for index, tool in enumerate(tools):
         _check(f"{field}[{index}]", tool)
-    choice, named = _choice(choice_field, body.function_call if legacy else body.tool_choice)
+    choice, only = _choice(choice_field, body.function_call if legacy else body.tool_choice)
     known = Tools(tools)
-    if named is not None and named not in known:
-        raise RequestError("invalid_request", f"{choice_field}: no tool is called {named[:64]!r}", param=choice_field)
+    for name in only:
+        if name not in known:
+            message = f"{choice_field}: no tool is called {name[:64]!r}"
+            raise RequestError("invalid_request", message, param=choice_field)
     if choice == "required" and not tools:
         raise RequestError("invalid_request", f"{choice_field}: needs {field}", param=choice_field)
     return AskedTools(
         tools=tuple(tools),
         choice=choice,
-        named=named,
+        only=only,
         parallel=body.parallel_tool_calls is not False,
         legacy=legacy,
     )
@@ -89,16 +91,37 @@ def _check(place: str, tool: dict[str, Any]) -> None:
         raise RequestError("invalid_request", message, param=place)
 
 
-def _choice(field: str, asked: str | dict[str, Any] | None) -> tuple[Choice, str | None]:
+def _choice(field: str, asked: str | dict[str, Any] | None) -> tuple[Choice, tuple[str, ...]]:
     if asked is None:
-        return "auto", None
+        return "auto", ()
     if isinstance(asked, dict):
-        function = asked.get("function", asked)
-        name = function.get("name") if isinstance(function, dict) else None
-        if isinstance(name, str):
-            return "required", name
+        if asked.get("type") == "allowed_tools":
+            return _allowed(field, asked.get("allowed_tools"))
+        if (name := _name(asked)) is not None:
+            return "required", (name,)
     elif asked in ("none", "auto", "required"):
-        return asked, None  # type: ignore[return-value]
+        return asked, ()  # type: ignore[return-value]
     raise RequestError(
-        "invalid_request", f"{field}: expected none, auto, required or the name of a function", param=field
+        "invalid_request",
+        f"{field}: expected none, auto, required, the name of a function, or allowed_tools",
+        param=field,
     )
+
+
+def _allowed(field: str, asked: Any) -> tuple[Choice, tuple[str, ...]]:
+    """All tools stay in the prompt, which is therefore found again in the KV cache, whichever of them are allowed."""
+    mode, tools = (asked.get("mode"), asked.get("tools")) if isinstance(asked, dict) else (None, None)
+    names = [_name(tool) for tool in tools] if isinstance(tools, list) else []
+    known = tuple(name for name in names if name is not None)
+    if mode in ("auto", "required") and known and len(known) == len(names):
+        return mode, tuple(dict.fromkeys(known))
+    place = f"{field}.allowed_tools"
+    message = f"{place}: expected a mode, auto or required, and at least one tool of type function, with its name"
+    raise RequestError("invalid_request", message, param=place)
+
+
+def _name(asked: Any) -> str | None:
+    """Of the function that a choice speaks of, in today's shape or the older one."""
+    function = asked.get("function", asked) if isinstance(asked, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None

@@ -6,7 +6,7 @@ A format that is hard to force, because its arguments are no JSON, is forced int
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -85,17 +85,17 @@ def forced_calls(
     wanted: ToolFormat,
     tools: Sequence[Mapping[str, Any]],
     *,
-    named: str | None,
+    only: Collection[str],
     parallel: bool,
     tokens: Mapping[str, int],
 ) -> ForcedCalls:
-    """A grammar of one call or, where `parallel`, of one and more. named: of this tool alone.
+    """A grammar of one call or, where `parallel`, of one and more. only: of these tools alone; empty: of any.
 
     tokens: markers that the model's vocabulary has as one token; others are spelt. tools: functions, with names.
     """
     form, read = (_FORMS[wanted], wanted) if wanted in _FORMS else (_HERMES, "hermes")
     functions = [tool.get("function", tool) for tool in tools]
-    functions = [function for function in functions if named is None or function["name"] == named]
+    functions = [function for function in functions if not only or function["name"] in only]
     assert functions, "somebody has looked whether there are any"
     repeat = f" ({_joined(_texts(form.between, tokens), 'call')})*" if parallel and form.many else ""
     rules = [f"start: {_joined(_texts(form.begin, tokens), 'call' + repeat, _texts(form.end, tokens))}"]

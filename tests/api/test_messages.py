@@ -10,6 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import anthropic
 import msgspec
+import pydantic
 import pytest
 
 from appliance.access_config import PrincipalSettings
@@ -185,10 +186,10 @@ async def test_one_call_at_a_time(api: Api) -> None:
 
 
 async def test_a_call_that_must_be_made(api: Api) -> None:
-    for choice, named in (({"type": "any"}, None), ({"type": "tool", "name": "now"}, "now")):
+    for choice, only in (({"type": "any"}, []), ({"type": "tool", "name": "now"}, ["now"])):
         answer = await whole(api, "tell", tools=TOOLS, tool_choice=choice)
         told = json.loads(answer["content"][0]["text"])["must_call"]
-        assert told == {"named": named, "parallel": True, "param": "tool_choice"}
+        assert told == {"only": only, "parallel": True, "param": "tool_choice"}
 
 
 async def test_an_answer_that_is_cut_off_ends_with_max_tokens(api: Api) -> None:
@@ -394,3 +395,37 @@ async def test_a_model_of_other_servers_is_refused(start_api: ApiFactory) -> Non
     body = await answer.json()
     assert (answer.status, body["error"]["details"]["error_code"]) == (400, "unsupported_parameter")
     assert "/v1/chat/completions" in body["error"]["message"]
+
+
+# ── structured output ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+ANN = Person(name="Ann", age=4)
+SAYS_ANN: Any = {"role": "user", "content": 'say:{"name":"Ann","age":4}'}
+
+
+async def test_the_client_parses_what_it_asked_for(client: anthropic.AsyncAnthropic) -> None:
+    asked: Any = {"model": "demo", "max_tokens": 50, "messages": [SAYS_ANN], "output_format": Person}
+    assert (await client.messages.parse(**asked)).parsed_output == ANN
+    async with client.messages.stream(**asked) as stream:
+        assert (await stream.get_final_message()).parsed_output == ANN
+    assert (await client.beta.messages.parse(**asked)).parsed_output == ANN
+
+
+async def test_the_schema_travels_in_the_add(api: Api, client: anthropic.AsyncAnthropic) -> None:
+    schema: Any = {"type": "object", "properties": {"schema": {"type": "string"}}}
+    form: Any = {"type": "json_schema", "schema": schema}
+    for fields in ({"output_config": {"format": form}}, {"output_format": form}):
+        told = json.loads((await whole(api, "tell", **fields))["content"][0]["text"])
+        assert told["constraint"]["param"] == "output_config.format.schema"
+        assert json.loads(told["constraint"]["text"]) == schema
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        await client.messages.create(
+            **body_of("x"), output_config={"format": form}, tools=TOOLS, tool_choice={"type": "any"}
+        )
+    assert refused.value.body["error"]["details"]["param"] == "output_config.format.schema"  # type: ignore[index]

@@ -305,10 +305,10 @@ async def test_fallbacks(start_api: ApiFactory) -> None:
 
 
 async def test_a_call_that_must_be_made(api: Api, client: openai.AsyncOpenAI) -> None:
-    for choice, named in (("required", None), ({"type": "function", "name": "now"}, "now")):
+    for choice, only in (("required", []), ({"type": "function", "name": "now"}, ["now"])):
         fields: Any = {"tool_choice": choice, "tools": TOOLS}
         response = await client.responses.create(model="demo", input="tell", **fields)
         must_call = json.loads(response.output_text)["must_call"]
-        assert must_call == {"named": named, "parallel": True, "param": "tool_choice"}
+        assert must_call == {"only": only, "parallel": True, "param": "tool_choice"}
     form = {"format": {"type": "json_object"}}
     assert await refused(api, tools=TOOLS, tool_choice="required", text=form) == (400, "invalid_request", "text.format")

@@ -135,12 +135,12 @@ async def test_a_call_that_must_be_made_travels_in_the_add(api: Api) -> None:
     named = {"type": "function", "function": {"name": "now"}}
     assert await told(tools=TOOLS) is None
     assert await told(tools=TOOLS, tool_choice="required") == {
-        "named": None,
+        "only": [],
         "parallel": True,
         "param": "tool_choice",
     }
     assert await told(tools=TOOLS, tool_choice=named, parallel_tool_calls=False) == {
-        "named": "now",
+        "only": ["now"],
         "parallel": False,
         "param": "tool_choice",
     }
@@ -285,3 +285,18 @@ async def test_the_official_client_sends_calls_back(client: openai.AsyncOpenAI) 
     told = json.loads(answer.choices[0].message.content or "")
     assert told["messages"][1]["tool_calls"][0]["id"] == "call_1"
     assert told["messages"][2]["tool_call_id"] == "call_1"
+
+
+async def test_a_call_of_a_tool_that_is_not_allowed_is_text(api: Api) -> None:
+    def allowed(mode: str, name: str) -> Any:
+        function = {"type": "function", "function": {"name": name}}
+        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [function]}}
+
+    call = '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
+    choice = (await whole(api, script(call), tools=TOOLS, tool_choice=allowed("auto", "now")))["choices"][0]
+    assert choice["message"]["tool_calls"][0]["function"]["name"] == "now"
+    choice = (await whole(api, script(call), tools=TOOLS, tool_choice=allowed("auto", "get_weather")))["choices"][0]
+    assert (choice["message"]["content"], choice["appliance_unparsed_tool_call"]) == (call, True)
+    answer = await whole(api, "tell", tools=TOOLS, tool_choice=allowed("required", "now"))
+    told = json.loads(answer["choices"][0]["message"]["content"])
+    assert told["must_call"]["only"] == ["now"]

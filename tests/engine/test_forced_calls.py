@@ -112,12 +112,21 @@ def test_any_call(direct: WorkerClient) -> None:
 
 def test_a_named_call(direct: WorkerClient) -> None:
     for seed, name in enumerate(("count", "find", "now")):
-        choice = CallChoice(named=name, parallel=False)
+        choice = CallChoice(only=(name,), parallel=False)
         answer = direct.ask(prompt(), sampling=hot(seed), max_tokens=600, must_call=choice)
         assert answer.finished.reason == "stop"
         (call,) = calls_of(answer)
         assert call.name == name
         check(call)
+
+
+def test_a_call_of_one_of_some_tools(direct: WorkerClient) -> None:
+    choice = CallChoice(only=("count", "now"), parallel=False)
+    numbers = [
+        direct.add(prompt(text=f"{seed}"), sampling=hot(seed), max_tokens=600, must_call=choice) for seed in range(12)
+    ]
+    names = {calls_of(answer)[0].name for answer in direct.wait(*numbers)}
+    assert names == {"count", "now"}
 
 
 @pytest.mark.slow
@@ -196,7 +205,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerClient]:
 def test_a_thought_that_is_ended_comes_first(caller: WorkerClient, tokens: int) -> None:
     """The tokens that end it are drawn whatever the model wants, and the grammar goes along."""
     tools = [tool("f"), tool("g")]
-    choice = CallChoice(named="g", parallel=False)
+    choice = CallChoice(only=("g",), parallel=False)
     answer = caller.ask(prompt(tools, "T"), reasoning_budget=tokens, max_tokens=300, must_call=choice)
     assert answer.finished.reason == "stop"
     assert answer.started is not None and answer.started.answer is not None

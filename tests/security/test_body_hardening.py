@@ -171,6 +171,9 @@ OF_A_CHAT: list[tuple[bytes, str]] = [
     (b'"chat_template_kwargs":{"a":' + DIGITS + b"}", "chat_template_kwargs[...]"),
     (b'"chat_template_kwargs":{"a":"' + b"x" * 2 * MIB + b'"}', "chat_template_kwargs"),
     (b'"tool_choice":{"a":' + b"[" * 900 + b"]" * 900 + b"}", "tool_choice"),
+    (b'"tools":[],"tool_choice":{"type":"allowed_tools","allowed_tools":5}', "tool_choice.allowed_tools"),
+    (b'"tools":[],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"name":"'
+     + b"x" * MIB + b'"}]}}', "tool_choice"),
     (b'"response_format":{"type":"' + b"x" * MIB + b'"}', "response_format.type"),
     (b'"messages":' + LISTS, "messages[0]"),
     (b'"messages":[{"role":"user","content":' + LISTS + b"}]", "messages[0].content[0]"),
@@ -203,6 +206,7 @@ OF_A_TEXT: list[tuple[bytes, str]] = [
     (b'"prompt":["a",1]', "prompt"),
     (b'"prompt":[1' + b",1" * 2**20 + b"]", "prompt"),
     (b'"echo":5', "echo"),
+    (b'"echo":false,"max_tokens":0', "max_tokens"),
     (b'"suffix":["x"]', "suffix"),
 ]
 

@@ -60,6 +60,6 @@ class Answers:
     ) -> tuple[ForcedCalls, Mapping[int, bytes]]:
         """What keeps an answer to calls, where it would be of this format, and the control tokens those come with."""
         tokens = {text.decode(): token for token, text in self._call_markers.items()}
-        forced = forced_calls(answer.tools, tools, named=choice.named, parallel=choice.parallel, tokens=tokens)
+        forced = forced_calls(answer.tools, tools, only=choice.only, parallel=choice.parallel, tokens=tokens)
         used = {token: text for token, text in self._call_markers.items() if text.decode() in forced.markers}
         return forced, used

@@ -10,10 +10,13 @@ import pytest
 
 from appliance.api.anthropic_schema import MessagesRequest
 from appliance.api.chat import chat_prompt
-from appliance.api.messages_chat import chat_of
+from appliance.api.messages_chat import NAMES, chat_of
 from appliance.api.openai_schema import ChatCompletionRequest
+from appliance.api.structured_output import constraint_of
 from appliance.api.tool_choice import asked_tools
 from appliance.errors import RequestError
+
+FORMAT = {"type": "json_schema", "schema": {"type": "object", "properties": {"schema": {"type": "integer"}}}}
 
 
 def chat(*messages: Any, **fields: Any) -> ChatCompletionRequest:
@@ -141,10 +144,23 @@ def test_what_is_passed_on_is_json_to_its_end(value: bytes) -> None:
         ({"tools": [{"name": "f", "input_schema": [1]}]}, "tools[0].input_schema", "JSON object"),
         ({"tools": [{"input_schema": {}}]}, "tools[0].name", "needed"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice.name", "needed"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config.format", "not support"),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": [1]}}},
+            "output_config.format.schema",
+            "JSON object",
+        ),
+        ({"output_config": {"format": FORMAT}, "output_format": FORMAT}, "output_format", "one of them"),
     ],
 )
 def test_what_cannot_be_said_is_refused(fields: dict[str, Any], param: str, says: str) -> None:
     with pytest.raises(RequestError, match=says) as refused:
         chat_of(_decode({"model": "m", "max_tokens": 5, "messages": [user("x")], **fields}))
     assert (refused.value.status, refused.value.param) == (400, param)
+
+
+@pytest.mark.parametrize("fields", [{"output_config": {"format": FORMAT}}, {"output_format": FORMAT}])
+def test_what_the_answer_must_be(fields: dict[str, Any]) -> None:
+    constraint = constraint_of(chat("x", **fields))
+    assert constraint is not None
+    assert (constraint.kind, json.loads(constraint.text)) == ("json_schema", FORMAT["schema"])
+    assert NAMES.of(constraint.param) == "output_config.format.schema"

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.api.responses_input import Asks, asks, in_our_words, turns
+from appliance.api.responses_input import NAMES, Asks, asks, turns
 from appliance.api.responses_schema import (
     FunctionCallItem,
     FunctionOutputItem,
@@ -19,6 +19,7 @@ from appliance.api.responses_schema import (
     ReasoningText,
     ResponsesRequest,
 )
+from appliance.api.tool_choice import asked_tools
 from appliance.errors import RequestError
 
 FUNCTION = {"type": "function", "name": "now", "description": "d", "parameters": {"type": "object"}, "strict": True}
@@ -151,10 +152,20 @@ def test_refusals(fields: dict[str, Any], code: str, param: str) -> None:
     assert (refused.value.code, refused.value.param, refused.value.status) == (code, param, 400)
 
 
-def test_a_chat_s_words_are_ours() -> None:
-    ours = in_our_words(RequestError("invalid_request", "response_format: no", param="response_format"))
-    assert (ours.message, ours.param) == ("text.format: no", "text.format")
-    deeper = in_our_words(RequestError("invalid_request", "response_format.x: no", param="response_format.x"))
-    assert (deeper.message, deeper.param) == ("text.format.x: no", "text.format.x")
-    same = RequestError("invalid_request", "stop: no", param="stop")
-    assert in_our_words(same) is same
+def test_fields_go_by_the_names_that_the_client_wrote() -> None:
+    assert NAMES.of("response_format.json_schema.schema.not") == "text.format.schema.not"
+    assert NAMES.of("response_format.type") == "text.format.type"
+    assert NAMES.of("messages[1].content[0]") == "input[1].content[0]"
+    assert NAMES.of("tool_choice.allowed_tools") == NAMES.of("tool_choice") == "tool_choice"
+
+
+def test_some_of_the_tools() -> None:
+    tools = [FUNCTION, {"type": "function", "name": "then"}]
+    allowed = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "then"}]}
+    found = asked(tools=tools, tool_choice=allowed)
+    assert found.tool_choice == allowed
+    read = asked_tools(found.chat)
+    assert (read.choice, read.only, len(read.rendered)) == ("auto", ("then",), 2)
+    with pytest.raises(RequestError) as refused:
+        asked_tools(asked(tools=tools, tool_choice={**allowed, "tools": []}).chat)
+    assert NAMES.error(refused.value).param == "tool_choice"

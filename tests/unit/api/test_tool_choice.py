@@ -17,6 +17,10 @@ FUNCTIONS = [tool["function"] for tool in TOOLS]
 NAMED = {"type": "function", "function": {"name": "g"}}
 
 
+def allowed(mode: Any, *tools: Any) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+
 def read(**fields: Any) -> AskedTools:
     body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "x"}], **fields})
     return asked_tools(msgspec.json.decode(body, type=ChatCompletionRequest))
@@ -31,11 +35,11 @@ def read(**fields: Any) -> AskedTools:
         ({"tools": TOOLS, "tool_choice": "none"}, None),
         ({"tools": TOOLS, "tool_choice": "required"}, CallChoice()),
         ({"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}, CallChoice(parallel=False)),
-        ({"tools": TOOLS, "tool_choice": NAMED}, CallChoice(named="g")),
+        ({"tools": TOOLS, "tool_choice": NAMED}, CallChoice(only=("g",))),
         ({"functions": FUNCTIONS, "function_call": "auto"}, None),
         (
             {"functions": FUNCTIONS, "function_call": {"name": "f"}},
-            CallChoice(named="f", parallel=False, param="function_call"),
+            CallChoice(only=("f",), parallel=False, param="function_call"),
         ),
     ],
 )
@@ -58,8 +62,41 @@ def test_an_answer_is_kept_to_one_thing() -> None:
     assert (refused.value.code, refused.value.param) == ("invalid_request", "regex")
 
 
-@pytest.mark.parametrize("fields", [{"tool_choice": "required"}, {"tools": TOOLS, "tool_choice": {"name": "h"}}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tool_choice": "required"},
+        {"tools": TOOLS, "tool_choice": {"name": "h"}},
+        {"tools": TOOLS, "tool_choice": allowed("auto", NAMED, {"function": {"name": "h"}})},
+    ],
+)
 def test_a_choice_that_nothing_can_satisfy_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as refused:
         read(**fields)
     assert refused.value.param == "tool_choice"
+
+
+def test_some_of_the_tools_are_allowed_and_all_are_shown() -> None:
+    asked = read(tools=TOOLS, tool_choice=allowed("auto", NAMED))
+    assert (asked.rendered, asked.must_call(None)) == (tuple(TOOLS), None)
+    called = asked.wanted(reasoning=True).tools
+    assert "g" in called and "f" not in called
+    both = allowed("required", NAMED, {"type": "function", "name": "f"}, NAMED)
+    assert read(tools=TOOLS, tool_choice=both).must_call(None) == CallChoice(only=("g", "f"))
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"type": "allowed_tools"},
+        allowed("any", NAMED),
+        allowed("auto"),
+        allowed("auto", {"type": "mcp", "server_label": "x"}),
+        allowed("auto", NAMED, 7),
+        allowed(None, NAMED),
+    ],
+)
+def test_what_is_no_list_of_allowed_tools(choice: Any) -> None:
+    with pytest.raises(RequestError) as refused:
+        read(tools=TOOLS, tool_choice=choice)
+    assert refused.value.param == "tool_choice.allowed_tools"

@@ -28,7 +28,7 @@ NOW: dict[str, Any] = {"type": "function", "function": {"name": "now"}}
 
 
 def test_one_named_call() -> None:
-    made = forced_calls("hermes", [WEATHER, NOW], named="now", parallel=False, tokens={"<tool_call>": 7})
+    made = forced_calls("hermes", [WEATHER, NOW], only=("now",), parallel=False, tokens={"<tool_call>": 7})
     assert made.tools == "hermes"
     assert made.markers == ("<tool_call>", "</tool_call>")
     assert made.grammar.splitlines() == [
@@ -41,7 +41,7 @@ def test_one_named_call() -> None:
 
 
 def test_one_call_or_more() -> None:
-    made = forced_calls("mistral", [WEATHER, NOW], named=None, parallel=True, tokens={})
+    made = forced_calls("mistral", [WEATHER, NOW], only=(), parallel=True, tokens={})
     assert made.grammar.startswith('start: "[TOOL_CALLS][" call (", " call)* "]"\ncall: call0 | call1\n')
     # References count from the root, which is another one now.
     assert '"$defs": {"city": {"type": "string"}}}' in made.grammar
@@ -49,7 +49,7 @@ def test_one_call_or_more() -> None:
 
 @pytest.mark.parametrize("wanted", get_args(ToolFormat))
 def test_what_a_grammar_lets_through_is_read(wanted: ToolFormat) -> None:
-    made = forced_calls(wanted, [NOW], named="now", parallel=False, tokens={})
+    made = forced_calls(wanted, [NOW], only=("now",), parallel=False, tokens={})
     rules = dict(line.split(": ", 1) for line in made.grammar.splitlines())
     fields = "parameters" if "parameters" in rules["value0"] else "arguments"
     rules["value0"] = json.dumps(f'{{"name": "now", "{fields}": {{}}}}' if '"name"' in rules["value0"] else "{}")
@@ -65,8 +65,8 @@ def test_what_a_grammar_lets_through_is_read(wanted: ToolFormat) -> None:
 @pytest.mark.parametrize("wanted", get_args(ToolFormat))
 def test_llguidance_takes_every_grammar(wanted: ToolFormat) -> None:
     llguidance = pytest.importorskip("llguidance")
-    for named, parallel in ((None, True), ("now", False)):
-        made = forced_calls(wanted, [WEATHER, NOW], named=named, parallel=parallel, tokens={})
+    for only, parallel in (((), True), (("now",), False)):
+        made = forced_calls(wanted, [WEATHER, NOW], only=only, parallel=parallel, tokens={})
         grammar = llguidance.LLMatcher.grammar_from_lark(made.grammar)
         error = llguidance.LLMatcher.validate_grammar(grammar)
         assert not error, made.grammar

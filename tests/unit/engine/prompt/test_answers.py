@@ -66,6 +66,6 @@ def test_what_keeps_an_answer_to_calls() -> None:
 
 
 def test_calls_that_are_hard_to_force_come_in_another_format() -> None:
-    forced, spoken = answers("").forced(AnswerFormat(tools="pythonic"), [{"name": "f"}], CallChoice(named="f"))
+    forced, spoken = answers("").forced(AnswerFormat(tools="pythonic"), [{"name": "f"}], CallChoice(only=("f",)))
     assert forced.tools == "hermes"
     assert set(spoken.values()) == {b"<tool_call>", b"</tool_call>"}
