@@ -127,11 +127,14 @@ class LogprobParams(Struct, frozen=True, kw_only=True):
     """What to report of each drawn token's probability.
 
     top: how many of the likeliest tokens beside the drawn one. processed: false reports the model's own distribution
-    (softmax of its logits, before any sampler), true the one the token was drawn from.
+    (softmax of its logits, before any sampler), true the one the token was drawn from. prompt_max: the tokens of the
+    prompt, which may be so many, are reported too, by the model's own distribution, and so is every drawn one whether
+    it has a text or not; 0: they are not.
     """
 
     top: Annotated[int, Meta(ge=0, le=TOP_LOGPROBS_MAX)] = 0
     processed: bool = False
+    prompt_max: Annotated[int, Meta(ge=0)] = 0
 
 
 class Constraint(Struct, frozen=True, kw_only=True):

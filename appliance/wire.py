@@ -147,6 +147,16 @@ class Delta(Struct, frozen=True, kw_only=True, tag="delta"):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Scored(Struct, frozen=True, kw_only=True, tag="scored"):
+    """The next tokens of a request's prompt, all of them in order and before its end, with their log probabilities.
+
+    Pieces are as a token is written, control tokens too. Nothing comes before the first token: its number is 0.
+    """
+
+    number: int
+    logprobs: tuple[TokenLogprob, ...]
+
+
 class Pooled(Struct, frozen=True, kw_only=True, tag="pooled"):
     """The vector or score of one input of a request, each exactly once; they come in any order.
 
@@ -193,7 +203,7 @@ class PromptRead(Struct, frozen=True, kw_only=True, tag="prompt_read"):
     pieces: tuple[bytes, ...]
 
 
-Event = Started | Delta | PromptRead | Pooled | Finished | Failed
+Event = Started | Delta | PromptRead | Scored | Pooled | Finished | Failed
 
 
 class Loading(Struct, frozen=True, kw_only=True, tag="loading"):

@@ -81,4 +81,4 @@ def tokens_of_text(chars: int) -> int:
 
 def answer_tokens(max_tokens: int | None, n: int) -> int:
     """About how many tokens `n` answers will have."""
-    return n * min(max_tokens or _ANSWER_TOKENS, 4 * _ANSWER_TOKENS)
+    return n * min(_ANSWER_TOKENS if max_tokens is None else max_tokens, 4 * _ANSWER_TOKENS)

@@ -15,16 +15,18 @@ from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
-from appliance.api.logprobs import TextLogprobWriter
+from appliance.api.logprobs import TextLogprobWriter, joined_logprobs
 from appliance.api.openai_schema import CompletionObject, CompletionRequest, TextChoice, TextLogprobs, with_sampling
 from appliance.api.request_fields import Asked, asked_of, request_of
 from appliance.api.respond import computed, respond
-from appliance.api.shape import AnswerObjects, AnswerWriter, ShapedAnswer, WholeChoice
+from appliance.api.shape import LOGPROBS_MAX, AnswerObjects, AnswerWriter, ShapedAnswer, WholeChoice
 from appliance.errors import RequestError
 from appliance.models.stream import ChoiceEnd, Text
 from appliance.types import InfillPrompt, LogprobParams, Prompt, TextPrompt, TokenLogprob, TokenPrompt, Usage
 from appliance.upstream_spec import ServedModel, UpstreamSpec
 
+# Half of what an answer may have in all.
+_PROMPT_LOGPROBS_MAX: Final = LOGPROBS_MAX // 2
 _decoder: Final = msgspec.json.Decoder(with_sampling(CompletionRequest))
 
 
@@ -56,11 +58,11 @@ class TextEndpoint:
         if isinstance(spec, UpstreamSpec):
             return forwarded(self._http, self.raw, self._asked, spec, self.path, seconds_max)
         body = self._body
-        if body.echo and body.logprobs is not None:
-            message = "echo: the log probabilities of a prompt are not computed; ask for one or the other"
-            raise RequestError("unsupported_parameter", message, param="echo")
         prompt, *further = _prompts(body)
         drawn = _drawn(body)
+        if body.max_tokens == 0 and not body.echo:
+            message = "max_tokens: at least 1; 0 is for a prompt that is echoed and not continued"
+            raise RequestError("invalid_request", message, param="max_tokens")
         request = request_of(
             self._http,
             body,
@@ -68,10 +70,11 @@ class TextEndpoint:
             prompt=prompt,
             further=tuple(further),
             max_tokens=body.max_tokens,
-            logprobs=_logprobs(body) or (LogprobParams() if drawn > (body.n or 1) else None),
+            logprobs=_logprobs(body, drawn * (1 + len(further)))
+            or (LogprobParams() if drawn > (body.n or 1) else None),
             seconds_max=seconds_max,
         )
-        echo = [_text(prompt) for prompt in (prompt, *further)] if body.echo else []
+        echo = [_echoed(prompt, body) for prompt in (prompt, *further)] if body.echo else []
         shape = self._shape(spec.id, logprobs=body.logprobs is not None, echo=echo)
         return computed(self._http, self._asked, request, shape, drawn)
 
@@ -80,16 +83,18 @@ class TextEndpoint:
         shape = self._shape(model, logprobs=False, echo=())
         return ShapedAnswer(shape, self._asked.n or 1, include_usage=self._asked.include_usage)
 
-    def _shape(self, model: str, *, logprobs: bool, echo: Sequence[str]) -> TextShape:
+    def _shape(self, model: str, *, logprobs: bool, echo: Sequence[str | None]) -> TextShape:
         draft = self._http[EVIDENCE]
         objects = AnswerObjects(f"cmpl-{draft.id}", model, draft.fingerprint)
         return TextShape(objects, logprobs=logprobs, echo=echo, n=self._asked.n or 1)
 
 
-def _logprobs(body: CompletionRequest) -> LogprobParams | None:
+def _logprobs(body: CompletionRequest, choices: int) -> LogprobParams | None:
+    """Of echoed prompts all choices together get a bounded number."""
     if body.logprobs is None:
         return None
-    return LogprobParams(top=body.logprobs, processed=bool(body.post_sampling_probs))
+    prompt_max = max(1, _PROMPT_LOGPROBS_MAX // (choices * (1 + body.logprobs))) if body.echo else 0
+    return LogprobParams(top=body.logprobs, processed=bool(body.post_sampling_probs), prompt_max=prompt_max)
 
 
 def _drawn(body: CompletionRequest) -> int:
@@ -125,7 +130,17 @@ def _prompts(body: CompletionRequest) -> list[Prompt]:
     return found
 
 
-def _text(prompt: Prompt, field: str = "echo") -> str:
+def _echoed(prompt: Prompt, body: CompletionRequest) -> str | None:
+    """None for what the model's tokens alone can tell."""
+    if body.logprobs is None:
+        return _text(prompt, "echo")
+    if isinstance(prompt, InfillPrompt):
+        message = "echo: of a prompt with a suffix the log probabilities are not told; ask for one or the other"
+        raise RequestError("unsupported_parameter", message, param="echo")
+    return prompt.text if isinstance(prompt, TextPrompt) else None
+
+
+def _text(prompt: Prompt, field: str) -> str:
     match prompt:
         case TextPrompt():
             return prompt.text
@@ -139,10 +154,11 @@ def _text(prompt: Prompt, field: str = "echo") -> str:
 class TextShape:
     """Chunks and body of one completion. logprobs: the client asked for them.
 
-    echo: of each prompt what comes before its answers; empty for none. n: choices of each.
+    echo: of each prompt what comes before its answers; empty for none. n: choices of each. With log probabilities a
+    prompt is echoed once its own are known, which also say what text its tokens are where `echo` does not.
     """
 
-    def __init__(self, objects: AnswerObjects, *, logprobs: bool, echo: Sequence[str] = (), n: int = 1) -> None:
+    def __init__(self, objects: AnswerObjects, *, logprobs: bool, echo: Sequence[str | None] = (), n: int = 1) -> None:
         self._objects = objects
         self._logprobs = logprobs
         self._echo = echo
@@ -151,13 +167,18 @@ class TextShape:
 
     def opening(self, choice: int) -> list[CompletionObject]:
         """What is echoed comes before the text."""
-        echoed = self._echoed(choice)
+        echoed = None if self._logprobs else self._echo_of(choice)
         return [self._objects.make("text_completion", TextChoice(echoed, choice))] if echoed else []
 
     def delta(self, event: Text) -> list[CompletionObject]:
         """Some text."""
-        logprobs = self._written(event.choice, event.logprobs) if event.logprobs else None
-        return [self._objects.make("text_completion", TextChoice(event.text, event.choice, logprobs))]
+        chunks = []
+        if event.prompt_logprobs:
+            chunks.append(TextChoice(*self._echoed(event.choice, event.prompt_logprobs)))
+        if event.text or event.logprobs:
+            logprobs = self._written(event.choice, event.logprobs) if event.logprobs else None
+            chunks.append(TextChoice(event.text, event.choice, logprobs))
+        return [self._objects.make("text_completion", chunk) for chunk in chunks]
 
     def finish(self, event: ChoiceEnd, usage: Usage | None) -> CompletionObject:
         """The end of a choice."""
@@ -173,19 +194,25 @@ class TextShape:
 
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
         """The answer as one object."""
-        out = [
-            TextChoice(
-                self._echoed(index) + "".join(choice.text),
-                index,
-                self._written(index, choice.logprobs) if self._logprobs else None,
-                choice.reason,
-            )
-            for index, choice in enumerate(choices)
-        ]
+        out = [self._whole(index, choice) for index, choice in enumerate(choices)]
         return self._objects.make("text_completion", *out, usage=usage)
 
-    def _echoed(self, choice: int) -> str:
-        return self._echo[choice // self._n] if self._echo else ""
+    def _whole(self, index: int, choice: WholeChoice) -> TextChoice:
+        text = "".join(choice.text)
+        if not self._logprobs:
+            return TextChoice((self._echo_of(index) or "") + text, index, None, choice.reason)
+        if not choice.prompt_logprobs:
+            return TextChoice(text, index, self._written(index, choice.logprobs), choice.reason)
+        echoed, _, told = self._echoed(index, choice.prompt_logprobs)
+        logprobs = joined_logprobs(told, self._written(index, choice.logprobs))
+        return TextChoice(echoed + text, index, logprobs, choice.reason)
+
+    def _echo_of(self, choice: int) -> str | None:
+        return self._echo[choice // self._n] if self._echo else None
+
+    def _echoed(self, choice: int, tokens: Sequence[TokenLogprob]) -> tuple[str, int, TextLogprobs]:
+        text, told = self._writers[choice].write_prompt(tokens, self._echo_of(choice))
+        return text, choice, told
 
     def _written(self, choice: int, tokens: Sequence[TokenLogprob]) -> TextLogprobs:
         return self._writers[choice].write(tokens)

@@ -34,6 +34,18 @@ class TextLogprobWriter:
         self._decoder = _Utf8("replace")
         self._chars = 0
 
+    def write_prompt(self, tokens: Sequence[TokenLogprob], text: str | None) -> tuple[str, TextLogprobs]:
+        """The prompt as it is echoed, and its tokens; before anything else. text: as the client wrote it, if it did."""
+        pieces = [token.piece for token in tokens]
+        text = b"".join(pieces).decode("utf-8", "replace") if text is None else text
+        self._chars = len(text)
+        return text, TextLogprobs(
+            tokens=[_text(piece) for piece in pieces],
+            token_logprobs=[None, *(_finite(token.logprob) for token in tokens[1:])],
+            top_logprobs=[None, *(_by_text(token) for token in tokens[1:])],
+            text_offset=_offsets(pieces, text),
+        )
+
     def write(self, tokens: Sequence[TokenLogprob]) -> TextLogprobs:
         """The next tokens. A character in several tokens counts with the last of them."""
         offsets = []
@@ -46,6 +58,32 @@ class TextLogprobWriter:
             top_logprobs=[_by_text(token) for token in tokens],
             text_offset=offsets,
         )
+
+
+def joined_logprobs(first: TextLogprobs, then: TextLogprobs) -> TextLogprobs:
+    """One after the other."""
+    return TextLogprobs(
+        tokens=first.tokens + then.tokens,
+        token_logprobs=first.token_logprobs + then.token_logprobs,
+        top_logprobs=first.top_logprobs + then.top_logprobs,
+        text_offset=first.text_offset + then.text_offset,
+    )
+
+
+def _offsets(pieces: Sequence[bytes], text: str) -> list[int]:
+    """Where in `text` each of its tokens begins. It may lack the token that begins every text, and the space before the
+    first word that some vocabularies write; a vocabulary that changes characters is followed by their number."""
+    decoder, position, offsets = _Utf8("replace"), 0, []
+    for index, piece in enumerate(pieces):
+        offsets.append(position)
+        said = decoder.decode(piece)
+        if text.startswith(said, position):
+            position += len(said)
+        elif said.startswith(" ") and text.startswith(said[1:], position):
+            position += len(said) - 1
+        elif index > 0:
+            position = min(len(text), position + len(said))
+    return offsets
 
 
 def _by_text(token: TokenLogprob) -> dict[str, float]:

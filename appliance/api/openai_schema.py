@@ -25,6 +25,7 @@ from appliance.types import (
 )
 
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+MaxTokensOrNone = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 StopString = Annotated[str, Meta(min_length=1, max_length=STOP_STRING_CHARS_MAX)]
 Stop = StopString | Annotated[list[StopString], Meta(max_length=STOP_STRINGS_MAX)]
 Logprobs = Annotated[int, Meta(ge=0, le=TOP_LOGPROBS_MAX)]
@@ -145,7 +146,7 @@ class ForwardedRequest(Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: MaxTokens | None = None
+    max_tokens: MaxTokensOrNone | None = None
     max_completion_tokens: MaxTokens | None = None
     n: Choices | None = None
     cache_salt: CacheSalt | None = None
@@ -180,8 +181,9 @@ class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
 
 
 class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
-    """POST /v1/completions."""
+    """POST /v1/completions. max_tokens: 0 where nothing but the prompt is to be echoed."""
 
+    max_tokens: MaxTokensOrNone | None = None
     prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(max_length=PROMPT_TOKENS_MAX)]
     echo: bool | None = None
     suffix: str | None = None
@@ -305,11 +307,14 @@ class ChatLogprobs(Struct, frozen=True):
 
 
 class TextLogprobs(Struct, frozen=True):
-    """Lists of equal length, one entry a drawn token. text_offset: characters of the choice's text before it."""
+    """Lists of equal length, one entry a token. text_offset: characters of the choice's text before it.
+
+    Nothing comes before the first token of a prompt, so that it has no probability.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

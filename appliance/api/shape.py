@@ -21,17 +21,18 @@ LOGPROBS_MAX: Final = 2**20
 
 
 class WholeChoice:
-    """A choice of a blocking answer, as it grows. parts: what its text means. written: see Shape.
+    """A choice of a blocking answer, as it grows. parts: what its text means.
 
-    reason: None until it has ended. stopped_by: see ChoiceEnd.
+    reason: None until it has ended. stopped_by: see ChoiceEnd. prompt_logprobs: see Text. written: see Shape.
     """
 
-    __slots__ = ("logprobs", "parts", "reason", "stopped_by", "text", "written")
+    __slots__ = ("logprobs", "parts", "prompt_logprobs", "reason", "stopped_by", "text", "written")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.parts: list[Part] = []
         self.logprobs: list[TokenLogprob] = []
+        self.prompt_logprobs: list[TokenLogprob] = []
         self.written: list[Raw] = []
         self.reason: FinishReason | None = None
         self.stopped_by: str | None = None
@@ -59,8 +60,9 @@ class WholeAnswer:
         choice.text.append(event.text)
         choice.parts += parts_in(event)
         choice.logprobs += event.logprobs
+        choice.prompt_logprobs += event.prompt_logprobs
         choice.written += self._write(event.logprobs)
-        self._logprobs += sum(1 + len(token.top) for token in event.logprobs)
+        self._logprobs += sum(1 + len(token.top) for token in (*event.logprobs, *event.prompt_logprobs))
         if self._logprobs > LOGPROBS_MAX:
             message = f"logprobs: more than {LOGPROBS_MAX} in one answer; ask for fewer, or stream it"
             raise RequestError("invalid_request", message, param="logprobs")

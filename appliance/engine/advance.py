@@ -51,7 +51,7 @@ class Advance:
         if self.reason is not None:
             text += sequence.detokenizer.finish()
         events: list[Event] = []
-        if text:
+        if text or (self.reason is not None and sequence.reports_prompt and sequence.unreported):
             count, logprobs = sequence.report()
             events.append(Delta(number=sequence.number, text=text, tokens=count, logprobs=logprobs))
         if self.reason is not None:

@@ -13,7 +13,8 @@ class Limits:
 
     n_cells: KV cells of all slots. n_ctx: cells one sequence may use. n_batch: tokens of a step, at least `parallel`.
     n_ubatch: tokens of a step of prompts beside sequences that decode. saves: there is host memory for what
-    preempted sequences hold. split: every slot has n_ctx cells of its own.
+    preempted sequences hold. split: every slot has n_ctx cells of its own. scored_max: tokens of prompts in a step that
+    each want a row of logits.
     """
 
     parallel: int
@@ -25,6 +26,7 @@ class Limits:
     reuse: PrefixReuse = "any"
     saves: bool = True
     split: bool = False
+    scored_max: int = 64
 
     def __post_init__(self) -> None:
         assert self.parallel <= self.n_slots, "every running sequence has a slot"

@@ -78,7 +78,9 @@ class EngineLoop(StepLoop[Sequence]):
     def _settle(self, plan: Plan, outcome: Outcome) -> Iterable[Event | Advance]:
         match outcome:
             case Done():
-                return self._scheduler.commit(plan, outcome.sampled, self._clock(), outcome.device_seconds)
+                return self._scheduler.commit(
+                    plan, outcome.sampled, self._clock(), outcome.device_seconds, outcome.scored
+                )
             case NoRoom():
                 return self._scheduler.no_room()
             case ReuseLost():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from appliance.engine.advance import Advance, Sampled
 from appliance.engine.sequence import Sequence
+from appliance.types import TokenLogprob
 from appliance.wire import Event
 
 
@@ -56,13 +57,24 @@ CacheOp = KeepPrefix | CopyPrefix | SaveState | RestoreState | SwapSlots
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """Tokens of one sequence at consecutive positions from `start`. sample: draw the token that follows the last."""
+    """Tokens of one sequence at consecutive positions from `start`. sample: draw the token that follows the last.
+
+    scores: tokens of the sequence, by their place in it, whose probability is told by what the batch computes.
+    """
 
     sequence: Sequence
     slot: int
     start: int
     tokens: list[int]
     sample: bool
+    scores: range = range(0)
+
+    @property
+    def outputs(self) -> list[int]:
+        """Which of its tokens want logits, by their place in the item, ascending: that before each scored one, and the
+        last where the next one is drawn."""
+        before = [token - 1 - self.start for token in self.scores if token > 0]
+        return [*before, len(self.tokens) - 1] if self.sample else before
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +100,12 @@ class Plan:
 class Done:
     """The batch ran; one token for each item with `sample`, in order.
 
-    device_seconds: from the batch's launch to its end.
+    device_seconds: from the batch's launch to its end. scored: for each item with `scores`, in order, what it scores.
     """
 
     sampled: tuple[Sampled, ...]
     device_seconds: float = 0.0
+    scored: tuple[tuple[TokenLogprob, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

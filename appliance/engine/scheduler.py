@@ -31,8 +31,8 @@ from appliance.engine.preemption import victim_for, youngest
 from appliance.engine.prefill_pace import PrefillPace
 from appliance.engine.sequence import Sequence
 from appliance.engine.slots import Prefix, Slot, SlotPool, common_prefix_length, sequence_in
-from appliance.types import FinishReason
-from appliance.wire import Event, Failed, Started
+from appliance.types import FinishReason, TokenLogprob
+from appliance.wire import Event, Failed, Scored, Started
 
 # Cells kept for the growth of each running sequence before another one starts, so that it is not preempted at once.
 _HEADROOM_TOKENS: Final = 32
@@ -110,7 +110,7 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence. Its prompt has at least one token and leaves room for one more in n_ctx."""
         assert 0 < sequence.prompt_tokens < self._limits.n_ctx, "the io thread checks the length"
-        assert 0 < sequence.output_max <= self._limits.n_ctx - sequence.prompt_tokens, "output_max is clipped"
+        assert 0 <= sequence.output_max <= self._limits.n_ctx - sequence.prompt_tokens, "output_max is clipped"
         self._queue.arrive(sequence)
         self._steps_until_search = 0
         self._soonest_deadline = min(self._soonest_deadline, sequence.deadline)
@@ -138,25 +138,36 @@ class Scheduler:
         self._decoded_last = decoding
         return Plan(events=tuple(events), cache=self._slots.take_ops(), items=items, decoding=decoding)
 
-    def commit(self, plan: Plan, sampled: Items[Sampled], now: float, device_seconds: float = 0.0) -> list[Advance]:
+    def commit(
+        self,
+        plan: Plan,
+        sampled: Items[Sampled],
+        now: float,
+        device_seconds: float = 0.0,
+        scored: Items[tuple[TokenLogprob, ...]] = (),
+    ) -> list[Event | Advance]:
         """The batch has run: its tokens are resident, and each sampled one goes on or ends.
 
-        device_seconds: what the computation took; 0 when nobody knows.
+        device_seconds: what the computation took; 0 when nobody knows. scored: see Done.
         """
-        if device_seconds > 0 and plan.items:
+        # A row of logits for each token costs more than a token of any other prompt will.
+        if device_seconds > 0 and plan.items and not scored:
             if plan.decoding:
                 self._pace.decoded(device_seconds)
             else:
                 token_seconds = self._pace.prefilled(plan.tokens, device_seconds)
                 for item in plan.items:
                     item.sequence.token_seconds = token_seconds
-        drawn = iter(sampled)
-        advances: list[Advance] = []
+        drawn, told = iter(sampled), iter(scored)
+        events: list[Event | Advance] = []
         for item in plan.items:
             self._slots.grow(self._slots[item.slot], item.tokens)
+            if item.scores:
+                item.sequence.scored = item.scores.stop
+                events.append(Scored(number=item.sequence.number, logprobs=next(told)))
             if item.sample:
-                advances.append(self._advance(item.sequence, next(drawn), now))
-        return advances
+                events.append(self._advance(item.sequence, next(drawn), now))
+        return events
 
     def no_room(self) -> list[Event]:
         """The cache had no room for the batch although the books say so: make some, whatever it costs."""
@@ -284,7 +295,7 @@ class Scheduler:
                 continue
             if _left(slot) == 1:
                 continue
-            until = min(common_prefix_length(sibling.tokens, sequence.tokens), len(sequence.tokens) - 1)
+            until = min(common_prefix_length(sibling.tokens, sequence.tokens), sequence.reusable)
             if until > len(slot.tokens) and until - keep >= _WAIT_TOKENS_MIN:
                 self._holds[sequence.number] = _Hold(slot, sibling, until)
                 keep = until
@@ -341,13 +352,16 @@ class Scheduler:
 
         Attention is computed most efficiently for one sequence at a time, everything else for many tokens at a time.
         """
-        total = 0
+        total, scored_left = 0, self._limits.scored_max
         pieces: list[tuple[Slot, int]] = []
         for slot in sorted(prompts, key=self._turn):
             left = self._until_checkpoint(slot)
             own = sequence_in(slot).token_seconds
             wanted = self._pace.piece(left, len(prompts), beside_decoders=decoding > 0, own_seconds=own)
             wanted = min(wanted, self._limits.n_batch - total)
+            if sequence_in(slot).scoring:
+                wanted = min(wanted, scored_left)
+                scored_left -= wanted
             self._has_room(decoding + total + wanted)
             if (take := min(wanted, self._slots.room - decoding - total)) > 0:
                 pieces.append((slot, take))
@@ -377,6 +391,9 @@ class Scheduler:
         return min(borders, default=len(sequence_in(slot).tokens)) - len(slot.tokens)
 
     def _advance(self, sequence: Sequence, sampled: Sampled, now: float) -> Advance:
+        if sequence.output_max == 0:
+            self._end(sequence)
+            return Advance(sequence, None, "length", now)
         if sampled.failure is not None:
             self._end(sequence)
             return Advance(sequence, sampled, None, now)
@@ -467,4 +484,5 @@ def _item(slot: Slot, take: int) -> BatchItem:
     sequence = sequence_in(slot)
     start = len(slot.tokens)
     end = start + take
-    return BatchItem(sequence, slot.index, start, sequence.tokens[start:end], end == len(sequence.tokens))
+    scores = range(sequence.scored, min(end + 1, sequence.prompt_tokens)) if sequence.scoring else range(0)
+    return BatchItem(sequence, slot.index, start, sequence.tokens[start:end], end == len(sequence.tokens), scores)

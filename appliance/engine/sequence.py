@@ -62,8 +62,9 @@ class Sequence:
     sampler that `sampling` asks for. matcher: what its text must be. charged: service charged in advance for prompt
     tokens that may not be computed yet. saved: tokens whose cells are in host memory. passed_over: steps of prompts in
     a row in which others went first. answer: how its text is to be read. spoken: control tokens that come out as text
-    all the same, by that format. thought: bounds how long it may think. token_seconds: what a token of its last piece
-    cost, see PrefillPace. Times are in seconds of the engine's clock; `deadline` is one of its moments.
+    all the same, by that format. scored: tokens of the prompt that are reported. thought: bounds how long it may
+    think. token_seconds: what a token of its last piece cost, see PrefillPace. Times are in seconds of the engine's
+    clock; `deadline` is one of its moments.
     """
 
     number: int
@@ -93,10 +94,26 @@ class Sequence:
     unreported_logprobs: list[TokenLogprob] = field(default_factory=list)
     answer: AnswerFormat | None = None
     spoken: Mapping[int, bytes] = field(default_factory=dict)
+    scored: int = 0
     thought: ThoughtBudget | None = None
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
+
+    @property
+    def reports_prompt(self) -> bool:
+        """Whether every token counts, those of the prompt too."""
+        return self.logprobs is not None and self.logprobs.prompt_max > 0
+
+    @property
+    def scoring(self) -> bool:
+        """Whether some of the prompt is still to be reported."""
+        return self.reports_prompt and self.scored < self.prompt_tokens
+
+    @property
+    def reusable(self) -> int:
+        """How much of it may be found in the KV cache: what is before a token is computed for that token's sake."""
+        return max(0, self.scored - 1) if self.scoring else len(self.tokens) - 1
 
     @property
     def output_tokens(self) -> int:

@@ -106,7 +106,8 @@ class SlotPool:
     def find_prefix(self, sequence: Sequence) -> Prefix | None:
         """Where the longest reusable beginning of a sequence is resident, in its cache domain.
 
-        Always at least one token short of the sequence: the last one must be computed for its logits.
+        Always at least one token short of the sequence: the last one must be computed for its logits. Where logits of
+        the prompt are wanted too, only what they were computed for already.
         """
         found = [Prefix(slot, keep) for slot in self._slots if (keep := self._reusable(slot, sequence)) > 0]
         return max(found, key=lambda prefix: (prefix.keep, prefix.slot.sequence is None), default=None)
@@ -274,7 +275,7 @@ class SlotPool:
     def _reusable(self, slot: Slot, sequence: Sequence) -> int:
         if slot.domain != sequence.cache_domain or not slot.tokens:
             return 0
-        common = min(common_prefix_length(slot.tokens, sequence.tokens), len(sequence.tokens) - 1)
+        common = min(common_prefix_length(slot.tokens, sequence.tokens), sequence.reusable)
         return common if self._reuse == "any" or common == len(slot.tokens) else 0
 
 

@@ -54,6 +54,7 @@ from appliance.wire import (
     Loading,
     Pooled,
     PromptRead,
+    Scored,
     Started,
     Step,
 )
@@ -519,7 +520,7 @@ class ModelInstance:
 
     def _deliver(self, event: Event) -> None:
         match event:
-            case Started() | Delta() | PromptRead() | Pooled():
+            case Started() | Delta() | PromptRead() | Scored() | Pooled():
                 if (stream := self._backlog.find(event.number)) is not None:
                     stream.push(event)
             case Finished():

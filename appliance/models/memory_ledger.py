@@ -114,7 +114,7 @@ def measured(use: MemoryUse, need: MemoryEstimate, model_bytes: int, uuids: tupl
 
     Buffers count whole, filled or not. Weights count once: where llama.cpp has copied mapped ones into an order of its
     own, the mapping need not stay in memory. What is taken only later counts as promised: for preempted requests, for
-    longer texts of a model that pools, and for computing on the processor.
+    logits of prompts, for longer texts of a model that pools, and for computing on the processor.
     model_bytes: of all weights. uuids: of the machine's GPUs, in order.
     """
     host = [buffer for buffer in use.buffers if _is_host(buffer.device)]

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from appliance.chat import Part
 from appliance.errors import RequestError
 from appliance.types import AnswerFormat, FinishReason, Request, Timings, TokenLogprob, Usage
-from appliance.wire import Delta, Finished, Pooled, PromptRead, Started
+from appliance.wire import Delta, Finished, Pooled, PromptRead, Scored, Started
 
 # A reader that has fallen this far behind is dropped: its connection takes nothing.
 BUFFER_CHARS_MAX: Final = 4 * 2**20
@@ -23,7 +23,8 @@ class Text(Struct, frozen=True, kw_only=True):
     """New text of one choice: all that waited for its reader.
 
     answer: how the answer's text is to be read. deltas: what the text is made of, with the tokens of each, where it is
-    more than one. parts: what this text means, and what was held back before; None where
+    more than one. prompt_logprobs: those of the prompt's tokens, all of them, with the first text; the very first is 0,
+    because nothing is known of it. parts: what this text means, and what was held back before; None where
     nobody has read it: then it is the text itself.
     """
 
@@ -31,6 +32,7 @@ class Text(Struct, frozen=True, kw_only=True):
     text: str
     tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
     answer: AnswerFormat | None = None
     deltas: tuple[tuple[str, int], ...] = ()
     parts: tuple[Part, ...] | None = None
@@ -122,7 +124,8 @@ class ResponseStream:
 
     The instance's task pushes, one reader pulls; both on the event loop. Deltas that wait merge into one, so a slow
     reader costs text, not events. After the end nothing more is taken. Vectors are kept until all of them are there, so
-    that a request for them begins to answer at its end, and can be tried again until then.
+    that a request for them begins to answer at its end, and can be tried again until then; what is told of a prompt is
+    kept until there is a text, or the end.
 
     deadline: on the instance's clock. wake: set when there is something to read; the choices of one request share it.
     """
@@ -141,6 +144,7 @@ class ResponseStream:
         self._text: list[tuple[str, int]] = []
         self._logprobs: list[TokenLogprob] = []
         self._pooled: dict[int, Pooled] = {}
+        self._scored: list[TokenLogprob] = []
         self._chars = 0
         self._tokens = 0
         self._tokens_read = 0
@@ -152,7 +156,7 @@ class ResponseStream:
         """True once the end has been pushed."""
         return self._end is not None
 
-    def push(self, event: Started | Delta | PromptRead | Pooled) -> None:
+    def push(self, event: Started | Delta | PromptRead | Scored | Pooled) -> None:
         """Adds an event from the worker."""
         if self.ended:
             return
@@ -164,6 +168,9 @@ class ResponseStream:
             return
         if isinstance(event, Pooled):
             self._pooled[event.index] = event
+            return
+        if isinstance(event, Scored):
+            self._scored += event.logprobs
             return
         self.began = True
         self._text.append((event.text, event.tokens))
@@ -207,21 +214,23 @@ class ResponseStream:
         self.started = None
         self.attempts += 1
         self._pooled.clear()
+        self._scored.clear()
 
     def take(self) -> Text | Vectors | Finished | None:
         """What waits, merged; after it the end; None while there is neither. Raises the RequestError it failed with."""
-        if self._text:
+        if self._text or (self._scored and isinstance(self._end, Finished)):
             answer = self.started.answer if self.started is not None else None
             text = Text(
                 choice=self._choice,
                 text="".join([text for text, _ in self._text]),
                 tokens=self._tokens,
                 logprobs=tuple(self._logprobs),
+                prompt_logprobs=tuple(self._scored),
                 answer=answer,
                 deltas=tuple(self._text) if answer is not None and len(self._text) > 1 else (),
             )
             self._tokens_read += self._tokens
-            self._text, self._logprobs, self._chars, self._tokens = [], [], 0, 0
+            self._text, self._logprobs, self._scored, self._chars, self._tokens = [], [], [], 0, 0
             return text
         if isinstance(self._end, RequestError):
             raise self._end

@@ -16,7 +16,7 @@ from appliance.gguf.facts import ModelFacts
 from appliance.gguf.layers import Layer
 from appliance.gguf.pooling import ENCODERS, pooling_of
 from appliance.placement.pooling import SEQUENCES, pooling_layout
-from appliance.placement.rules import flash_attention, kv_mode, padded, pass_tokens, slots, stream_cells
+from appliance.placement.rules import flash_attention, kv_mode, padded, pass_tokens, scored_tokens, slots, stream_cells
 from appliance.types import CacheType, ModelSpec, Pooling
 
 MIB: Final = 2**20
@@ -63,8 +63,8 @@ class MemoryEstimate(Struct, frozen=True, kw_only=True):
     input_activations: those parts of it that are held several times where several GPUs share all layers. tensor_max: a
     GPU that computes prompts for layers on the host borrows one of their tensors at a time. host_work: what the
     processor converts for itself where it computes layers; llama.cpp's account leaves it out. device_process: on every
-    GPU that is used. later: on the host, of a model that pools: for outputs of a text longer than any so far, and for
-    vectors that will be known.
+    GPU that is used. later: on the host, for outputs of a step that has more of them than any so far, and of a model
+    that pools for vectors that will be known.
     """
 
     layers: tuple[LayerMemory, ...]
@@ -136,7 +136,9 @@ def estimate(facts: ModelFacts, spec: ModelSpec) -> MemoryEstimate:
     # llama.cpp reserves a pass of equally many tokens for every slot.
     tokens = -(-pass_tokens(spec) // n_slots) * n_slots
     mask = _mask_bytes(facts, spec, cells, tokens)
-    logits = n_slots * facts.vocabulary * _FLOAT
+    row = facts.vocabulary * _FLOAT
+    scored = scored_tokens(spec, facts.vocabulary)
+    logits = min(tokens, n_slots + scored) * row
     cache = sum(layer.cache for layer in layers)
     return MemoryEstimate(
         layers=(*layers, LayerMemory(output, 0)),
@@ -146,7 +148,8 @@ def estimate(facts: ModelFacts, spec: ModelSpec) -> MemoryEstimate:
         + max(_layer_peak(facts, spec, cells, n_slots, tokens), logits + tokens * facts.embedding_length * _FLOAT),
         mask=mask,
         input_activations=tokens * facts.embedding_length * _FLOAT,
-        output_buffer=logits,
+        output_buffer=n_slots * row,
+        later=scored * row,
         process=PROCESS_BYTES + facts.vocabulary * _TOKEN_BYTES,
         preempted=min(spec.preempt_host_mib * MIB, cache),
         tensor_max=facts.tensor_bytes_max,

@@ -15,6 +15,9 @@ SHARE_MIN: Final = 16
 SLOTS_MAX: Final = 256
 # `kv: auto` splits the cache where every slot gets this many cells.
 SPLIT_SHARE_MIN: Final = 8192
+# Where the log probabilities of a prompt are asked for, its logits take so much memory at once, but for tiny steps.
+SCORED_BYTES: Final = 32 * 2**20
+SCORED_MIN: Final = 8
 # Cells of a cache come in such pieces.
 CELLS_STEP: Final = 256
 
@@ -50,6 +53,11 @@ def stream_cells(spec: ModelSpec, kv: str) -> int:
 def pass_tokens(spec: ModelSpec) -> int:
     """Most tokens of one pass on a device."""
     return min(spec.n_ubatch, max(spec.n_batch, spec.parallel), padded(spec.n_ctx))
+
+
+def scored_tokens(spec: ModelSpec, n_vocab: int) -> int:
+    """Most tokens of prompts in a step that each get a row of logits, beside the one row of every slot."""
+    return max(SCORED_MIN, min(pass_tokens(spec), SCORED_BYTES // (4 * max(1, n_vocab))))
 
 
 def flash_attention(spec: ModelSpec) -> bool:

@@ -97,9 +97,10 @@ class Intake:
     def _sequence(self, add: Add) -> tuple[Sequence, Constraint | None]:
         """And what its answer must be."""
         arrived = self._clock()
-        if add.max_tokens is not None and add.max_tokens < 1:
-            raise RequestError("invalid_request", "max_tokens must be at least 1", param="max_tokens")
+        if add.max_tokens is not None and add.max_tokens < 0:
+            raise RequestError("invalid_request", "max_tokens must be at least 0", param="max_tokens")
         prompt = self._reader.read(add.prompt, add.must_call)
+        _check_reported(add, len(prompt.tokens))
         room = self._n_ctx - len(prompt.tokens)
         sequence = Sequence(
             number=add.number,
@@ -124,6 +125,16 @@ class Intake:
 
     def _refuse(self, number: int, error: RequestError) -> None:
         refuse(number, error, self._loop.status, self._send)
+
+
+def _check_reported(add: Add, tokens: int) -> None:
+    """An answer that told of each token of a long prompt would be larger than anybody wants to hold."""
+    if add.logprobs is not None and 0 < add.logprobs.prompt_max < tokens:
+        message = (
+            f"logprobs: with echo a prompt may have {add.logprobs.prompt_max} tokens, and this one has {tokens}; ask "
+            "for fewer of the likeliest tokens, or send fewer prompts in one request"
+        )
+        raise RequestError("invalid_request", message, param="logprobs")
 
 
 def _thought(prompt: ReadPrompt, tokens_max: int | None) -> ThoughtBudget | None:

@@ -106,7 +106,8 @@ async def test_an_echo_streams_before_the_answer(api: Api) -> None:
         ([[1], 2], {}, "prompt"),
         ([1, 2], {"echo": True}, "echo"),
         ([1, 2], {"suffix": "x"}, "suffix"),
-        ("a", {"echo": True, "logprobs": 1}, "echo"),
+        ("a", {"echo": True, "logprobs": 1, "suffix": "x"}, "echo"),
+        ("a", {"max_tokens": 0}, "max_tokens"),
         (["a"] * 300, {}, "n"),
     ],
 )

@@ -67,10 +67,51 @@ async def test_an_answer_without_text_has_an_empty_list(api: Api) -> None:
 async def test_raw_unless_asked_otherwise(api: Api, processed: bool | None) -> None:
     body = await (await api.chat("tell", logprobs=True, post_sampling_probs=processed)).json()
     told = msgspec.json.decode(body["choices"][0]["message"]["content"])
-    assert told["logprobs"] == {"top": 0, "processed": bool(processed)}
+    assert told["logprobs"] == {"top": 0, "processed": bool(processed), "prompt_max": 0}
 
 
 @pytest.mark.parametrize("logprobs", [-1, 21, True, "5"])
 async def test_a_wrong_number_is_refused(api: Api, logprobs: object) -> None:
     answer = await api.completion("say:x", logprobs=logprobs)
     assert (answer.status, (await answer.json())["error"]["param"]) == (400, "logprobs")
+
+
+@pytest.mark.parametrize("script", ["started scored say:Hé say:_you", "started scored"])
+async def test_an_echoed_prompt_has_its_own(api: Api, script: str) -> None:
+    asked = {"logprobs": 1, "echo": True, "max_tokens": 2 if "say" in script else 0}
+    text = "Hé you" if "say" in script else ""
+    body = await (await api.completion(script, **asked)).json()
+    (choice,) = body["choices"]
+    assert choice["text"] == script + text
+    told = choice["logprobs"]
+    assert told["tokens"] == ["<s>", *script, *(["Hé", " you"] if text else [])]
+    assert told["token_logprobs"] == [None, *[-0.25] * len(script), *([-0.5, -0.5] if text else [])]
+    assert told["top_logprobs"][:2] == [None, {"top0": -0.1, "s": -0.25}]
+    offsets = [0, *range(len(script)), *([len(script), len(script) + 2] if text else [])]
+    assert told["text_offset"] == offsets
+    chunks: list[Any] = sse(await (await api.completion(script, stream=True, **asked)).text())[:-1]
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert "".join(each["text"] for each in choices) == choice["text"]
+    logprobs = [item for each in choices if (item := each["logprobs"])]
+    assert {name: [entry for item in logprobs for entry in item[name]] for name in told} == told
+
+
+async def test_a_prompt_of_tokens_is_echoed_as_they_are_written(api: Api) -> None:
+    body = {"model": "demo", "prompt": [[1, 2], [3]], "logprobs": 0, "echo": True, "max_tokens": 0}
+    answer = await (await api.session.post("/v1/completions", json=body)).json()
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+    bare = await api.session.post("/v1/completions", json={"model": "demo", "prompt": [1], "echo": True})
+    assert (await bare.json())["error"]["param"] == "echo"
+
+
+async def test_all_choices_together_tell_of_a_bounded_number(api: Api) -> None:
+    for fields, most in (
+        ({"logprobs": 0}, 2**19),
+        ({"logprobs": 1, "n": 2}, 2**17),
+        ({"logprobs": 20, "n": 1}, 24966),
+    ):
+        body = await (await api.completion("tell", echo=True, **fields)).json()
+        told = msgspec.json.decode(body["choices"][0]["text"])
+        assert told["logprobs"]["prompt_max"] == most
+    told = msgspec.json.decode((await (await api.completion("tell", logprobs=1)).json())["choices"][0]["text"])
+    assert told["logprobs"]["prompt_max"] == 0

@@ -69,3 +69,30 @@ async def test_pieces_are_bytes_where_they_are_no_text(demo: Appliance) -> None:
 async def test_bad_input_is_told(demo: Appliance, path: str, fields: dict[str, Any], says: str) -> None:
     status, answer = await ask(demo, path, **fields)
     assert status == 400 and says in answer["error"]["message"], answer
+
+
+async def test_a_prompt_is_as_likely_as_it_was_when_it_was_drawn(demo: Appliance) -> None:
+    """As those ask who evaluate models: `echo`, one token or none, log probabilities, prompts of token ids."""
+    question = "<|im_start|>user\nWhat is TTFT?<|im_end|>\n<|im_start|>assistant\n"
+    prompt = (await told(demo, "/tokenize", prompt=question))["tokens"]
+    drawn = await told(demo, "/v1/completions", prompt=prompt, max_tokens=12, temperature=0, logprobs=1)
+    answer = drawn["choices"][0]["text"]
+    ids = (await told(demo, "/tokenize", prompt=question + answer))["tokens"]
+    asked: dict[str, Any] = {"temperature": 0, "logprobs": 1, "seed": 1234, "echo": True}
+    both = await told(demo, "/v1/completions", prompt=[ids, prompt], max_tokens=1, **asked)
+    scored, alone = both["choices"]
+    begins = len(prompt)
+    told_of = scored["logprobs"]["token_logprobs"][begins:-1]
+    assert told_of == pytest.approx(drawn["choices"][0]["logprobs"]["token_logprobs"][: len(told_of)], abs=0.05)
+    for token, top in zip(
+        scored["logprobs"]["tokens"][begins:-1], scored["logprobs"]["top_logprobs"][begins:-1], strict=True
+    ):
+        assert token == max(top, key=top.get), "it was drawn greedily"
+    assert len(alone["logprobs"]["tokens"]) == begins + 1
+    assert alone["text"].startswith(question), "special tokens are written out"
+    text = await told(demo, "/v1/completions", prompt=question, max_tokens=0, **asked)
+    assert text["choices"][0]["text"] == question
+    assert text["choices"][0]["logprobs"]["token_logprobs"] == pytest.approx(
+        alone["logprobs"]["token_logprobs"][:-1], abs=0.05
+    )
+    assert text["usage"] == {**text["usage"], "prompt_tokens": begins, "completion_tokens": 0}

@@ -41,6 +41,7 @@ from appliance.wire import (
     LoadFailed,
     Loading,
     Pooled,
+    Scored,
     Started,
     Step,
     ToWorker,
@@ -63,6 +64,7 @@ class Answer:
     text: str = ""
     deltas: list[Delta] = field(default_factory=list)
     pooled: dict[int, Pooled] = field(default_factory=dict)
+    scored: list[TokenLogprob] = field(default_factory=list)
     started: Started | None = None
     end: Finished | Failed | None = None
 
@@ -87,9 +89,12 @@ class Answer:
                 assert self.started is None and not self.deltas
                 self.started = event
             case Delta():
-                assert self.started is not None and event.text
+                assert self.started is not None and (event.text or self.scored)
                 self.deltas.append(event)
                 self.text += event.text
+            case Scored():
+                assert self.started is not None and not self.deltas
+                self.scored += event.logprobs
             case Pooled():
                 assert self.started is not None and event.index not in self.pooled
                 self.pooled[event.index] = event

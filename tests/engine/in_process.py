@@ -14,8 +14,8 @@ from appliance.engine.plan import Done, KeepPrefix, NoRoom, Plan, ReuseLost
 from appliance.engine.runner import Runner
 from appliance.engine.scheduler import Scheduler
 from appliance.engine.sequence import Sequence
-from appliance.types import SamplingParams
-from appliance.wire import Started
+from appliance.types import SamplingParams, TokenLogprob
+from appliance.wire import Scored, Started
 from tests.unit.engine.making import make_sequence
 
 
@@ -44,6 +44,7 @@ class Engine:
         self.traces: dict[int, Trace] = {}
         self.kinds: set[str] = set()
         self.lost: list[int] = []
+        self.scored: dict[int, list[TokenLogprob]] = {}
 
     def add(self, *sequences: Sequence) -> None:
         for sequence in sequences:
@@ -71,7 +72,11 @@ class Engine:
             case Done():
                 for sequence, row in self._rows(plan):
                     self.traces[sequence.number].rows.append(row)
-                self._close(self.scheduler.commit(plan, outcome.sampled, 0.0))
+                events = self.scheduler.commit(plan, outcome.sampled, 0.0, scored=outcome.scored)
+                for event in events:
+                    if isinstance(event, Scored):
+                        self.scored.setdefault(event.number, []).extend(event.logprobs)
+                self._close(event for event in events if isinstance(event, Advance))
             case NoRoom():
                 raise AssertionError("the books promise room")
             case ReuseLost():

@@ -102,8 +102,8 @@ def test_a_token_that_does_not_exist_is_refused(recite: WorkerClient, token: int
     assert "prompt[1]" in failed.message
 
 
-def test_max_tokens_must_be_positive(recite: WorkerClient) -> None:
-    failed = recite.ask("a", max_tokens=0).failed
+def test_max_tokens_must_not_be_negative(recite: WorkerClient) -> None:
+    failed = recite.ask("a", max_tokens=-1).failed
     assert (failed.code, failed.param) == ("invalid_request", "max_tokens")
 
 

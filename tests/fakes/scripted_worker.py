@@ -10,6 +10,7 @@ The last message of a chat (or the text of a completion) is a script of words:
                   prompt has begun to think
     write:TEXT    one delta, percent-encoded      spell:TEXT    the same, a delta a character
     prompt        one delta: the prompt, as JSON
+    scored        the prompt's tokens, a character each after `<s>`, with -0.25 and the likelier ones of `say`
     tell          one delta: the Add without its prompt, as JSON
     deaf          keep no deadline from here on
     stop:TEXT     end here, as with this stop string
@@ -65,6 +66,7 @@ from appliance.wire import (
     Loaded,
     LoadFailed,
     Pooled,
+    Scored,
     Started,
     Step,
     WatchHardware,
@@ -113,11 +115,20 @@ class ScriptedWorker:
     def emit(self, event: Event) -> None:
         self.send(msgspec.structs.replace(WORKING, events=(event,)))
 
+    def score(self, add: Add, prompt: str) -> None:
+        top = self.likelier(add)
+        told = [TokenLogprob(token=ord(each), piece=each.encode(), logprob=-0.25, top=top) for each in prompt]
+        first = TokenLogprob(token=1, piece=b"<s>", logprob=0.0)
+        self.emit(Scored(number=add.number, logprobs=(first, *told)))
+
+    def likelier(self, add: Add) -> tuple[tuple[int, bytes, float], ...]:
+        count = 0 if add.logprobs is None else add.logprobs.top
+        return tuple((index, b"top%d" % index, -0.1 * (index + 1)) for index in range(count))
+
     def say(self, add: Add, text: str) -> None:
         logprobs: tuple[TokenLogprob, ...] = ()
         if add.logprobs is not None:
-            top = tuple((index, b"top%d" % index, -0.1 * (index + 1)) for index in range(add.logprobs.top))
-            logprobs = (TokenLogprob(token=99, piece=text.encode(), logprob=-0.5, top=top),)
+            logprobs = (TokenLogprob(token=99, piece=text.encode(), logprob=-0.5, top=self.likelier(add)),)
         self.emit(Delta(number=add.number, text=text, tokens=1, logprobs=logprobs))
 
     def run(self, add: Add) -> None:
@@ -146,6 +157,8 @@ class ScriptedWorker:
                 case "say":
                     tokens += 1
                     self.say(add, argument.replace("_", " "))
+                case "scored":
+                    self.score(add, text)
                 case "tell":
                     told = {name: getattr(add, name) for name in add.__struct_fields__ if name != "prompt"}
                     self.say(add, msgspec.json.encode(told).decode())

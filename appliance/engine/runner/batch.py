@@ -35,17 +35,16 @@ class Batch:
         )
 
     def fill(self, items: tuple[BatchItem, ...]) -> None:
-        """Lays the items out one after the other; the last row of each that wants to sample asks for logits."""
+        """Lays the items out one after the other; their outputs ask for logits."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
         rows: list[int] = []
         for item in items:
+            rows += [len(tokens) + place for place in item.outputs]
             tokens += item.tokens
             positions += range(item.start, item.start + len(item.tokens))
             slots += [item.slot] * len(item.tokens)
-            if item.sample:
-                rows.append(len(tokens) - 1)
         self._lay_out(tokens, positions, slots)
         self._outputs[: len(tokens)] = 0
         self._outputs[rows] = 1

@@ -25,7 +25,7 @@ from appliance.engine.runner.runner import Runner
 from appliance.engine.runner.vocabulary import Vocabulary
 from appliance.errors import LoadError, MemoryLack, OutOfMemory
 from appliance.gguf.pooling import pooling_of
-from appliance.placement.rules import SHARE_MIN, kv_mode, slots
+from appliance.placement.rules import SHARE_MIN, kv_mode, scored_tokens, slots
 from appliance.types import MemoryUse, ModelInfo, ModelSpec
 
 _MAGIC: Final = b"GGUF"
@@ -152,9 +152,9 @@ def _make_context(spec: ModelSpec, model: Any, kv: str, log: NativeLog) -> Any:
     set_computation(params, spec)
     params.kv_unified = kv == "unified"
     params.swa_full = True
-    # Room for a row of logits for each slot; by default there is one for each token of a pass, 300 MB at a large
-    # vocabulary, of which a step never fills more than `parallel`.
-    params.n_outputs_max = params.n_seq_max
+    # Room for a row of logits for each slot and some tokens of prompts; by default there is one for each token of a
+    # pass, 300 MB at a large vocabulary, of which a step rarely fills more than `parallel`.
+    params.n_outputs_max = params.n_seq_max + scored_tokens(spec, _n_vocab(model))
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         advice = "lower n_ctx or parallel, or change cache_type_k, cache_type_v or flash_attn"
@@ -203,7 +203,12 @@ def _limits(spec: ModelSpec, model: Any, context: Any, kv: str) -> Limits:
         reuse="whole" if _state_is_whole(model) else "any",
         saves=spec.preempt_host_mib > 0,
         split=kv == "split",
+        scored_max=scored_tokens(spec, _n_vocab(model)),
     )
+
+
+def _n_vocab(model: Any) -> int:
+    return int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)))
 
 
 def _info(

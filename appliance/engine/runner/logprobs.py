@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as Items
 from typing import Final
 
 import numpy as np
@@ -37,6 +38,16 @@ def of_draw(
     tokens, logprobs = tokens[possible], np.log(probabilities[possible].astype(np.float64))
     drawn = logprobs[tokens == token]
     return _report(token, float(drawn[0]) if len(drawn) else -math.inf, _best(tokens, logprobs, top), pieces)
+
+
+def of_prompt(
+    tokens: Items[int], scores: range, rows: NDArray[np.float32], top: int, pieces: Mapping[int, bytes]
+) -> tuple[TokenLogprob, ...]:
+    """Of those `tokens` that `scores` says; rows: what was computed of the token before each, but for the first."""
+    first = scores.start == 0
+    told = [TokenLogprob(tokens[0], pieces[tokens[0]], 0.0)] if first else []
+    told += [of_model(row, tokens[place], top, pieces) for row, place in zip(rows, scores[first:], strict=True)]
+    return tuple(told)
 
 
 def of_certainty(token: int, top: int, pieces: Mapping[int, bytes]) -> TokenLogprob:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import time
 from typing import Any, Final, assert_never
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from appliance.engine.advance import Sampled
 from appliance.engine.limits import Limits
 from appliance.engine.plan import (
+    BatchItem,
     CacheOp,
     CopyPrefix,
     Done,
@@ -25,13 +27,14 @@ from appliance.engine.plan import (
     SaveState,
     SwapSlots,
 )
+from appliance.engine.runner import logprobs
 from appliance.engine.runner.batch import Batch
 from appliance.engine.runner.preparer import Preparer
 from appliance.engine.runner.samplers import Samplers
 from appliance.engine.runner.saved_states import SavedStates
 from appliance.engine.runner.vocabulary import Vocabulary
 from appliance.engine.sequence import Sequence
-from appliance.types import ModelInfo
+from appliance.types import ModelInfo, TokenLogprob
 
 _DECODED: Final = 0
 _NO_ROOM: Final = 1
@@ -109,8 +112,13 @@ class Runner:
             return Done(())
         llama_cpp.llama_synchronize(self._context)
         device_seconds = time.perf_counter() - self._launched
-        wanted = [item.sequence for item in plan.items if item.sample]
-        return Done(self._draw(wanted) if wanted else (), device_seconds)
+        ends = list(itertools.accumulate(len(item.outputs) for item in plan.items))
+        if not ends[-1]:
+            return Done((), device_seconds)
+        logits = self._logits(ends[-1])
+        scored = [self._score(item, logits, end) for item, end in zip(plan.items, ends, strict=True) if item.scores]
+        drawn = [(item.sequence, end - 1) for item, end in zip(plan.items, ends, strict=True) if item.sample]
+        return Done(self._draw(logits, drawn) if drawn else (), device_seconds, tuple(scored))
 
     def close(self, number: int) -> None:
         """The request has ended: frees what it had here."""
@@ -125,14 +133,23 @@ class Runner:
             last = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
             assert last == tokens - 1, f"slot {slot} ends at {last} in the cache, at {tokens - 1} in the books"
 
-    def _draw(self, wanted: list[Sequence]) -> tuple[Sampled, ...]:
-        rows = len(wanted)
+    def _score(self, item: BatchItem, logits: NDArray[np.float32], end: int) -> tuple[TokenLogprob, ...]:
+        """What an item scores, of whose rows `end` is behind the last."""
+        wanted = item.sequence.logprobs
+        assert wanted is not None, "nobody asked"
+        rows = logits[end - len(item.outputs) : end - item.sample]
+        return logprobs.of_prompt(item.sequence.tokens, item.scores, rows, wanted.top, self.vocabulary.spelt)
 
-        def native(chain: Any, row: int) -> int:
+    def _draw(self, logits: NDArray[np.float32], drawn: list[tuple[Sequence, int]]) -> tuple[Sampled, ...]:
+        """A token for each sequence, from the row that it is with."""
+        rows, total = [row for _, row in drawn], len(logits)
+
+        def native(chain: Any, place: int) -> int:
             # llama.cpp counts a step's rows of logits from the end where the number is negative.
-            return int(llama_cpp.llama_sampler_sample(chain, self._context, row - rows))
+            return int(llama_cpp.llama_sampler_sample(chain, self._context, rows[place] - total))
 
-        return self._samplers.draw(self._logits(rows), wanted, native)
+        own = logits if len(rows) == total else logits[rows]
+        return self._samplers.draw(own, [sequence for sequence, _ in drawn], native)
 
     def _logits(self, rows: int) -> NDArray[np.float32]:
         """llama.cpp's own memory, valid until the next step: one row for each batch row that wanted logits, in order.
@@ -143,7 +160,7 @@ class Runner:
         address = ctypes.addressof(pointer.contents)
         if address != self._logits_address:
             # Kept while llama.cpp keeps its buffer: to make the view costs 80 µs. Its later rows may not exist yet.
-            self._all_logits = np.ctypeslib.as_array(pointer, shape=(self.limits.parallel, self.vocabulary.size))
+            self._all_logits = np.ctypeslib.as_array(pointer, shape=(self.limits.n_batch, self.vocabulary.size))
             self._logits_address = address
         return self._all_logits[:rows]
 

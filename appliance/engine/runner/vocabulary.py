@@ -43,7 +43,8 @@ class Vocabulary:
 
     native: the llama_vocab. tokenizer: addresses of it and of llama_tokenize. The rest is that of TokenTable. To call
     llama.cpp once for each of 150,000 tokens takes 0.1 s, so that nothing of the sort is done ahead that can wait:
-    `pieces`, of the engine thread alone, come as they are drawn.
+    `pieces` and `spelt` (with control tokens as they are written), of the engine thread alone, come as they are asked
+    for.
     """
 
     def __init__(self, model: Any) -> None:
@@ -53,6 +54,7 @@ class Vocabulary:
         if self.size <= 0:
             raise LoadError("it has no vocabulary")
         self.pieces: Mapping[int, bytes] = _Pieces(self.native)
+        self.spelt: Mapping[int, bytes] = _Pieces(self.native, special=True)
         self._written: Mapping[int, bytes] = _Pieces(self.native, special=True)
         self.suppressed = self._suppressed()
         self._bos: int = llama_cpp.llama_vocab_bos(self.native)

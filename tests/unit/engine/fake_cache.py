@@ -9,6 +9,7 @@ from __future__ import annotations
 from appliance.engine.advance import Sampled
 from appliance.engine.limits import Limits
 from appliance.engine.plan import CopyPrefix, KeepPrefix, Plan, RestoreState, SaveState, SwapSlots
+from appliance.types import TokenLogprob
 
 # Tokens below this end an answer.
 ENDS = 3
@@ -32,11 +33,21 @@ class FakeCache:
             cells = self.slots[item.slot]
             assert item.tokens and item.start == len(cells)
             cells += item.tokens
+            assert all(0 <= place < len(item.tokens) for place in item.outputs), "it is not in the batch"
             assert len(cells) <= self.limits.n_ctx
             if item.sample:
                 assert cells == item.sequence.tokens
                 sampled.append(following(cells))
         return sampled
+
+    def score(self, plan: Plan) -> list[tuple[TokenLogprob, ...]]:
+        """The tokens alone; what is known of them is not a matter of the schedule."""
+        assert sum(len(item.scores) for item in plan.items) <= self.limits.scored_max + len(plan.items)
+        return [
+            tuple(TokenLogprob(item.sequence.tokens[place], b"", 0.0) for place in item.scores)
+            for item in plan.items
+            if item.scores
+        ]
 
     def change(self, plan: Plan) -> None:
         for op in plan.cache:

@@ -15,7 +15,8 @@ from appliance.engine.limits import Limits
 from appliance.engine.plan import CopyPrefix, KeepPrefix, SaveState
 from appliance.engine.scheduler import Scheduler
 from appliance.engine.sequence import Sequence
-from appliance.wire import Delta, Event, Failed, Finished, Started
+from appliance.types import LogprobParams
+from appliance.wire import Delta, Event, Failed, Finished, Scored, Started
 from tests.unit.engine.fake_cache import FakeCache, expected
 from tests.unit.engine.making import make_sequence
 
@@ -33,7 +34,8 @@ def long_winded(output_max: int, *, first: int) -> list[int]:
 
 def step(scheduler: Scheduler, cache: FakeCache, now: float = 0.0, device_seconds: float = 0.0) -> list[Event]:
     plan = scheduler.schedule(now)
-    return told([*plan.events, *scheduler.commit(plan, cache.execute(plan), now, device_seconds)])
+    sampled = cache.execute(plan)
+    return told([*plan.events, *scheduler.commit(plan, sampled, now, device_seconds, cache.score(plan))])
 
 
 def told(happened: Iterable[Event | Advance]) -> list[Event]:
@@ -464,6 +466,7 @@ kinds = st.sampled_from(
         limits(parallel=3, n_slots=3, n_cells=192, n_batch=8, n_ubatch=4, reuse="whole", split=True),
         limits(parallel=3, n_slots=6, n_cells=80, n_batch=8, n_ubatch=4, saves=False),
         limits(parallel=1, n_slots=1, n_cells=64, n_batch=8, n_ubatch=4),
+        limits(parallel=3, n_slots=6, n_cells=80, n_batch=8, n_ubatch=4, scored_max=3),
     ]
 )
 
@@ -490,6 +493,7 @@ class RandomLoad(RuleBasedStateMachine):
         self.now = 0.0
         self.prompts: dict[int, tuple[list[int], int]] = {}
         self.texts: dict[int, str] = {}
+        self.scored: dict[int, list[int]] = {}
         self.ended: dict[int, Finished | Failed] = {}
         self.impatient: set[int] = set()
 
@@ -498,21 +502,36 @@ class RandomLoad(RuleBasedStateMachine):
             assert event.number not in self.ended, "an event after the end"
             if isinstance(event, Delta):
                 self.texts[event.number] += event.text
+            elif isinstance(event, Scored):
+                assert not self.texts[event.number], "the prompt comes first"
+                self.scored[event.number] += [each.token for each in event.logprobs]
             elif isinstance(event, Finished | Failed):
                 self.ended[event.number] = event
 
     @rule(
         prompt=prompts,
-        output_max=st.integers(1, 30),
+        output_max=st.integers(0, 30),
+        scores=st.booleans(),
         principal=st.sampled_from("ab"),
         flow=st.sampled_from("xy"),
         priority=st.integers(0, 1),
         seconds=st.sampled_from([5.0, 1000.0]),
     )
-    def add(self, prompt: list[int], output_max: int, principal: str, flow: str, priority: int, seconds: float) -> None:
+    def add(
+        self,
+        prompt: list[int],
+        output_max: int,
+        scores: bool,
+        principal: str,
+        flow: str,
+        priority: int,
+        seconds: float,
+    ) -> None:
         number = len(self.prompts) + 1
         self.prompts[number], self.texts[number] = (prompt, output_max), ""
         sequence = make_sequence(number, prompt, output_max=output_max)
+        if scores:
+            sequence.logprobs, self.scored[number] = LogprobParams(prompt_max=64), []
         sequence.principal = sequence.cache_domain = principal
         sequence.weight = {"a": 1.0, "b": 2.5}[principal]
         sequence.flow, sequence.priority, sequence.deadline = flow, priority, self.now + seconds
@@ -570,6 +589,9 @@ class RandomLoad(RuleBasedStateMachine):
                 assert self.texts[number] == expected(prompt, output_max)
             else:
                 assert expected(prompt, output_max).startswith(self.texts[number])
+            scored = self.scored.get(number, prompt)
+            whole = number not in self.impatient and isinstance(self.ended[number], Finished)
+            assert scored == prompt[: len(prompt) if whole else len(scored)]
 
 
 TestRandomLoad = RandomLoad.TestCase
@@ -582,3 +604,36 @@ def test_requests_start_in_order_of_arrival() -> None:
     for sequence in sequences:
         scheduler.add(sequence)
     assert [event.number for event in told(scheduler.schedule(0.0).events)] == [1, 2]
+
+
+def scoring(number: int, tokens: list[int], *, output_max: int = 0) -> Sequence:
+    sequence = make_sequence(number, tokens, output_max=output_max)
+    sequence.logprobs = LogprobParams(prompt_max=64)
+    return sequence
+
+
+def test_a_prompt_that_is_scored_comes_in_pieces_and_ends_without_an_answer() -> None:
+    of = limits(scored_max=4)
+    scheduler = Scheduler(of)
+    prompt = [9, 8, 7, 6, 5, 4]
+    scheduler.add(scoring(1, prompt))
+    events = run(scheduler, FakeCache(of))
+    assert [[each.token for each in event.logprobs] for event in events if isinstance(event, Scored)] == [
+        [9, 8, 7, 6, 5],
+        [4],
+    ]
+    assert isinstance(events[-1], Finished)
+    assert (events[-1].reason, events[-1].usage.completion_tokens) == ("length", 0)
+
+
+def test_what_is_scored_is_computed_and_not_found() -> None:
+    """Nor does it wait for a sibling that computes the same."""
+    of = limits(n_cells=128)
+    scheduler, cache = Scheduler(of), FakeCache(of)
+    prompt = [4] * 40
+    scheduler.add(make_sequence(1, prompt, output_max=1))
+    scheduler.add(scoring(2, prompt))
+    started = [event for event in run(scheduler, cache) if isinstance(event, Started)]
+    assert [event.cached_tokens for event in started] == [0, 0]
+    scheduler.add(make_sequence(3, prompt, output_max=1))
+    assert [event.cached_tokens for event in run(scheduler, cache) if isinstance(event, Started)] == [39]

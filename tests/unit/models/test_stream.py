@@ -9,7 +9,7 @@ import pytest
 from appliance.errors import RequestError
 from appliance.models.stream import BUFFER_CHARS_MAX, AnswerEnd, ResponseStream, Text
 from appliance.types import Request, TextPrompt, Timings, TokenLogprob, Usage
-from appliance.wire import Delta, Finished, Started
+from appliance.wire import Delta, Finished, Scored, Started
 
 DONE = Finished(
     number=0,
@@ -51,6 +51,26 @@ async def test_logprobs_merge_with_their_text() -> None:
     assert [entry.token for entry in merged.logprobs] == [1, 2, 3]
     target.push(delta("c"))
     assert await target.next() == Text(choice=0, text="c", tokens=1)
+
+
+async def test_what_is_told_of_a_prompt_comes_with_the_first_text_or_the_end() -> None:
+    target = stream()
+    target.push(Scored(number=1, logprobs=(logprob(1), logprob(2))))
+    target.push(Scored(number=1, logprobs=(logprob(3),)))
+    assert not target.began
+    target.push(delta("a"))
+    first = await target.next()
+    assert isinstance(first, Text)
+    assert (first.text, [entry.token for entry in first.prompt_logprobs]) == ("a", [1, 2, 3])
+    target.push(delta("b"))
+    assert await target.next() == Text(choice=0, text="b", tokens=1)
+    silent = stream()
+    silent.push(Scored(number=1, logprobs=(logprob(1),)))
+    silent.try_again()
+    silent.push(Scored(number=1, logprobs=(logprob(2),)))
+    silent.finish(DONE)
+    assert await silent.next() == Text(choice=0, text="", tokens=0, prompt_logprobs=(logprob(2),))
+    assert isinstance(await silent.next(), AnswerEnd)
 
 
 async def test_a_nudge_wakes_a_reader_that_has_nothing() -> None:

@@ -24,7 +24,7 @@ def test_every_byte_of_a_model_is_somewhere() -> None:
         taken = layout.footprint((items,))
         fixed = need.compute + need.device_process + (need.tensor_max if items < layout.items else 0)
         layers = taken.devices[0] - fixed if items else 0
-        rest = taken.host - need.process - need.output_buffer
+        rest = taken.host - need.process - need.output_buffer - need.later
         computing = need.compute + need.host_work if items < layout.items else need.mask + need.input_activations
         assert layers + rest - computing == need.weights + need.cache
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.placement.rules import flash_attention, kv_mode, pass_tokens, slots, stream_cells
+from appliance.placement.rules import flash_attention, kv_mode, pass_tokens, scored_tokens, slots, stream_cells
 from tests.unit.placement.making import spec
 
 
@@ -45,3 +45,9 @@ def test_flash_attention_is_on_unless_it_is_off() -> None:
     assert [flash_attention(spec(flash_attn=value)) for value in ("auto", "on", True, "off", False)] == [True] * 3 + [
         False
     ] * 2
+
+
+def test_few_tokens_of_a_prompt_have_logits_at_once() -> None:
+    assert scored_tokens(spec(), 151_936) == 55
+    assert scored_tokens(spec(), 1000) == pass_tokens(spec()) == 512
+    assert scored_tokens(spec(), 4_000_000) == 8

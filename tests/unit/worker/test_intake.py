@@ -91,9 +91,9 @@ def test_a_refusal_is_one_failed_with_the_present_figures() -> None:
     assert made.loop.submitted == []
 
 
-def test_max_tokens_must_be_positive() -> None:
+def test_max_tokens_must_not_be_negative() -> None:
     made = intake([1])
-    made.intake.add(add(max_tokens=0))
+    made.intake.add(add(max_tokens=-1))
     assert made.sent[0].events[0].code == "invalid_request"
 
 

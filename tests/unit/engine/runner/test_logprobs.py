@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from appliance.engine.runner.logprobs import of_certainty, of_draw, of_model
+from appliance.engine.runner.logprobs import of_certainty, of_draw, of_model, of_prompt
 from appliance.types import TokenLogprob
 from tests.unit.engine.runner.making import logits_row
 
@@ -41,3 +41,14 @@ def test_a_draw_knows_only_what_it_could_have_drawn() -> None:
 def test_certainty() -> None:
     assert of_certainty(4, 3, PIECES) == TokenLogprob(4, b"x", 0.0, ((4, b"x", 0.0),))
     assert of_certainty(4, 0, PIECES) == TokenLogprob(4, b"x", 0.0)
+
+
+def test_of_a_prompt_each_token_has_the_row_before_it() -> None:
+    rows = np.stack([logits_row(SIZE), np.roll(logits_row(SIZE), 7)])
+    told = of_prompt([5, 6, 7, 8], range(3), rows, 2, PIECES)
+    assert told == (TokenLogprob(5, b"x", 0.0), of_model(rows[0], 6, 2, PIECES), of_model(rows[1], 7, 2, PIECES))
+    assert of_prompt([5, 6, 7, 8], range(2, 4), rows, 2, PIECES) == (
+        of_model(rows[0], 7, 2, PIECES),
+        of_model(rows[1], 8, 2, PIECES),
+    )
+    assert of_prompt([5], range(1), rows[:0], 2, PIECES) == (TokenLogprob(5, b"x", 0.0),)
