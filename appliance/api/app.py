@@ -38,7 +38,7 @@ from appliance.api.middleware import SERVER, evidence, finish_headers, http_sani
 from appliance.api.mirror import MIRRORS, Mirrors
 from appliance.api.models import get_model, list_models
 from appliance.api.rerank import rerank
-from appliance.api.responses import create_response
+from appliance.api.responses import compact_response, count_input_tokens, create_response
 from appliance.api.tokens import apply_template, detokenize, tokenize
 from appliance.clock import Clock
 from appliance.config import RequestLimits
@@ -112,6 +112,8 @@ def api_routes() -> Iterator[ApiRoute]:
         yield ApiRoute("POST", f"{prefix}/chat/completions", chat_completions, _USE)
         yield ApiRoute("POST", f"{prefix}/completions", completions, _USE)
         yield ApiRoute("POST", f"{prefix}/responses", create_response, _USE)
+        yield ApiRoute("POST", f"{prefix}/responses/input_tokens", count_input_tokens, _USE)
+        yield ApiRoute("POST", f"{prefix}/responses/compact", compact_response, _USE)
         yield ApiRoute("GET", f"{prefix}/responses/{{id}}", get_response, _USE)
         yield ApiRoute("DELETE", f"{prefix}/responses/{{id}}", delete_response, _USE)
         yield ApiRoute("GET", f"{prefix}/responses/{{id}}/input_items", list_input_items, _USE)

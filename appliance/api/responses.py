@@ -1,4 +1,4 @@
-"""POST /v1/responses."""
+"""POST /v1/responses, and how many tokens one would have."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from aiohttp import web
 
 from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
-from appliance.api.chat import chat_request
+from appliance.api.chat import chat_prompt, chat_request
 from appliance.api.kept_responses import check_keeping, conversation, encoded_items, keep
 from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.request_fields import Asked, asked_of
 from appliance.api.respond import computed_by, respond
 from appliance.api.responses_input import NAMES, Asks, asks
-from appliance.api.responses_schema import Item, ReasoningOut, Response, ResponsesRequest, TextOut
+from appliance.api.responses_schema import InputTokens, Item, ReasoningOut, Response, ResponsesRequest, TextOut
 from appliance.api.responses_writer import ResponseWriter
 from appliance.api.shape import AnswerWriter
+from appliance.api.tokens import read_prompt
 from appliance.api.tool_choice import asked_tools
 from appliance.errors import RequestError
 from appliance.responses.files import response_id
-from appliance.types import SamplingParams
+from appliance.types import Reading, SamplingParams
 from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 _decoder: Final = msgspec.json.Decoder(ResponsesRequest)
@@ -41,6 +42,29 @@ async def create_response(http: web.Request) -> web.StreamResponse:
         check_keeping(http)
     before = await conversation(http, body.previous_response_id) if body.previous_response_id else ()
     return await respond(http, asked, ResponsesEndpoint(http, raw, asked, body, before))
+
+
+async def count_input_tokens(http: web.Request) -> web.StreamResponse:
+    """How many tokens a request has as the model's template renders it: instructions, tools and what went before."""
+    raw = await read_body(http, http.app[LIMITS]())
+    body = decode(raw, _decoder)
+    before = await conversation(http, body.previous_response_id) if body.previous_response_id else ()
+    try:
+        chat = asks(raw, body, before, new_item_id).chat
+        read, _ = await read_prompt(http, body.model, chat_prompt(chat, asked_tools(chat)), Reading())
+    except RequestError as error:
+        raise NAMES.error(error) from error
+    count = msgspec.json.encode(InputTokens(input_tokens=len(read.tokens)))
+    return web.Response(body=count, content_type="application/json", charset="utf-8")
+
+
+async def compact_response(http: web.Request) -> web.StreamResponse:
+    """Refused: what a conversation comes to is for its client to say."""
+    message = (
+        "conversations are not compacted here; ask the model for a summary of the older items and send that in their "
+        "place"
+    )
+    raise RequestError("unsupported_parameter", message)
 
 
 def new_item_id(prefix: str) -> str:

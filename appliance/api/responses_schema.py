@@ -277,6 +277,13 @@ class ResponseDeleted(Struct, frozen=True, kw_only=True):
     deleted: Literal[True] = True
 
 
+class InputTokens(Struct, frozen=True, kw_only=True):
+    """POST /v1/responses/input_tokens."""
+
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+    input_tokens: int
+
+
 class ResponseEvent(Struct, frozen=True, kw_only=True):
     """One event of a stream; which fields it has depends on its type. sequence_number: from 0."""
 

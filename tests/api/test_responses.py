@@ -312,3 +312,15 @@ async def test_a_call_that_must_be_made(api: Api, client: openai.AsyncOpenAI) ->
         assert must_call == {"only": only, "parallel": True, "param": "tool_choice"}
     form = {"format": {"type": "json_object"}}
     assert await refused(api, tools=TOOLS, tool_choice="required", text=form) == (400, "invalid_request", "text.format")
+
+
+async def test_what_is_not_counted_and_not_compacted(api: Api, client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="input: missing"):
+        await client.responses.input_tokens.count(model="demo")
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.responses.input_tokens.count(model="demo", input=[{"type": "item_reference", "id": "x"}])
+    assert refused.value.param == "input[0]"
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.input_tokens.count(model="nope", input="x")
+    with pytest.raises(openai.BadRequestError, match="summary of the older items"):
+        await client.responses.compact(model="demo", input="x")

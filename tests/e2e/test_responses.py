@@ -21,6 +21,8 @@ def test_a_response_is_kept_streamed_and_gone_on_from(demo: Appliance) -> None:
         following = api.responses.create(model="demo", input="Thanks.", previous_response_id=whole.id, temperature=0)
         assert following.usage is not None
         assert whole.usage is not None
+        counted = api.responses.input_tokens.count(model="demo", input="Thanks.", previous_response_id=whole.id)
+        assert counted.input_tokens == following.usage.input_tokens
         assert following.usage.input_tokens > whole.usage.input_tokens + whole.usage.output_tokens
         api.responses.delete(whole.id)
         with pytest.raises(openai.NotFoundError):

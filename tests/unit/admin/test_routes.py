@@ -130,6 +130,8 @@ POST /v2/rerank             inference
 POST /v1/messages           inference
 POST /v1/messages/count_tokens inference
 POST /v1/responses inference
+POST /v1/responses/input_tokens inference
+POST /v1/responses/compact inference
 GET /v1/responses/{id} inference
 DELETE /v1/responses/{id} inference
 GET /v1/responses/{id}/input_items inference
@@ -147,6 +149,8 @@ POST /reranking             inference
 POST /messages              inference
 POST /messages/count_tokens inference
 POST /responses inference
+POST /responses/input_tokens inference
+POST /responses/compact inference
 GET /responses/{id} inference
 DELETE /responses/{id} inference
 GET /responses/{id}/input_items inference

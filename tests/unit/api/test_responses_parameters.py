@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from openai.resources.responses import Responses
+from openai.types.responses.input_token_count_params import InputTokenCountParams
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
 from appliance.api.openai_schema import ChatCompletionRequest, with_sampling
@@ -59,3 +61,13 @@ def test_what_is_refused(name: str) -> None:
     with pytest.raises(RequestError) as refused:
         asks(raw, msgspec.json.decode(raw, type=ResponsesRequest), (), lambda prefix: prefix)
     assert (refused.value.code, refused.value.param) == ("unsupported_parameter", name)
+
+
+def test_every_method_has_a_row() -> None:
+    section = _DOCUMENT.read_text().split("\n## OpenAI: the methods of `responses`\n")[1].split("\n## ")[0]
+    methods = [name for name in vars(Responses) if not name.startswith(("_", "with_"))]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == sorted(methods)
+
+
+def test_what_is_counted_has_a_row_too() -> None:
+    assert set(InputTokenCountParams.__annotations__) - {"personality"} <= table().keys()
