@@ -12,6 +12,8 @@ from appliance.api.anthropic_schema import MessagesFields, MessagesRequest, Toke
 from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.chat import chat_prompt, chat_request
+from appliance.api.chat_body import chat_body
+from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.messages_chat import NAMES, chat_of, prompt_chat_of, user_of
 from appliance.api.messages_writer import MessageWriter
@@ -19,6 +21,7 @@ from appliance.api.openai_schema import ChatCompletionRequest
 from appliance.api.request_fields import Asked
 from appliance.api.respond import computed_by, respond
 from appliance.api.tokens import read_prompt
+from appliance.api.told_answer import told
 from appliance.api.tool_choice import AskedTools, asked_tools
 from appliance.errors import RequestError
 from appliance.types import Reading
@@ -70,7 +73,9 @@ class MessagesEndpoint:
     def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
         """See Endpoint."""
         if isinstance(spec, UpstreamSpec):
-            raise served_elsewhere(spec)
+            body = chat_body(self._chat, self._tools)
+            elsewhere = forwarded(self._http, body, self._asked, spec, "chat/completions", seconds_max)
+            return told(elsewhere, self.writer(spec.id), self._tools.wanted(reasoning=True), NAMES)
         try:
             request, wanted = chat_request(self._http, self._chat, self._tools, spec, seconds_max)
         except RequestError as error:
@@ -90,9 +95,3 @@ class MessagesEndpoint:
     def _started(self) -> Started | None:
         source = self._http[EVIDENCE].source
         return None if source is None else source.started
-
-
-def served_elsewhere(spec: UpstreamSpec) -> RequestError:
-    """Other servers are asked in OpenAI's words alone."""
-    message = f"model: {spec.id!r} is served by other servers, which are not asked this way; use /v1/chat/completions"
-    return RequestError("unsupported_parameter", message, param="model")

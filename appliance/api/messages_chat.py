@@ -87,7 +87,7 @@ def _format(body: MessagesFields) -> ResponseFormat | None:
         raise RequestError("invalid_request", message, param="output_format")
     schema = _json_object(f"{_FORMAT}.schema", asked.schema)
     # Wrapped, so that it is the schema whatever members it has.
-    return ResponseFormat("json_schema", json_schema=Raw(b'{"schema":%b}' % bytes(schema)))
+    return ResponseFormat("json_schema", json_schema=Raw(b'{"name":"answer","schema":%b}' % bytes(schema)))
 
 
 def _tool(index: int, tool: ToolIn) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from aiohttp import web
 from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.chat import chat_prompt, chat_request
+from appliance.api.chat_body import chat_body
+from appliance.api.forward import forwarded
 from appliance.api.kept_responses import check_keeping, conversation, encoded_items, keep
 from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.request_fields import Asked, asked_of
@@ -23,6 +25,7 @@ from appliance.api.responses_schema import InputTokens, Item, ReasoningOut, Resp
 from appliance.api.responses_writer import ResponseWriter
 from appliance.api.shape import AnswerWriter
 from appliance.api.tokens import read_prompt
+from appliance.api.told_answer import told
 from appliance.api.tool_choice import asked_tools
 from appliance.errors import RequestError
 from appliance.responses.files import response_id
@@ -102,12 +105,14 @@ class ResponsesEndpoint:
 
     def attempt(self, spec: ServedModel, seconds_max: float) -> Attempt:
         """See Endpoint."""
-        if isinstance(spec, UpstreamSpec):
-            message = f"model: {spec.id!r} is served by other servers, which answer at /v1/chat/completions only"
-            raise RequestError("unsupported_parameter", message, param="model")
         chat = self._asks.chat
         try:
-            request, wanted = chat_request(self._http, chat, asked_tools(chat), spec, seconds_max)
+            tools = asked_tools(chat)
+            if isinstance(spec, UpstreamSpec):
+                body = chat_body(chat, tools)
+                elsewhere = forwarded(self._http, body, self._asked, spec, "chat/completions", seconds_max)
+                return told(elsewhere, self._writer(spec.id, None), tools.wanted(reasoning=True), NAMES)
+            request, wanted = chat_request(self._http, chat, tools, spec, seconds_max)
         except RequestError as error:
             raise NAMES.error(error) from error
         writer = self._writer(spec.id, request.sampling)

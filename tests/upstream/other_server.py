@@ -10,6 +10,8 @@ The last message of a chat (or the prompt of a completion) is a script of words:
     hang            say nothing more   nousage         no usage at the end
     flood:NUMBER    so many large chunks
     choice          one nobody asked for
+    think:TEXT      a thought          call:NAME       a call, in a stream in two pieces
+    stop:TEXT       the end, by this stop text, as vLLM says it
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ def _script(body: dict[str, Any]) -> str:
     if "messages" in body:
         return str(body["messages"][-1]["content"])
     return str(next(body[name] for name in ("prompt", "input", "query") if name in body))
+
+
+def _call(name: str) -> dict[str, Any]:
+    return {"id": f"call_{name}", "type": "function", "function": {"name": name, "arguments": '{"a":1}'}}
 
 
 @dataclass
@@ -128,11 +134,19 @@ class OtherServer:
 
     async def _whole(self, http: web.Request, body: dict[str, Any], words: list[str]) -> web.StreamResponse:
         said = ""
+        message: dict[str, Any] = {}
+        end: dict[str, Any] = {"finish_reason": "stop"}
         for word in words:
             verb, _, argument = word.partition(":")
             match verb:
                 case "say":
                     said += argument
+                case "think":
+                    message["reasoning_content"] = argument
+                case "call":
+                    message.setdefault("tool_calls", []).append(_call(argument))
+                case "stop":
+                    end["stop_reason"] = argument
                 case "sleep":
                     await asyncio.sleep(float(argument))
                 case "cut":
@@ -149,7 +163,7 @@ class OtherServer:
             found = "data" if "input" in body else "results"
             return web.json_response({found: [{"index": 0}], "model": body["model"], "from": self.name, **usage})
         answer = {"id": "a", "object": "chat.completion", "model": body["model"], "from": self.name, **self._version}
-        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        choice = {"index": 0, "message": {"role": "assistant", "content": said, **message}, **end}
         return web.json_response({**answer, "choices": [choice], **usage})
 
     async def _stream(self, http: web.Request, body: dict[str, Any], words: list[str]) -> web.StreamResponse:
@@ -159,14 +173,15 @@ class OtherServer:
         async def send(chunk: object, *, end: str = "\n\n") -> None:
             await response.write(f"data: {json.dumps(chunk)}{end}".encode())
 
-        def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        def chunk(delta: dict[str, Any], reason: str | None = None, **further: Any) -> dict[str, Any]:
             text = body.get("prompt") is not None
             said = {"text": delta.get("content", "")} if text else {"delta": delta}
-            choice = {"index": 0, **said, "finish_reason": reason}
+            choice = {"index": 0, **said, "finish_reason": reason, **further}
             head = {"id": "a", "object": "chunk", "model": body["model"], "from": self.name, **self._version}
             return {**head, "choices": [choice]}
 
-        said = 0
+        said = calls = 0
+        end: dict[str, Any] = {}
         await send(chunk({"role": "assistant", "content": ""}))
         for word in words:
             verb, _, argument = word.partition(":")
@@ -176,6 +191,16 @@ class OtherServer:
                     await send(chunk({"content": argument}), end="\r\n\r\n" if "lines" in words else "\n\n")
                     if "lines" in words:
                         await response.write(b": ping\r\n\r\nevent: message\r\nid: 1\r\n\r\n")
+                case "think":
+                    await send(chunk({"reasoning_content": argument}))
+                case "call":
+                    called = _call(argument)
+                    begun = {**called, "index": calls, "function": {"name": argument, "arguments": '{"a"'}}
+                    await send(chunk({"tool_calls": [begun]}))
+                    await send(chunk({"tool_calls": [{"index": calls, "function": {"arguments": ":1}"}}]}))
+                    calls += 1
+                case "stop":
+                    end["stop_reason"] = argument
                 case "flood":
                     for _ in range(int(argument)):
                         await send(chunk({"content": "x" * FLOOD_CHARS}))
@@ -201,7 +226,7 @@ class OtherServer:
                 case "done":
                     await response.write(b"data: [DONE]\n\n")
                     return response
-        await send(chunk({}, "tool_calls" if "tools" in body else "stop"))
+        await send(chunk({}, "tool_calls" if "tools" in body else "stop", **end))
         if "nousage" not in words and body.get("stream_options", {}).get("include_usage"):
             usage = {"prompt_tokens": 11, "completion_tokens": said, "prompt_tokens_details": {"cached_tokens": 4}}
             await send({"id": "a", "object": "chunk", "model": body["model"], "choices": [], "usage": usage})

@@ -101,6 +101,19 @@ async def test_a_stream_through_both(api: Api, behind: Appliance) -> None:
     await seen(behind, lambda theirs: theirs.request_id == own.id and actor_of(theirs).principal == "front")
 
 
+async def test_other_words_than_a_chat_s(api: Api) -> None:
+    """The appliance behind is asked for a chat in both cases."""
+    messages = {"model": "demo", "max_tokens": 5, "messages": [{"role": "user", "content": "started say:a say:b"}]}
+    async with api.session.post("/v1/messages", json=messages) as answer:
+        body = await answer.json()
+    assert body["content"] == [{"type": "text", "text": "ab"}]
+    assert (body["usage"]["input_tokens"], body["usage"]["cache_read_input_tokens"]) == (4, 3)
+    response = {"model": "demo", "input": "started say:a say:b", "stream": True}
+    async with api.session.post("/v1/responses", json=response) as answer:
+        text = await answer.text()
+    assert '"response.completed"' in text and '"text":"ab"' in text
+
+
 async def test_the_context_is_learned_there(api: Api) -> None:
     await (await api.completion("say:a")).read()
     await until(lambda: api.router.snapshots()["demo"].n_ctx == 1000)
