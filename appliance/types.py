@@ -376,11 +376,16 @@ class ChatMessage(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChatPrompt(Struct, frozen=True, kw_only=True, tag="chat"):
-    """Messages for the model's own template, which the worker renders."""
+    """Messages for the model's own template, which the worker renders.
+
+    answer_room: where they are too long, the oldest turns are left out until so many tokens, or half of the context,
+    are left for the answer; None: they are refused.
+    """
 
     messages: tuple[ChatMessage, ...]
     tools: tuple[dict[str, Any], ...] = ()
     template_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    answer_room: Annotated[int, Meta(ge=1)] | None = None
 
 
 class TextPrompt(Struct, frozen=True, kw_only=True, tag="text"):

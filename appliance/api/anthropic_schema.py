@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from appliance.api.openai_schema import CacheSalt, ContentPart, DeadlineSeconds, MaxTokens, StopString
+from appliance.api.openai_schema import CacheSalt, ContentPart, DeadlineSeconds, MaxTokensOrNone, StopString
 from appliance.types import STOP_STRINGS_MAX, Priority, Probability, Seed, TopK, Usage
 
 ErrorType = Literal[
@@ -110,9 +110,12 @@ class MessagesFields(Struct, frozen=True, kw_only=True):
 
 
 class MessagesRequest(MessagesFields, frozen=True, kw_only=True):
-    """POST /v1/messages. seed, priority, deadline_seconds, keep_alive, cache_salt: ours, see `CompletionFields`."""
+    """POST /v1/messages. max_tokens: 0 computes the prompt, for later ones to find it in the KV cache.
 
-    max_tokens: MaxTokens
+    seed, priority, deadline_seconds, keep_alive, cache_salt: ours, see `CompletionFields`.
+    """
+
+    max_tokens: MaxTokensOrNone
     stream: bool | None = None
     stop_sequences: Annotated[list[StopString], Meta(max_length=STOP_STRINGS_MAX)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
@@ -29,9 +30,11 @@ from appliance.api.told_answer import told
 from appliance.api.tool_choice import asked_tools
 from appliance.errors import RequestError
 from appliance.responses.files import response_id
-from appliance.types import Reading, SamplingParams
+from appliance.types import ChatPrompt, Reading, Request, SamplingParams
 from appliance.upstream_spec import ServedModel, UpstreamSpec
 
+# Tokens that `truncation: auto` leaves for an answer whose length is not said.
+_ANSWER_ROOM: Final = 1024
 _decoder: Final = msgspec.json.Decoder(ResponsesRequest)
 
 
@@ -40,7 +43,7 @@ async def create_response(http: web.Request) -> web.StreamResponse:
     raw = await read_body(http, http.app[LIMITS]())
     asked = asked_of(http, raw, _decoder)
     body = decode(raw, _decoder)
-    asked = msgspec.structs.replace(asked, n=None, user=body.user or body.safety_identifier)
+    asked = replace(asked, n=None, user=body.user or body.safety_identifier)
     if body.store:
         check_keeping(http)
     before = await conversation(http, body.previous_response_id) if body.previous_response_id else ()
@@ -113,10 +116,19 @@ class ResponsesEndpoint:
                 elsewhere = forwarded(self._http, body, self._asked, spec, "chat/completions", seconds_max)
                 return told(elsewhere, self._writer(spec.id, None), tools.wanted(reasoning=True), NAMES)
             request, wanted = chat_request(self._http, chat, tools, spec, seconds_max)
+            request = self._shortened(request)
         except RequestError as error:
             raise NAMES.error(error) from error
         writer = self._writer(spec.id, request.sampling)
         return computed_by(self._http, self._asked, NAMES.request(request), writer, wanted=wanted)
+
+    def _shortened(self, request: Request) -> Request:
+        """Where the client lets us leave out what is too long."""
+        if self._body.truncation != "auto":
+            return request
+        assert isinstance(request.prompt, ChatPrompt), "a conversation is a chat"
+        room = self._body.max_output_tokens or _ANSWER_ROOM
+        return replace(request, prompt=replace(request.prompt, answer_room=room))
 
     def writer(self, model: str) -> AnswerWriter:
         """See Endpoint."""
@@ -157,4 +169,5 @@ class ResponsesEndpoint:
             user=body.user,
             safety_identifier=body.safety_identifier,
             prompt_cache_key=body.prompt_cache_key,
+            truncation=body.truncation or "disabled",
         )

@@ -15,6 +15,7 @@ from appliance.types import Usage
 
 ITEMS_MAX = 100_000
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
+Truncation = Literal["auto", "disabled"]
 ResponseId = Annotated[str, Meta(min_length=1, max_length=128)]
 ItemId = Annotated[str, Meta(min_length=1, max_length=256)]
 Label = Annotated[str, Meta(max_length=64)]
@@ -78,6 +79,7 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    truncation: Truncation | None = None
     background: bool | None = None
     conversation: Raw = Raw()
     prompt: Raw = Raw()
@@ -243,7 +245,7 @@ class Response(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     store: bool = False
     background: bool = False
-    truncation: Literal["disabled"] = "disabled"
+    truncation: Truncation = "disabled"
     service_tier: Literal["default"] = "default"
     user: str | None = None
     safety_identifier: str | None = None

@@ -307,7 +307,7 @@ def bare(api: Api) -> aiohttp.ClientSession:
     [
         ({"model": "nope"}, "not_found_error", "model_not_found", "model"),
         ({"max_tokens": None}, "invalid_request_error", "invalid_request", "max_tokens"),
-        ({"max_tokens": 0}, "invalid_request_error", "invalid_request", "max_tokens"),
+        ({"max_tokens": -1}, "invalid_request_error", "invalid_request", "max_tokens"),
         ({"temperature": 1.5}, "invalid_request_error", "invalid_request", "temperature"),
         ({"tool_choice": {"type": "tool", "name": "x"}}, "invalid_request_error", "invalid_request", "tool_choice"),
         ({"messages": []}, "invalid_request_error", "invalid_request", "messages"),

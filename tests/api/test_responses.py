@@ -283,7 +283,7 @@ async def test_ignored_fields(api: Api) -> None:
         stream_options={"include_obfuscation": True}, unheard_of=1, max_tool_calls=2, prompt_cache_key="k",
     )  # fmt: skip
     assert response["output"][0]["content"][0]["text"] == "x"
-    assert (response["max_tool_calls"], response["prompt_cache_key"], response["truncation"]) == (2, "k", "disabled")
+    assert (response["max_tool_calls"], response["prompt_cache_key"], response["truncation"]) == (2, "k", "auto")
 
 
 async def test_tokens_of_a_model_of_other_servers_are_not_counted(start_api: ApiFactory) -> None:
@@ -325,3 +325,15 @@ async def test_what_is_not_counted_and_not_compacted(api: Api, client: openai.As
         await client.responses.input_tokens.count(model="nope", input="x")
     with pytest.raises(openai.BadRequestError, match="summary of the older items"):
         await client.responses.compact(model="demo", input="x")
+
+
+async def test_what_may_be_left_out(api: Api, client: openai.AsyncOpenAI) -> None:
+    for fields, room in (
+        ({}, None),
+        ({"truncation": "auto"}, 1024),
+        ({"truncation": "auto", "max_output_tokens": 7}, 7),
+    ):
+        asked: Any = {"model": "demo", "input": "prompt", **fields}
+        told = json.loads((await client.responses.create(**asked)).output_text)
+        assert told["answer_room"] == room
+    assert await refused(api, truncation="middle") == (400, "invalid_request", "truncation")

@@ -94,3 +94,15 @@ def test_tokens_are_counted_as_a_request_counts_them(demo: Appliance) -> None:
             client.messages.count_tokens(**{**asked, "model": "nope"})
     assert counted.input_tokens == answer.usage.input_tokens + (answer.usage.cache_read_input_tokens or 0)
     assert counted.input_tokens > plain.input_tokens > 5
+
+
+def test_a_prompt_is_computed_ahead(demo: Appliance) -> None:
+    asked: Any = {"model": "demo", "messages": [{"role": "user", "content": "What is a warm prompt cache good for?"}]}
+    with client_of(demo) as client:
+        ahead = client.messages.create(**asked, max_tokens=0)
+        answer = client.messages.create(**asked, max_tokens=1)
+    assert (ahead.content, ahead.stop_reason, ahead.usage.output_tokens) == ([], "max_tokens", 0)
+    assert (
+        answer.usage.cache_read_input_tokens
+        == ahead.usage.input_tokens + (ahead.usage.cache_read_input_tokens or 0) - 1
+    )

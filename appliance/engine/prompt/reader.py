@@ -9,6 +9,7 @@ from typing import Final, Protocol, assert_never
 from msgspec.structs import replace
 
 from appliance.engine.prompt.answers import Answers
+from appliance.engine.prompt.shortening import without_oldest
 from appliance.engine.prompt.template import ChatTemplate
 from appliance.errors import RequestError
 from appliance.types import (
@@ -29,6 +30,8 @@ from appliance.wire import PromptRead
 
 # To tokenise so much takes no longer than to find out how long a token can be.
 _CHEAP_BYTES: Final = 256 * 1024
+# Each may take as long as a template may: a conversation that is to be shortened is rendered so many times again.
+_RENDERINGS_MAX: Final = 4
 
 
 # Code is no place for tokens that steer a model.
@@ -94,7 +97,8 @@ class PromptReader:
 
         must_call: only for a chat with the tools that it wants.
         """
-        read = self._read(prompt)
+        room = prompt.answer_room if isinstance(prompt, ChatPrompt) else None
+        read = self._read(prompt) if room is None else self._read_shortened(prompt, room)
         if must_call is not None:
             read = self._forced(prompt, read, must_call)
         if not read.tokens:
@@ -143,6 +147,31 @@ class PromptReader:
                 )
             case _:
                 assert_never(prompt)
+
+    def _read_shortened(self, prompt: Prompt, room: int) -> ReadPrompt:
+        """With as many of its turns as leave that room, the last one in any case. Raises RequestError."""
+        assert isinstance(prompt, ChatPrompt), "nothing else has turns"
+        most = self._n_ctx - min(room, self._n_ctx // 2)
+        for left in range(_RENDERINGS_MAX, -1, -1):
+            failure: RequestError | None = None
+            try:
+                read = self._read(prompt)
+                size = len(read.tokens)
+            except RequestError as error:
+                if error.code != "context_length_exceeded":
+                    raise
+                failure, size = error, int(error.details["n_prompt_tokens"])
+            if failure is None and size <= most:
+                return read
+            # By characters, which tell little of tokens: somewhat more than needed, and at last all that can go.
+            share = 1.1 * (1 - most / size) if left > 1 else 1.0
+            shorter = without_oldest(prompt.messages, share)
+            if shorter is None:
+                break
+            prompt = replace(prompt, messages=shorter)
+        if failure is not None:
+            raise failure
+        return read
 
     def _forced(self, prompt: Prompt, read: ReadPrompt, choice: CallChoice) -> ReadPrompt:
         """The same, and what keeps its answer to calls, which may come in another format than the model's own."""

@@ -88,3 +88,28 @@ def test_an_empty_prompt_is_refused(prompt: TextPrompt | TokenPrompt) -> None:
 def test_tokens_that_do_not_exist_are_refused() -> None:
     with pytest.raises(RequestError, match=r"prompt\[1\] is 256"):
         reader().read(TokenPrompt(tokens=(1, 256)))
+
+
+def test_a_conversation_may_be_shortened_until_there_is_room() -> None:
+    source = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    turns = tuple(ChatMessage(role="user", content=letter * 10) for letter in "abcdefghij")
+    made = reader(source, n_ctx=64)
+    with pytest.raises(RequestError):
+        made.read(ChatPrompt(messages=turns))
+    assert bytes(made.read(ChatPrompt(messages=turns, answer_room=10)).tokens) == b"".join(
+        letter * 10 for letter in (b"g", b"h", b"i", b"j")
+    )
+    assert len(made.read(ChatPrompt(messages=turns, answer_room=1000)).tokens) == 20, "half of the context at most"
+    assert len(made.read(ChatPrompt(messages=turns[:3], answer_room=10)).tokens) == 30
+
+
+def test_what_is_too_long_by_itself_is_refused_all_the_same() -> None:
+    source = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    made = reader(source, n_ctx=64)
+    for content, tokens in (("x" * 70, 70), ("x" * 300_000, 300_000)):
+        turns = (ChatMessage(role="user", content="y" * 300_000), ChatMessage(role="user", content=content))
+        with pytest.raises(RequestError) as caught:
+            made.read(ChatPrompt(messages=turns, answer_room=8))
+        assert caught.value.details["n_prompt_tokens"] == tokens
+    last = (ChatMessage(role="user", content="y" * 90), ChatMessage(role="user", content="x" * 60))
+    assert len(made.read(ChatPrompt(messages=last, answer_room=8)).tokens) == 60, "it fits, if with less room"
