@@ -1,0 +1,266 @@
+"""The whole appliance at one moment, in figures: what the dashboard, the metrics, the alerts and the recorder read.
+
+Taking one reads what others have measured: it asks no driver, waits for no disk and wakes no worker. Sizes are bytes,
+times seconds, moments UTC seconds since 1970, shares 0 to 1. None is what is not known, or not to be had here.
+It holds names of models and principals, never a prompt, an answer, a key or an address's owner.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+ModelState = Literal["stopped", "starting", "ready", "draining", "failed"]
+Severity = Literal["warning", "critical"]
+AlertState = Literal["pending", "firing", "acked", "resolved"]
+
+
+class HostFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The machine. memory_*: within the limits of the service's control groups. disk_*: of the state directory.
+
+    clock_synchronized: as the kernel's clock discipline says.
+    """
+
+    cpu_busy: float | None = None
+    cpu_count: int | None = None
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    swap_used_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    receive_bytes_per_second: float | None = None
+    transmit_bytes_per_second: float | None = None
+    clock_synchronized: bool | None = None
+
+
+class DeviceShare(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model holds of one device, by the worker's own account; gpu: its uuid, None for the host's memory."""
+
+    gpu: str | None = None
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    compute_bytes: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """In all."""
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+
+class GpuFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One GPU, or one MIG instance of one (`parent`: the uuid of that GPU).
+
+    trouble: why this one cannot be read, while others can. busy: part of the last moments in which it computed.
+    memory_unified: it has no memory of its own; the host's is meant. processes_trouble: why other processes are not
+    known. other_bytes: what processes that are not ours hold; None where the driver does not tell.
+    ecc_uncorrected: since the driver was loaded. throttle: why its clock is held down, in the driver's words.
+    """
+
+    uuid: str
+    name: str
+    parent: str | None = None
+    total_bytes: int | None = None
+    used_bytes: int | None = None
+    free_bytes: int | None = None
+    reserved_bytes: int | None = None
+    own_bytes: int | None = None
+    other_bytes: int | None = None
+    busy: float | None = None
+    memory_busy: float | None = None
+    temperature_celsius: int | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    sm_mhz: int | None = None
+    pcie_receive_bytes_per_second: float | None = None
+    pcie_transmit_bytes_per_second: float | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    throttle: tuple[str, ...] = ()
+    memory_unified: bool = False
+    trouble: str | None = None
+    processes_trouble: str | None = None
+
+
+class Percentiles(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of one latency over some time, in seconds; None without a request that has it."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+class ServingFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The requests that ended in the last `seconds`, of one model or of all.
+
+    ttft: arrival to the first text. token: time of one token after the first. total: arrival to the end. queue: until
+    the worker began. refused: 4xx, rate_limited among them; failed: by us. *_per_second: over `seconds`. cached_share:
+    of prompt tokens. finish: answers by finish_reason. goodput: share of the answers within the objectives
+    (`telemetry.slo` of appliance.yaml), None without an answer.
+    """
+
+    seconds: float
+    requests: int = 0
+    ok: int = 0
+    refused: int = 0
+    rate_limited: int = 0
+    failed: int = 0
+    client_gone: int = 0
+    ttft: Percentiles = Percentiles()
+    token: Percentiles = Percentiles()
+    total: Percentiles = Percentiles()
+    queue: Percentiles = Percentiles()
+    requests_per_second: float = 0.0
+    prompt_tokens_per_second: float = 0.0
+    completion_tokens_per_second: float = 0.0
+    cached_share: float | None = None
+    finish: dict[str, int] = {}
+    goodput: float | None = None
+
+
+class ModelFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One model. progress: of a load. slots: the most requests at once; running, waiting: now.
+
+    kv_used: share of the KV cells in use. devices: what it holds. need_bytes, fits: what it would take while it is not
+    loaded, and whether there is room for it now. load_seconds: of the newest load. idle_seconds, expires_seconds: as in
+    InstanceSnapshot. reason: why it is not ready, or what it runs with for want of memory. base_urls: of the servers
+    elsewhere that serve it, for `engine: upstream`.
+    """
+
+    id: str
+    state: ModelState
+    aliases: tuple[str, ...] = ()
+    progress: float | None = None
+    slots: int | None = None
+    running: int = 0
+    waiting: int = 0
+    queue_depth_max: int | None = None
+    kv_used: float | None = None
+    n_ctx: int | None = None
+    description: str | None = None
+    kind: str | None = None
+    devices: tuple[DeviceShare, ...] = ()
+    gpu_layers: int | None = None
+    need_bytes: int | None = None
+    fits: bool | None = None
+    serving: ServingFigures | None = None
+    load_seconds: float | None = None
+    idle_seconds: float | None = None
+    expires_seconds: float | None = None
+    pinned: bool = False
+    restarts: int = 0
+    preemptions: int = 0
+    system_fingerprint: str | None = None
+    reason: str | None = None
+    base_urls: tuple[str, ...] = ()
+
+
+class FailureFold(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests that failed or were refused for one reason: of one principal (or address), model and error.
+
+    time: of the newest; request_id: its id. count: since `first`.
+    """
+
+    time: float
+    first: float
+    count: int
+    status: int
+    error_code: str
+    address: str
+    request_id: str
+    model: str | None = None
+    principal: str | None = None
+    key_id: str | None = None
+
+
+class ListenerFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One listener of the API: connections now, and totals since the start."""
+
+    name: str
+    open: int = 0
+    in_handshake: int = 0
+    accepted: int = 0
+    denied_address: int = 0
+    denied_rate: int = 0
+    denied_cap: int = 0
+    handshake_failed: int = 0
+
+
+class CertificateFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a certificate or key ends. role: what it is for."""
+
+    name: str
+    role: Literal["server", "server_ca", "client_ca", "admin_ca", "client", "admin", "api_key"]
+    not_after: float
+
+
+class AuditFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The audit log. records: of the chain so far. trouble: empty while it is well."""
+
+    records: int = 0
+    written: int = 0
+    lost: int = 0
+    failures: int = 0
+    trouble: tuple[str, ...] = ()
+
+
+class AlertFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One alert that is not over, or was lately. name: as in the Prometheus rules. what: which model, GPU or file.
+
+    since: of its present state. summary: one sentence with the figure. silenced_until: nobody is told until then.
+    """
+
+    name: str
+    what: str
+    severity: Severity
+    state: AlertState
+    since: float
+    summary: str
+    acked_by: str | None = None
+    note: str | None = None
+    silenced_until: float | None = None
+
+
+class LastAction(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an administrator, or the appliance by itself, did last. outcome: as in the audit log."""
+
+    time: float
+    action: str
+    actor: str
+    outcome: str
+    resource: str | None = None
+    seconds: float | None = None
+
+
+class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything at one moment.
+
+    host_name: of the machine. gpu_trouble: why no GPU can be read. gpus_expected: appliance.yaml says that one is here.
+    failures: newest first. draining: new requests are refused. degraded, notes: as `GET /status` has them.
+    read_age_seconds: since the machine was read; a reading that is old is shown as such.
+    """
+
+    time: float
+    host_name: str
+    version: str
+    started: float
+    engine_build: str | None = None
+    ready: bool = False
+    draining: bool = False
+    host: HostFigures = HostFigures()
+    gpus: tuple[GpuFigures, ...] = ()
+    gpu_trouble: str | None = None
+    gpus_expected: bool = False
+    read_age_seconds: float | None = None
+    models: tuple[ModelFigures, ...] = ()
+    serving: ServingFigures = ServingFigures(seconds=300.0)
+    failures: tuple[FailureFold, ...] = ()
+    listeners: tuple[ListenerFigures, ...] = ()
+    certificates: tuple[CertificateFigures, ...] = ()
+    keys_active: int = 0
+    keys_ending: int = 0
+    audit: AuditFigures = AuditFigures()
+    alerts: tuple[AlertFigures, ...] = ()
+    last_action: LastAction | None = None
+    degraded: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
