@@ -12,6 +12,7 @@ from appliance.cli import (
     capture,
     certs,
     clients,
+    dashboard,
     evidence,
     instances,
     keys,
@@ -39,6 +40,8 @@ for command in (
     serving.version,
 ):
     app.command()(command)
+app.command("top")(dashboard.top)
+app.command("tui")(dashboard.top)
 instances.add_to(models.app)
 rollouts.add_to(models.app)
 for name, group in (

@@ -1,0 +1,193 @@
+"""What the admin API answers to the dashboard's questions, as docs/ADMIN_API.md has it; parsed once, safe to show.
+
+Fields that are not shown are left out. Moments are UTC seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from appliance.errors import ApplianceError
+from tui.ingest import safe
+
+T = TypeVar("T")
+
+
+class ApiKeyRow(Struct, frozen=True, kw_only=True):
+    """One API key, never its secret."""
+
+    kid: str
+    principal: str
+    state: str
+    label: str = ""
+    works_until: str | None = None
+    last_used: str | None = None
+    successor: str | None = None
+
+
+class Certificate(Struct, frozen=True, kw_only=True):
+    """One certificate."""
+
+    subject: str
+    not_after: str
+    fingerprint: str
+    names: tuple[str, ...] = ()
+
+
+class ServerCertificates(Struct, frozen=True, kw_only=True):
+    """The places of the server certificate."""
+
+    active: Certificate
+    staged: Certificate | None = None
+    previous: Certificate | None = None
+    requested: bool = False
+
+
+class Authority(Struct, frozen=True, kw_only=True):
+    """One of our authorities. stragglers: who still shows certificates of the one that goes."""
+
+    name: str
+    phase: str
+    current: Certificate
+    successor: Certificate | None = None
+    stragglers: tuple[str, ...] = ()
+
+
+class Issued(Struct, frozen=True, kw_only=True):
+    """A certificate that was signed here."""
+
+    kind: str
+    name: str
+    not_after: str
+    state: str
+
+
+class Certificates(Struct, frozen=True, kw_only=True):
+    """All of them."""
+
+    server: ServerCertificates
+    authorities: tuple[Authority, ...] = ()
+    trusted: tuple[Certificate, ...] = ()
+    issued: tuple[Issued, ...] = ()
+
+
+class AllowEntry(Struct, frozen=True, kw_only=True):
+    """One network that may connect; listener: None for every one. hits, last_seen: of the last day, where counted."""
+
+    network: str
+    listener: str | None = None
+    comment: str = ""
+    origin: str = ""
+    hits: int | None = None
+    last_seen: str | None = None
+
+
+class StagedEntries(Struct, frozen=True, kw_only=True):
+    """What is staged, and does not count yet."""
+
+    add: tuple[AllowEntry, ...] = ()
+    remove: tuple[AllowEntry, ...] = ()
+
+
+class Trial(Struct, frozen=True, kw_only=True):
+    """A change that is undone unless it is kept."""
+
+    revert_at: str
+
+
+class Allowlist(Struct, frozen=True, kw_only=True):
+    """Who may connect."""
+
+    entries: tuple[AllowEntry, ...] = ()
+    staged: StagedEntries = StagedEntries()
+    trial: Trial | None = None
+
+
+class AddressTest(Struct, frozen=True, kw_only=True):
+    """Whether an address may connect, by listener."""
+
+    address: str
+    now: dict[str, bool]
+    staged: dict[str, bool]
+
+
+class AuditActor(Struct, frozen=True, kw_only=True):
+    """Who acted."""
+
+    principal: str | None = None
+    role: str | None = None
+    credential: str | None = None
+    address: str | None = None
+    uid: int | None = None
+
+
+class AuditRow(Struct, frozen=True, kw_only=True):
+    """One record of the audit log."""
+
+    seq: int
+    ts: str
+    action: str
+    outcome: str
+    prev: str = ""
+    actor: AuditActor = AuditActor()
+    resource: str | None = None
+    reason: str | None = None
+    request_id: str | None = None
+    milliseconds: int | None = None
+    details: dict[str, str | int] = {}
+
+
+class PreflightWay(Struct, frozen=True, kw_only=True):
+    """One way to make a model fit: what to do, what it needs then or frees, what is still short."""
+
+    what: str
+    fits: bool
+    need_bytes: int | None = None
+    frees_bytes: int | None = None
+    short_bytes: int | None = None
+    note: str = ""
+
+
+class Preflight(Struct, frozen=True, kw_only=True):
+    """Whether a model would fit now, and what would help; best way first."""
+
+    weights_bytes: int
+    kv_bytes: int
+    overhead_bytes: int
+    free_bytes: int
+    fits: bool
+    seconds: float | None = None
+    ways: tuple[PreflightWay, ...] = ()
+    file: str = ""
+
+    @property
+    def need_bytes(self) -> int:
+        """In all."""
+        return self.weights_bytes + self.kv_bytes + self.overhead_bytes
+
+
+class UnreadableAnswer(ApplianceError):
+    """The appliance answered something else than this dashboard knows: their versions differ."""
+
+
+def read(kind: type[T], answer: Any) -> T:
+    """A plain answer as a struct, or as a tuple of them; safe to show. Raises UnreadableAnswer."""
+    try:
+        return msgspec.convert(safe(answer, 2000), kind, strict=False)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise UnreadableAnswer(f"the appliance is of another version than this dashboard: {error}") from error
+
+
+def moment(text: str | None) -> float | None:
+    """A time of an answer."""
+    if text is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()

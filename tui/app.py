@@ -1,0 +1,212 @@
+"""The dashboard: the frame around seven screens, and what ties a source to them.
+
+One worker follows the source and posts messages; the handlers here are the only writers of the board. What has changed
+is painted once a tick, and of that only what is in sight.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.events import Resize
+from textual.widgets import ContentSwitcher
+
+from tui.board import Board
+from tui.drawing import frame
+from tui.feed import Feed
+from tui.guard import LOOK_SECONDS, hear_signals, terminal_is_gone
+from tui.lines import Line
+from tui.look import Look
+from tui.messages import Arrived, Gone, Introduced, Recalled
+from tui.screens.allow import Allow
+from tui.screens.audit import Audit
+from tui.screens.keys import Keys
+from tui.screens.logs import Logs
+from tui.screens.models import Models
+from tui.screens.overview import Overview
+from tui.screens.requests import Requests
+from tui.screens.screen import DashboardScreen
+from tui.source import Source
+from tui.theme import ThemeName, textual_themes
+from tui.widgets.lines_view import LinesView
+
+RATES: Final = (0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the dashboard was started. rate: paints per second at most. clock: seconds of any origin, that only grow;
+    wall: UTC seconds since 1970."""
+
+    theme: ThemeName = "dark"
+    read_only: bool = False
+    rate: float = 1.0
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+
+class Dashboard(App[None]):
+    """The app."""
+
+    CSS_PATH = "dashboard.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(number + 1), f"show({number})", show=False, id=f"screen.{number + 1}") for number in range(7)),
+        Binding("p", "pause", show=False, id="app.pause"),
+        Binding("plus,equals_sign", "rate(1)", show=False, id="app.faster"),
+        Binding("minus", "rate(-1)", show=False, id="app.slower"),
+        Binding("R", "retry", show=False, id="app.retry"),
+        Binding("q,ctrl+c,ctrl+q", "quit", show=False, priority=False, id="app.quit"),
+    ]
+
+    def __init__(self, source: Source, look: Look, options: Options) -> None:
+        super().__init__(ansi_color=True if options.theme == "ansi" else None)
+        self.look = look
+        self.board = Board(
+            source.where, recorded=source.recorded, interval=source.interval, read_only=options.read_only
+        )
+        self._source = source
+        self._options = options
+        self._rate = options.rate
+        self._feed = Feed(source, self.post_message)
+        self._overview = Overview(look, self.board)
+        self._requests = Requests(look, self.board, wall=options.wall)
+        self._models = Models(look, self.board, source.ask)
+        self._logs = Logs(look, self.board)
+        self._screens: tuple[DashboardScreen, ...] = (
+            self._overview,
+            self._models,
+            self._requests,
+            Keys(look, self.board, source.ask, wall=options.wall),
+            Allow(look, self.board, source.ask, wall=options.wall),
+            Audit(look, self.board, source.ask),
+            self._logs,
+        )
+        self._chosen = 0
+        for theme in textual_themes():
+            self.register_theme(theme)
+        self.theme = "ansi-dark" if options.theme == "ansi" else options.theme
+
+    def compose(self) -> ComposeResult:
+        """The frame; the screens are made with it, and one is in sight."""
+        for name in ("title", "tabs", "strip"):
+            yield LinesView(self.look, id=f"frame-{name}")
+        with ContentSwitcher(initial="overview"):
+            yield from self._screens
+        for name in ("status", "keys"):
+            yield LinesView(self.look, id=f"frame-{name}")
+
+    def on_mount(self) -> None:
+        """Begins to follow the source."""
+        for view in self.query(LinesView):
+            view.restyle(self._options.theme)
+        for one in self._screens:
+            one.restyle(self._options.theme)
+        self._screens[0].enter()
+        if not self.is_headless:
+            hear_signals(self.exit)
+            self.set_interval(LOOK_SECONDS, self._leave_if_alone)
+        self.run_worker(self._feed.run(), name="feed", exit_on_error=True)
+        self._ticker = self.set_interval(1 / self._rate, self.paint)
+
+    def _leave_if_alone(self) -> None:
+        if terminal_is_gone():
+            self.exit()
+
+    # What the feed says.
+
+    def on_arrived(self, message: Arrived) -> None:
+        """Known from now on; shown at the next tick, or at once where nothing was known."""
+        first = self.board.snapshot is None or self.board.lost is not None
+        self.board.take(message.update, self._options.clock())
+        if first:
+            self.paint()
+
+    def on_recalled(self, message: Recalled) -> None:
+        """For the charts."""
+        self.board.recall(message.snapshots)
+
+    def on_introduced(self, message: Introduced) -> None:
+        """For the title."""
+        self.board.identity = message.identity
+
+    def on_gone(self, message: Gone) -> None:
+        """Shown at once: whatever else is on the screen is of before."""
+        self.board.lose(message.reason, self._options.clock() + message.retry_seconds)
+        self.paint()
+
+    # Keys.
+
+    def action_show(self, number: int) -> None:
+        """Brings another screen into sight."""
+        self._chosen = number
+        chosen = self._screens[number]
+        self.query_one(ContentSwitcher).current = chosen.id
+        chosen.enter()
+        self.call_after_refresh(self.paint)
+
+    def action_pause(self) -> None:
+        """Holds what is shown, or goes on."""
+        self.board.pause(not self.board.paused)
+        self.paint()
+
+    def action_rate(self, step: int) -> None:
+        """Paints more or less often."""
+        place = min(range(len(RATES)), key=lambda at: abs(RATES[at] - self._rate))
+        self._rate = RATES[max(0, min(len(RATES) - 1, place + step))]
+        self._ticker.stop()
+        self._ticker = self.set_interval(1 / self._rate, self.paint)
+
+    def action_retry(self) -> None:
+        """Tries the source again at once."""
+        self._feed.retry_now()
+
+    def on_overview_open_request(self, message: Overview.OpenRequest) -> None:
+        """A failure among the requests."""
+        self.action_show(self._screens.index(self._requests))
+        self._requests.find(message.request_id)
+
+    def on_overview_open_model(self, message: Overview.OpenModel) -> None:
+        """A model on its screen."""
+        self.action_show(self._screens.index(self._models))
+        self.paint()
+        self._models.find(message.model)
+
+    def on_resize(self, event: Resize) -> None:
+        """Everything is drawn for the new size, once it is laid out."""
+        self.call_after_refresh(self.paint)
+
+    # Drawing.
+
+    def paint(self) -> None:
+        """Shows what the board knows; lines that are as they were cost nothing."""
+        width, height = self.size
+        if not width or not self.is_running:
+            return
+        small = width < frame.WIDTH_MIN or height < frame.HEIGHT_MIN
+        self.screen.set_class(small, "small")
+        if small:
+            self._show("title", frame.too_small(width, height, self.look))
+            return
+        now = self._options.clock()
+        self._requests.take(self.board.new_requests())
+        self._logs.take(self.board.new_logs())
+        self._overview.tail = self._requests.newest()
+        chosen = self._screens[self._chosen]
+        self._show("title", [frame.title(self.board, now, self._options.wall(), width, self.look)])
+        self._show("tabs", [frame.tabs(self.board, self._chosen, width, self.look)])
+        strip = frame.alert_strip(self.board, now, width, self.look)
+        self.query_one("#frame-strip").display = strip is not None
+        if strip is not None:
+            self._show("strip", [strip])
+        chosen.paint(now)
+        self._show("status", [chosen.status()])
+        self._show("keys", [frame.key_line(chosen.hints, width, self.look)])
+
+    def _show(self, name: str, lines: list[Line]) -> None:
+        self.query_one(f"#frame-{name}", LinesView).show(lines)

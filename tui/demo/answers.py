@@ -1,0 +1,213 @@
+"""What the demo answers to the questions of the admin API. Pure: the same moment gives the same answer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from appliance.errors import ApplianceError
+from tui.demo.scenario import DemoModel, Scenario
+
+_GIB: Final = 2**30
+_DAY: Final = 86400.0
+_TOTAL_GIB: Final = 79.6
+
+
+class Answers:
+    """start: as in World."""
+
+    def __init__(self, scenario: Scenario, start: float) -> None:
+        self._scenario = scenario
+        self._start = start
+
+    def to(self, path: str) -> Any:
+        """The answer to `GET path`. Raises ApplianceError where there is no such route."""
+        if path.startswith("/instances/") and path.endswith("/preflight"):
+            return self._preflight(path.split("/")[2])
+        answer = {
+            "/keys": self._keys,
+            "/certificates": self._certificates,
+            "/allowlist": self._allowlist,
+            "/audit/records": self._audit,
+        }.get(path)
+        if answer is None:
+            raise ApplianceError(f"the demo does not know {path}")
+        return answer()
+
+    def _at(self, seconds: float) -> str:
+        return datetime.fromtimestamp(self._start + seconds, UTC).isoformat()
+
+    def _keys(self) -> list[dict[str, object]]:
+        if not self._scenario.clients:
+            return []
+
+        def key(
+            kid: str, principal: str, state: str, until: float | None, used: float | None, label: str = ""
+        ) -> dict[str, object]:
+            return {
+                "kid": kid,
+                "principal": principal,
+                "state": state,
+                "label": label,
+                "works_until": None if until is None else self._at(until),
+                "last_used": None if used is None else self._at(-used),
+                "successor": "k_99aa" if state == "retiring" else None,
+            }
+
+        return [
+            key("k_7f3a", "rag-indexer", "active", 88 * _DAY + 5, 3.0),
+            key("k_02bd", "财务部-报表", "expired", -5 * _DAY - 5, 275.0),
+            key("k_9911", "ci-bot", "retiring", 6.2 * 3600, 130.0, "old"),
+            key("k_99aa", "ci-bot", "active", 90 * _DAY + 5, 4.0),
+            key("k_9c11", "ops-chat", "active", 41 * _DAY + 5, 1.0),
+            key("k_5e21", "客服机器人", "active", 120 * _DAY + 5, 9.0),
+            key("k_5e00", "unused-2024", "active", None, None),
+        ]
+
+    def _certificates(self) -> dict[str, object]:
+        def certificate(subject: str, days: float, *names: str) -> dict[str, object]:
+            return {
+                "subject": subject,
+                "not_after": self._at(days * _DAY),
+                "fingerprint": "9c1e5ad0" * 8,
+                "names": list(names),
+            }
+
+        days = self._scenario.server_days
+        staged = certificate("CN=llm.corp.lan", 364, "llm.corp.lan", "10.20.0.2") if days < 14 else None
+        return {
+            "server": {
+                "active": certificate("CN=llm.corp.lan", days, "llm.corp.lan", "10.20.0.2"),
+                "staged": staged,
+                "previous": None,
+                "requested": False,
+            },
+            "authorities": [
+                {
+                    "name": "client",
+                    "phase": "standby",
+                    "current": certificate("CN=Corp Issuing CA 3", 772),
+                    "successor": None,
+                    "stragglers": [],
+                },
+                {
+                    "name": "admin",
+                    "phase": "standby",
+                    "current": certificate("CN=Appliance Admin CA", 587),
+                    "successor": None,
+                    "stragglers": [],
+                },
+            ],
+            "trusted": [],
+            "issued": [
+                {"kind": "client", "name": "rag-indexer", "not_after": self._at(81 * _DAY), "state": "valid"},
+                {"kind": "client", "name": "old-laptop", "not_after": self._at(-3 * _DAY), "state": "expired"},
+            ]
+            if self._scenario.clients
+            else [],
+        }
+
+    def _allowlist(self) -> dict[str, object]:
+        if not self._scenario.clients:
+            return {"entries": [], "staged": {"add": [], "remove": []}, "trial": None}
+        removed = {"network": "10.20.99.5/32", "listener": "api", "comment": "old ci runner", "hits": 311}
+        return {
+            "entries": [
+                {
+                    "network": "10.20.0.0/16",
+                    "listener": "api",
+                    "comment": "office",
+                    "origin": "allow add",
+                    "hits": 52_100,
+                    "last_seen": self._at(-1),
+                },
+                {**removed, "origin": "allow add", "last_seen": self._at(-120)},
+                {
+                    "network": "172.16.8.0/24",
+                    "listener": "admin",
+                    "comment": "ops jump hosts",
+                    "origin": "appliance.yaml",
+                    "hits": 88,
+                    "last_seen": self._at(0),
+                },
+            ],
+            "staged": {
+                "add": [{"network": "10.31.4.0/24", "listener": "api", "comment": "new RAG cluster"}],
+                "remove": [removed],
+            },
+            "trial": None,
+        }
+
+    def _audit(self) -> list[dict[str, object]]:
+        def record(
+            back: int, ago: float, who: str, action: str, resource: str, outcome: str, **more: object
+        ) -> dict[str, object]:
+            number = 18_204 - back
+            return {
+                "seq": number,
+                "ts": self._at(-ago),
+                "action": action,
+                "outcome": outcome,
+                "prev": f"{number * 2654435761 % 2**64:016x}" * 4,
+                "actor": {"principal": who, "role": "operator", "uid": 1004},
+                "resource": resource,
+                **more,
+            }
+
+        if not self._scenario.clients:
+            return []
+        return [
+            record(0, 275, "wang", "allow.stage", "+10.31.4.0/24", "ok"),
+            record(
+                1, 494, "wang", "model.load", "deepseek-r1-14b", "ok", milliseconds=11_200, reason="ticket INC-4411"
+            ),
+            record(2, 543, "li", "key.rotate", "k_9911", "ok", details={"successor": "k_99aa", "grace_hours": "24"}),
+            record(3, 1995, "wang", "model.load", "bge-m3", "ok", milliseconds=3_100),
+            record(4, 1997, "wang", "login", "role=operator", "ok"),
+            record(5, 3705, "-", "login", "CN=old-laptop", "deny", reason="certificate_expired"),
+        ]
+
+    def _preflight(self, name: str) -> dict[str, object]:
+        model = next((one for one in self._scenario.models if one.id == name), None)
+        if model is None:
+            raise ApplianceError(f"there is no model {name!r}")
+        loaded = [one for one in self._scenario.models if one.state in ("ready", "starting")]
+        free = _TOTAL_GIB - self._scenario.other - sum(one.weights + one.kv for one in loaded)
+        need = model.weights + model.kv + 0.6
+        short = max(0.0, need - free)
+        ways: list[dict[str, object]] = []
+        if short:
+            smaller = model.weights + model.kv / 8 + 0.6
+            ways.append(
+                {
+                    "what": "n_ctx 8k, cache q8_0",
+                    "need_bytes": int(smaller * _GIB),
+                    "fits": smaller <= free,
+                    "short_bytes": int(max(0.0, smaller - free) * _GIB),
+                }
+            )
+            freed = 0.0
+            for one in sorted(loaded, key=lambda one: (one.pinned, one.running, one.id)):
+                freed += one.weights + one.kv
+                ways.append(_unload(one, short - freed))
+            ways.append({"what": "41 of 80 layers on the CPU", "fits": True, "note": "about 6 tok/s"})
+        return {
+            "weights_bytes": int(model.weights * _GIB),
+            "kv_bytes": int(model.kv * _GIB),
+            "overhead_bytes": int(0.6 * _GIB),
+            "free_bytes": int(free * _GIB),
+            "fits": not short,
+            "seconds": model.weights * 1.3,
+            "ways": ways,
+            "file": f"models/{model.id}.gguf  {model.weights * 1.065:.1f} GB  sha256 ok  signature ok",
+        }
+
+
+def _unload(model: DemoModel, short: float) -> dict[str, object]:
+    busy = f" ({model.running} in flight)" if model.running else ""
+    return {
+        "what": f"unload {model.id}{busy}",
+        "frees_bytes": int((model.weights + model.kv) * _GIB),
+        "fits": short <= 0,
+        "short_bytes": int(max(0.0, short) * _GIB),
+    }

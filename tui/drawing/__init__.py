@@ -1,0 +1,1 @@
+"""From figures to lines of text. Pure: what is drawn depends on the arguments alone."""

@@ -1,0 +1,185 @@
+"""Allowlist: who may connect, what is staged, and whether one address may."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+
+from tui import units
+from tui.admin_data import AddressTest, AllowEntry, Allowlist, moment, read
+from tui.board import Board
+from tui.drawing.frame import KeyHint
+from tui.lines import Line, Role, line
+from tui.look import Look
+from tui.screens.asking import Ask, AskingScreen
+from tui.widgets.columns import Column
+from tui.widgets.filter_input import FilterInput
+from tui.widgets.lines_view import LinesView
+from tui.widgets.virtual_log import VirtualLog
+
+_ROWS_MAX: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class AllowRow:
+    """An entry, and whether it is staged to come or to go."""
+
+    sign: Literal["", "+", "-"]
+    entry: AllowEntry
+
+
+class Allow(AskingScreen):
+    """Nothing is changed here yet: `appliance allow` does that."""
+
+    questions: ClassVar[tuple[str, ...]] = ("/allowlist",)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("t", "test", show=False, id="allow.test"),
+        Binding("escape", "back", show=False, id="allow.back"),
+    ]
+    hints: ClassVar[tuple[KeyHint, ...]] = (
+        KeyHint("?", "Help"),
+        KeyHint("t", "Test"),
+        KeyHint("p", "Pause"),
+        KeyHint("q", "Quit"),
+    )
+
+    def __init__(self, look: Look, board: Board, ask: Ask, *, wall: Callable[[], float]) -> None:
+        super().__init__(look, board, ask, id="allow")
+        self._wall = wall
+        self._found = Allowlist()
+        self._tested: AddressTest | None = None
+        self._wrong: str | None = None
+        self.rows: VirtualLog[AllowRow] = VirtualLog(
+            self._columns(),
+            look,
+            rows_max=_ROWS_MAX,
+            identity=lambda row: (row.sign, row.entry.network, row.entry.listener),
+            id="allow-rows",
+        )
+        self.rows.empty = [line((f"  {look.say('The list is empty: only this host may connect.')}", "dim"))]
+
+    def compose(self) -> ComposeResult:
+        """What is staged, the list, the tester."""
+        yield LinesView(self.look, id="allow-title")
+        yield self.rows
+        yield LinesView(self.look, id="allow-lower")
+        yield FilterInput(id="allow-input")
+        yield LinesView(self.look, id="allow-verdict")
+
+    def enter(self) -> None:
+        """Keys come to the list."""
+        self.rows.focus()
+
+    def paint(self, now: float) -> None:
+        """Asks where it is time to."""
+        self.ask_again(now)
+        look = self.look
+        staged = self._found.staged
+        if self._found.trial is not None:
+            until = units.clock(moment(self._found.trial.revert_at) or 0.0, look.zone)
+            title = line(
+                (f" {look.say('ON TRIAL until')} {until}: appliance allow confirm {look.say('keeps it')}", "warn")
+            )
+        elif staged.add or staged.remove:
+            counts = f"{len(staged.add)} {look.say('added')}, {len(staged.remove)} {look.say('removed')}"
+            title = line((f" {look.say('STAGED, NOT ACTIVE')}: {counts}", "warn"))
+        else:
+            title = line(f" {len(self._found.entries)} {look.say('entries')}")
+        self.query_one("#allow-title", LinesView).show([title])
+        width = self.size.width
+        denied = "".join(
+            f"   {one.name} {units.thousands(one.denied_address)}"
+            for one in (() if self.board.snapshot is None else self.board.snapshot.listeners)
+        )
+        self.query_one("#allow-lower", LinesView).show(
+            [
+                ((look.glyphs.rule * width, "dim"),),
+                line((f" {look.say('DENIED since the start')}", "head"), denied),
+                (),
+                line((f" {look.say('TEST ADDRESS')}", "head"), f"  t, {look.say('then Enter')}:"),
+            ]
+        )
+        self._show_verdict()
+
+    def status(self) -> Line:
+        """How entries are changed."""
+        if self.trouble is not None:
+            return line((f" {self.trouble}", "warn"))
+        return line((f" {self.look.say('edits are made with: appliance allow add, remove, apply, confirm')}", "dim"))
+
+    def action_test(self) -> None:
+        """To the tester."""
+        self.query_one(FilterInput).focus()
+
+    def action_back(self) -> None:
+        """To the list."""
+        self.rows.focus()
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Tests the address."""
+        message.stop()
+        try:
+            address = ipaddress.ip_address(message.value.strip())
+        except ValueError:
+            self._tested, self._wrong = None, self.look.say("this is no address")
+        else:
+            self._wrong = None
+            self.ask(f"/allowlist/test?address={address}")
+        self._show_verdict()
+        self.rows.focus()
+
+    def answered(self, path: str, answer: Any) -> None:
+        """The list, or whether an address may connect."""
+        if path != "/allowlist":
+            self._tested = read(AddressTest, answer)
+            self._show_verdict()
+            return
+        self._found = read(Allowlist, answer)
+        gone = {(entry.network, entry.listener) for entry in self._found.staged.remove}
+        rows = [
+            AllowRow("-" if (entry.network, entry.listener) in gone else "", entry) for entry in self._found.entries
+        ]
+        self.rows.replace([*rows, *(AllowRow("+", entry) for entry in self._found.staged.add)])
+
+    def _show_verdict(self) -> None:
+        look = self.look
+        lines: list[Line] = []
+        if self._wrong is not None:
+            lines.append(line((f"   {self._wrong}", "bad")))
+        elif self._tested is not None:
+            for listener, allowed in self._tested.now.items():
+                staged = self._tested.staged.get(listener, allowed)
+                said: tuple[str, Role] = (look.say("ALLOWED"), "good") if allowed else (look.say("DENIED"), "bad")
+                after = (
+                    ""
+                    if staged == allowed
+                    else f"   {look.say('staged')}: {look.say('ALLOWED' if staged else 'DENIED')}"
+                )
+                lines.append(line(f"   {self._tested.address} {listener:<8} ", said, after))
+        self.query_one("#allow-verdict", LinesView).show(lines)
+
+    def _columns(self) -> tuple[Column[AllowRow], ...]:
+        look = self.look
+        return (
+            Column("", 1, lambda row: row.sign, role=_role),
+            Column("CIDR", 18, lambda row: row.entry.network, width_max=40, role=_role),
+            Column("LISTENER", 8, lambda row: row.entry.listener or look.say("every"), width_max=12),
+            Column("NOTE", 18, lambda row: row.entry.comment or units.NONE, width_max=40),
+            Column("FROM", 14, lambda row: look.say("staged") if row.sign == "+" else row.entry.origin, rank=1),
+            Column("HITS 24H", 8, lambda row: units.count(row.entry.hits), "right", rank=2),
+            Column("LAST", 8, self._last, rank=3),
+        )
+
+    def _last(self, row: AllowRow) -> str:
+        seen = moment(row.entry.last_seen)
+        return units.NONE if seen is None else units.ago(max(0.0, self._wall() - seen))
+
+
+def _role(row: AllowRow) -> Role:
+    return "good" if row.sign == "+" else "bad" if row.sign == "-" else ""

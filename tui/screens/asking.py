@@ -1,0 +1,72 @@
+"""A screen that shows what the admin API answers, asked again now and then while it is in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Final
+
+from textual.message import Message
+
+from appliance.errors import ApplianceError
+from appliance.safe_text import safe_text
+from tui.board import Board
+from tui.look import Look
+from tui.screens.screen import DashboardScreen
+
+ASK_SECONDS: Final = 5.0
+Ask = Callable[[str], Awaitable[Any]]
+
+
+class AskingScreen(DashboardScreen):
+    """questions: the paths that it asks. Answers come as messages; `answered` takes them."""
+
+    questions: ClassVar[tuple[str, ...]] = ()
+
+    class Answered(Message):
+        """The answer to a question, or why there is none."""
+
+        def __init__(self, path: str, answer: Any, trouble: str | None) -> None:
+            super().__init__()
+            self.path = path
+            self.answer = answer
+            self.trouble = trouble
+
+    def __init__(self, look: Look, board: Board, ask: Ask, *, id: str) -> None:
+        super().__init__(look, board, id=id)
+        self._ask = ask
+        self._asked: float | None = None
+        self.trouble: str | None = None
+
+    def ask_again(self, now: float) -> None:
+        """Asks where the answers are old; a paused dashboard asks nothing."""
+        if self.board.paused or self.board.lost is not None:
+            return
+        if self._asked is None or now - self._asked >= ASK_SECONDS:
+            self._asked = now
+            self.ask(*self.questions)
+
+    def ask(self, *paths: str) -> None:
+        """Asks these questions, one after the other, beside everything else."""
+
+        async def work() -> None:
+            for path in paths:
+                try:
+                    self.post_message(self.Answered(path, await self._ask(path), None))
+                except ApplianceError as error:
+                    self.post_message(self.Answered(path, None, safe_text(str(error))))
+
+        self.run_worker(work(), group="questions", exclusive=True)
+
+    def on_asking_screen_answered(self, message: AskingScreen.Answered) -> None:
+        """Shows it."""
+        message.stop()
+        self.trouble = message.trouble
+        if message.trouble is None:
+            try:
+                self.answered(message.path, message.answer)
+            except ApplianceError as error:
+                self.trouble = str(error)
+
+    def answered(self, path: str, answer: Any) -> None:
+        """Takes an answer. Raises ApplianceError where it cannot be read."""
+        raise NotImplementedError

@@ -1,0 +1,225 @@
+"""Keys and certificates: who may call, since when and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from tui import units
+from tui.admin_data import ApiKeyRow, Certificate, Certificates, moment, read
+from tui.board import Board
+from tui.drawing.frame import KeyHint
+from tui.lines import Line, Role, line
+from tui.look import Look
+from tui.screens.asking import Ask, AskingScreen
+from tui.widgets.columns import Column
+from tui.widgets.lines_view import LinesView
+from tui.widgets.virtual_log import VirtualLog
+
+_ROWS_MAX: Final = 20_000
+_DAY: Final = 86_400.0
+# From so many days before its end on a certificate is worth a look, and then an alarm.
+_SOON_DAYS: Final = 30.0
+_ALARM_DAYS: Final = 7.0
+_STATE_WORDS: Final = {"retiring": "ROTATED", "retired": "RETIRED"}
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRow:
+    """One certificate, whatever it is for."""
+
+    name: str
+    role: str
+    subject: str
+    not_after: float | None
+    note: str = ""
+
+
+class Keys(AskingScreen):
+    """wall: UTC seconds since 1970, against which ends are counted."""
+
+    questions: ClassVar[tuple[str, ...]] = ("/keys", "/certificates")
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab,shift+tab", "pane", show=False, id="pane.next")]
+    hints: ClassVar[tuple[KeyHint, ...]] = (
+        KeyHint("?", "Help"),
+        KeyHint("a", "Alerts"),
+        KeyHint("Tab", "Pane"),
+        KeyHint("p", "Pause"),
+        KeyHint("q", "Quit"),
+    )
+
+    def __init__(self, look: Look, board: Board, ask: Ask, *, wall: Callable[[], float]) -> None:
+        super().__init__(look, board, ask, id="keys")
+        self._wall = wall
+        self._keys: tuple[ApiKeyRow, ...] = ()
+        self.key_rows: VirtualLog[ApiKeyRow] = VirtualLog(
+            self._key_columns(), look, rows_max=_ROWS_MAX, identity=lambda row: row.kid, id="key-rows"
+        )
+        self.certificate_rows: VirtualLog[CertificateRow] = VirtualLog(
+            self._certificate_columns(),
+            look,
+            rows_max=_ROWS_MAX,
+            identity=lambda row: (row.name, row.role),
+            id="certificate-rows",
+        )
+        self.key_rows.empty = [line((f"  {look.say('No key yet. Make one: appliance clients add NAME')}", "dim"))]
+
+    def compose(self) -> ComposeResult:
+        """Keys above, certificates below."""
+        yield LinesView(self.look, id="keys-title")
+        yield self.key_rows
+        yield LinesView(self.look, id="certificates-title")
+        yield self.certificate_rows
+        yield LinesView(self.look, id="certificates-note")
+
+    def enter(self) -> None:
+        """Keys come to the keys."""
+        self.key_rows.focus()
+
+    def action_pane(self) -> None:
+        """To the other list."""
+        (self.certificate_rows if self.key_rows.has_focus else self.key_rows).focus()
+
+    def paint(self, now: float) -> None:
+        """Asks where it is time to."""
+        self.ask_again(now)
+        look = self.look
+        width = self.size.width
+        counts = [
+            f"{count} {look.say(word)}"
+            for state, word in (("active", "active"), ("expired", "expired"), ("retiring", "in grace"))
+            if (count := sum(key.state == state for key in self._keys))
+        ]
+        title = line((f" {look.say('API KEYS')}", "head"), f"  {', '.join(counts)}")
+        self.query_one("#keys-title", LinesView).show([title])
+        self.query_one("#certificates-title", LinesView).show(
+            [((look.glyphs.rule * width, "dim"),), line((f" {look.say('CERTIFICATES')}", "head"))]
+        )
+        self.query_one("#certificates-note", LinesView).show([self._staged])
+
+    def status(self) -> Line:
+        """Whether dates can be trusted."""
+        if self.trouble is not None:
+            return line((f" {self.trouble}", "warn"))
+        synced = None if self.board.snapshot is None else self.board.snapshot.host.clock_synchronized
+        if synced is None:
+            return line((f" {self.look.say('clock synchronised: not known')}", "dim"))
+        if synced:
+            return line(f" {self.look.say('clock synchronised: yes (expiry dates can be trusted)')}")
+        return line((f" {self.look.say('clock synchronised: NO (expiry dates may be wrong)')}", "bad"))
+
+    def answered(self, path: str, answer: Any) -> None:
+        """Keys or certificates."""
+        if path == "/keys":
+            self._keys = read(tuple[ApiKeyRow, ...], answer)
+            self.key_rows.replace(self._keys)
+        else:
+            found = read(Certificates, answer)
+            self.certificate_rows.replace(tuple(_rows(found)))
+            self._staged = self._staged_line(found)
+            self.query_one("#certificates-note", LinesView).show([self._staged])
+
+    _staged: Line = ()
+
+    def _staged_line(self, found: Certificates) -> Line:
+        if found.server.requested:
+            return line(f"   {self.look.say('a signing request waits for its certificate')}")
+        staged = found.server.staged
+        if staged is None:
+            return ()
+        until = units.date_minute(moment(staged.not_after) or 0.0, self.look.zone)
+        return line(
+            f"   {self.look.say('staged')}: {staged.subject} {self.look.say('until')} {until};"
+            f" appliance certs activate {self.look.say('applies it')}"
+        )
+
+    def _key_columns(self) -> tuple[Column[ApiKeyRow], ...]:
+        look = self.look
+        return (
+            Column("ID", 12, lambda key: key.kid, width_max=14),
+            Column("PRINCIPAL", 18, lambda key: look.name(key.principal, key.kid), width_max=30),
+            Column("LABEL", 12, lambda key: key.label or units.NONE, width_max=24, rank=1),
+            Column("LAST USED", 9, self._last_used),
+            Column("EXPIRES", 10, self._expires, role=self._expiry_role),
+            Column("STATE", 10, self._key_state, role=_key_role),
+        )
+
+    def _certificate_columns(self) -> tuple[Column[CertificateRow], ...]:
+        look = self.look
+        return (
+            Column("NAME", 12, lambda row: row.name, width_max=24),
+            Column("ROLE", 12, lambda row: look.say(row.role)),
+            Column("SUBJECT / SAN", 24, lambda row: row.subject, width_max=60, rank=1),
+            Column(
+                "NOT AFTER",
+                16,
+                lambda row: units.NONE if row.not_after is None else units.date_minute(row.not_after, look.zone),
+            ),
+            Column("LEFT", 8, self._left, role=self._left_role),
+        )
+
+    def _last_used(self, key: ApiKeyRow) -> str:
+        used = moment(key.last_used)
+        return self.look.say("never") if used is None else units.ago(max(0.0, self._wall() - used))
+
+    def _expires(self, key: ApiKeyRow) -> str:
+        until = moment(key.works_until)
+        if until is None:
+            return self.look.say("never") + " !"
+        left = until - self._wall()
+        if left < 0:
+            return units.ago(-left)
+        return f"{self.look.say('grace')} {units.duration(left)}" if key.state == "retiring" else f"in {_days(left)}"
+
+    def _expiry_role(self, key: ApiKeyRow) -> Role:
+        until = moment(key.works_until)
+        return "warn" if until is None or until - self._wall() < 14 * _DAY else ""
+
+    def _key_state(self, key: ApiKeyRow) -> str:
+        word = _STATE_WORDS.get(key.state, key.state.upper())
+        return self.look.say(word) + (" !" if key.state == "expired" else "")
+
+    def _left(self, row: CertificateRow) -> str:
+        if row.not_after is None:
+            return units.NONE
+        left = row.not_after - self._wall()
+        mark = " !!" if left < _ALARM_DAYS * _DAY else " !" if left < _SOON_DAYS * _DAY else ""
+        return (units.duration(left) if left > 0 else self.look.say("over")) + mark
+
+    def _left_role(self, row: CertificateRow) -> Role:
+        if row.not_after is None:
+            return ""
+        left = row.not_after - self._wall()
+        return "bad" if left < _ALARM_DAYS * _DAY else "warn" if left < _SOON_DAYS * _DAY else ""
+
+
+def _rows(found: Certificates) -> Iterator[CertificateRow]:
+    yield _row("server", "api tls", found.server.active)
+    if found.server.staged is not None:
+        yield _row("server", "staged", found.server.staged)
+    for authority in found.authorities:
+        note = "" if authority.phase == "standby" else authority.phase
+        yield _row(f"{authority.name} CA", note or "authority", authority.current)
+        if authority.successor is not None:
+            yield _row(f"{authority.name} CA", "successor", authority.successor)
+    for trusted in found.trusted:
+        yield _row("trusted", "authority", trusted)
+    for issued in found.issued:
+        yield CertificateRow(issued.name, issued.kind, issued.state, moment(issued.not_after))
+
+
+def _row(name: str, role: str, certificate: Certificate) -> CertificateRow:
+    names = f" +{len(certificate.names)} SAN" if certificate.names else ""
+    return CertificateRow(name, role, certificate.subject + names, moment(certificate.not_after))
+
+
+def _key_role(key: ApiKeyRow) -> Role:
+    return {"active": "good", "retiring": "warn", "expired": "bad", "revoked": "bad"}.get(key.state, "dim")  # type: ignore[return-value]
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / _DAY:.0f}d" if seconds >= _DAY else units.duration(seconds)

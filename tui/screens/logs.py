@@ -1,0 +1,201 @@
+"""Logs: what the service said, with repeats folded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import msgspec
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widgets import Input
+
+from tui import units
+from tui.board import LOG_LINES_MAX, Board
+from tui.drawing.frame import KeyHint
+from tui.lines import Line, Role, line
+from tui.look import Look
+from tui.messages import ShowText
+from tui.screens.screen import DashboardScreen
+from tui.source import Level, LogLine
+from tui.widgets.columns import Column
+from tui.widgets.filter_input import FilterInput
+from tui.widgets.lines_view import LinesView
+from tui.widgets.virtual_log import VirtualLog
+from tui.word_filter import WordFilterError, word_filter
+
+_LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error", "critical")
+_WORDS: Final[dict[Level, str]] = {
+    "debug": "DEBUG",
+    "info": "INFO",
+    "warning": "WARN",
+    "error": "ERROR",
+    "critical": "CRIT",
+}
+
+
+@dataclass(slots=True)
+class Folded:
+    """A line that came `count` times in a row; newest: the last of them. The screen is its only writer."""
+
+    newest: LogLine
+    count: int = 1
+
+
+class Logs(DashboardScreen):
+    """Filter: a level, then words, as in `warning auth`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", show=False, id="logs.filter"),
+        Binding("escape", "clear", show=False, id="logs.clear"),
+        Binding("f", "follow", show=False, id="logs.follow"),
+        Binding("n", "next_error(1)", show=False, id="logs.next_error"),
+        Binding("N", "next_error(-1)", show=False, id="logs.previous_error"),
+    ]
+    hints: ClassVar[tuple[KeyHint, ...]] = (
+        KeyHint("?", "Help"),
+        KeyHint("/", "Filter"),
+        KeyHint("f", "Follow"),
+        KeyHint("n", "NextErr"),
+        KeyHint("Enter", "Detail"),
+        KeyHint("p", "Pause"),
+        KeyHint("q", "Quit"),
+    )
+
+    def __init__(self, look: Look, board: Board) -> None:
+        super().__init__(look, board, id="logs")
+        self._wrong: str | None = None
+        self._last: Folded | None = None
+        self.rows: VirtualLog[Folded] = VirtualLog(self._columns(), look, rows_max=LOG_LINES_MAX, id="logs-rows")
+        self.rows.empty = [line((f"  {look.say('No lines')}", "dim"))]
+
+    def compose(self) -> ComposeResult:
+        """Filter and list."""
+        with Horizontal(id="logs-filter"):
+            yield LinesView(self.look, id="logs-slash")
+            yield FilterInput(id="logs-input")
+            yield LinesView(self.look, id="logs-count")
+        yield self.rows
+
+    def take(self, lines: Sequence[LogLine]) -> None:
+        """New lines, oldest of them first."""
+        new: list[Folded] = []
+        for one in lines:
+            last = self._last
+            if last is not None and (last.newest.message, last.newest.logger) == (one.message, one.logger):
+                last.newest, last.count = one, last.count + 1
+                self.rows.redraw()
+            else:
+                self._last = Folded(one)
+                new.append(self._last)
+        self.rows.extend(new)
+
+    def enter(self) -> None:
+        """Keys come to the list."""
+        self.rows.focus()
+
+    def paint(self, now: float) -> None:
+        """The list draws itself."""
+        self.query_one("#logs-slash", LinesView).show([line(" / ")])
+        ring = self.rows.ring
+        follow = self.look.say("follow ON" if self.rows.follow else "follow off")
+        shown = f"{units.thousands(len(ring))} {self.look.say('of')} " if ring.filtered else ""
+        self.query_one("#logs-count", LinesView).show(
+            [line(f"{follow}   {shown}{units.thousands(ring.total)} {self.look.say('lines')} ")]
+        )
+
+    def status(self) -> Line:
+        """What is wrong with the filter."""
+        if self._wrong is not None:
+            return line((f" {self._wrong}", "bad"))
+        said = self.look.say("identical lines fold to (xN); Enter shows the full record")
+        return line((f" {said}", "dim"))
+
+    def action_filter(self) -> None:
+        """To the filter."""
+        self.query_one(FilterInput).focus()
+
+    def action_clear(self) -> None:
+        """From the filter to the list; from the list, without a filter."""
+        field = self.query_one(FilterInput)
+        if field.has_focus:
+            self.rows.focus()
+        else:
+            field.value = ""
+
+    def action_follow(self) -> None:
+        """Follows the newest, or stays."""
+        self.rows.set_follow(not self.rows.follow)
+
+    def action_next_error(self, step: int) -> None:
+        """To the next line from `error` on; older ones are further down."""
+        wanted = _at_least("error")
+        found = self.rows.ring.find(self.rows.position + step, step, wanted)
+        if found is not None:
+            self.rows.go(found)
+
+    def on_virtual_log_opened(self, message: VirtualLog.Opened) -> None:
+        """The whole record."""
+        message.stop()
+        row = self.rows.selected
+        if row is not None:
+            text = msgspec.json.format(msgspec.json.encode(row.newest), indent=2).decode()
+            self.post_message(ShowText(f"{row.newest.logger} {_WORDS[row.newest.level]}", text))
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        """Filters while it is typed."""
+        message.stop()
+        try:
+            self.rows.select(log_filter(message.value))
+            self._wrong = None
+        except WordFilterError as error:
+            self._wrong = str(error)
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Back to the list."""
+        message.stop()
+        self.rows.focus()
+
+    def _columns(self) -> tuple[Column[Folded], ...]:
+        look = self.look
+        return (
+            Column("TIME", 12, lambda row: _time(row, look)),
+            Column("LEVEL", 5, lambda row: _WORDS[row.newest.level], role=_role),
+            Column("PART", 8, lambda row: row.newest.logger, width_max=24),
+            Column("MESSAGE", 20, lambda row: row.newest.message + (f"  (x{row.count})" if row.count > 1 else "")),
+        )
+
+
+def log_filter(text: str) -> Callable[[Folded], bool] | None:
+    """`level>=warning` or a level's name, and words. Raises WordFilterError."""
+    words = text.split()
+    lowest = next((word for word in words if word.removeprefix("level>=") in _LEVELS or word == "level>=warn"), None)
+    rest = " ".join(word for word in words if word is not lowest)
+    matches = word_filter(rest, _FIELDS)
+    if lowest is None:
+        return matches
+    name = lowest.removeprefix("level>=")
+    high_enough = _at_least("warning" if name == "warn" else name)
+    return high_enough if matches is None else lambda row: high_enough(row) and matches(row)
+
+
+def _at_least(level: str) -> Callable[[Folded], bool]:
+    lowest = [str(one) for one in _LEVELS].index(level)
+    return lambda row: _LEVELS.index(row.newest.level) >= lowest
+
+
+def _time(row: Folded, look: Look) -> str:
+    return f"{units.clock(row.newest.time, look.zone)}.{int(row.newest.time % 1 * 1000):03d}"
+
+
+def _role(row: Folded) -> Role:
+    return "bad" if row.newest.level in ("error", "critical") else "warn" if row.newest.level == "warning" else "dim"
+
+
+_FIELDS: Final = {
+    "level": lambda row: row.newest.level,
+    "part": lambda row: row.newest.logger,
+    "message": lambda row: row.newest.message,
+}

@@ -1,0 +1,124 @@
+"""Overview: the whole appliance at one look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from tui.board import Board
+from tui.drawing.frame import KeyHint
+from tui.drawing.host import last_action
+from tui.drawing.overview import Cursor, overview
+from tui.lines import Line
+from tui.look import Look
+from tui.screens.screen import DashboardScreen
+from tui.widgets.lines_view import LinesView
+
+_TAIL_ROWS = 60
+
+
+class Overview(DashboardScreen):
+    """Tab goes from the models to the failures; Enter opens what is under the cursor on its own screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,j", "move(1)", show=False, id="list.down"),
+        Binding("up,k", "move(-1)", show=False, id="list.up"),
+        Binding("tab,shift+tab", "pane", show=False, id="pane.next"),
+        Binding("enter", "open", show=False, id="list.open"),
+    ]
+    hints: ClassVar[tuple[KeyHint, ...]] = (
+        KeyHint("?", "Help"),
+        KeyHint("a", "Alerts"),
+        KeyHint("Tab", "Pane"),
+        KeyHint("Enter", "Open"),
+        KeyHint("p", "Pause"),
+        KeyHint("+-", "Rate", wide=True),
+        KeyHint("q", "Quit"),
+    )
+
+    class OpenRequest(Message):
+        """A failure is to be shown among the requests."""
+
+        def __init__(self, request_id: str) -> None:
+            super().__init__()
+            self.request_id = request_id
+
+    class OpenModel(Message):
+        """A model is to be shown on its screen."""
+
+        def __init__(self, model: str) -> None:
+            super().__init__()
+            self.model = model
+
+    def __init__(self, look: Look, board: Board) -> None:
+        super().__init__(look, board, id="overview")
+        self.cursor = Cursor()
+        self._now = 0.0
+        # The app fills it: the newest requests of the list that the Requests screen keeps.
+        self.tail: tuple = ()  # type: ignore[type-arg]
+
+    def compose(self) -> ComposeResult:
+        """One block of lines."""
+        yield LinesView(self.look, id="overview-body", can_focus=True)
+
+    @property
+    def _view(self) -> LinesView:
+        return self.query_one("#overview-body", LinesView)
+
+    def enter(self) -> None:
+        """Keys come here."""
+        self._view.focus()
+
+    def paint(self, now: float) -> None:
+        """Draws it all; what has not changed is not sent to the terminal."""
+        self._now = now
+        view = self._view
+        size = view.size
+        if size.width and size.height:
+            lines = overview(
+                self.board.snapshot,
+                self.board.trend,
+                self.tail,
+                self.cursor,
+                size.width,
+                size.height,
+                self.look,
+                self.stale(now),
+            )
+            view.show(lines)
+
+    def status(self) -> Line:
+        """What was done last."""
+        return last_action(self.board.snapshot, self.look)
+
+    def action_move(self, lines: int) -> None:
+        """Moves the cursor in its pane."""
+        snapshot = self.board.snapshot
+        if snapshot is None:
+            return
+        if self.cursor.pane == "models":
+            last = len(snapshot.models) - 1
+            self.cursor = replace(self.cursor, models=max(0, min(last, self.cursor.models + lines)))
+        else:
+            last = len(snapshot.failures) - 1
+            self.cursor = replace(self.cursor, failures=max(0, min(last, self.cursor.failures + lines)))
+        self.paint(self._now)
+
+    def action_pane(self) -> None:
+        """To the other pane."""
+        self.cursor = replace(self.cursor, pane="failures" if self.cursor.pane == "models" else "models")
+        self.paint(self._now)
+
+    def action_open(self) -> None:
+        """Shows what is under the cursor on its own screen."""
+        snapshot = self.board.snapshot
+        if snapshot is None:
+            return
+        if self.cursor.pane == "failures" and self.cursor.failures < len(snapshot.failures):
+            self.post_message(self.OpenRequest(snapshot.failures[self.cursor.failures].request_id))
+        elif self.cursor.pane == "models" and self.cursor.models < len(snapshot.models):
+            self.post_message(self.OpenModel(snapshot.models[self.cursor.models].id))

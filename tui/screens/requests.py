@@ -1,0 +1,306 @@
+"""Requests: every one of the newest, a filter that follows the typing, and one of them in full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Final
+
+import msgspec
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widgets import Input
+
+from appliance.telemetry.request_filter import FilterError, RequestFilter, parse
+from appliance.telemetry.request_record import RequestRecord
+from tui import units
+from tui.board import REQUESTS_MAX, Board
+from tui.drawing.frame import KeyHint
+from tui.drawing.request_detail import LINES, request_detail
+from tui.drawing.request_rows import RIGHT, cell, failed, role_of
+from tui.lines import Line, line
+from tui.look import Look
+from tui.messages import ShowText
+from tui.screens.screen import DashboardScreen
+from tui.widgets.columns import Column
+from tui.widgets.filter_input import FilterInput
+from tui.widgets.lines_view import LinesView
+from tui.widgets.virtual_log import VirtualLog
+
+# Title, cells at least and at most, and which go first where there is no room (the highest).
+_COLUMNS: Final = (
+    ("TIME", 8, 8, 0),
+    ("ST", 3, 3, 0),
+    ("METHOD", 6, 6, 9),
+    ("PATH", 20, 24, 8),
+    ("MODEL", 10, 18, 1),
+    ("KEY", 12, 16, 0),
+    ("CLIENT", 14, 15, 4),
+    ("IN", 5, 6, 3),
+    ("OUT", 5, 6, 2),
+    ("QUEUE", 5, 5, 7),
+    ("TTFT", 5, 5, 2),
+    ("ITL", 5, 5, 6),
+    ("DUR", 6, 6, 0),
+    ("FINISH", 6, 6, 5),
+    ("ERROR", 15, 15, 0),
+)
+_SETS: Final[tuple[tuple[str, ...], ...]] = (
+    tuple(name for name, *_ in _COLUMNS),
+    ("TIME", "ST", "MODEL", "IN", "OUT", "QUEUE", "TTFT", "ITL", "DUR", "FINISH"),
+    ("TIME", "ST", "KEY", "CLIENT", "METHOD", "PATH", "ERROR"),
+)
+_SORTS: Final = ("", "DUR", "TTFT", "QUEUE", "IN", "OUT", "ST")
+_TAIL_ROWS: Final = 60
+
+
+class Requests(DashboardScreen):
+    """wall: UTC seconds since 1970, from which `since:15m` is counted."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", show=False, id="requests.filter"),
+        Binding("escape", "clear", show=False, id="requests.clear"),
+        Binding("f", "follow", show=False, id="requests.follow"),
+        Binding("s", "sort", show=False, id="requests.sort"),
+        Binding("S", "reverse", show=False, id="requests.reverse"),
+        Binding("w", "columns", show=False, id="requests.columns"),
+        Binding("n", "next_error(1)", show=False, id="requests.next_error"),
+        Binding("N", "next_error(-1)", show=False, id="requests.previous_error"),
+        Binding("y", "copy", show=False, id="requests.copy"),
+        Binding("J", "json", show=False, id="requests.json"),
+        Binding("K", "same_key", show=False, id="requests.same_key"),
+    ]
+    hints: ClassVar[tuple[KeyHint, ...]] = (
+        KeyHint("?", "Help"),
+        KeyHint("/", "Filter"),
+        KeyHint("f", "Follow"),
+        KeyHint("s", "Sort"),
+        KeyHint("w", "Cols"),
+        KeyHint("n", "NextErr"),
+        KeyHint("y", "Copy"),
+        KeyHint("S", "Reverse", wide=True),
+        KeyHint("J", "JSON", wide=True),
+        KeyHint("K", "Same key", wide=True),
+        KeyHint("p", "Pause", wide=True),
+        KeyHint("q", "Quit", wide=True),
+    )
+
+    def __init__(self, look: Look, board: Board, *, wall: Callable[[], float]) -> None:
+        super().__init__(look, board, id="requests")
+        self._wall = wall
+        self._set = 0
+        self._sort = 0
+        self._reverse = True
+        self._filter = RequestFilter()
+        self._error: str | None = None
+        self._note: str | None = None
+        # Which request the detail is of, and how wide it was drawn.
+        self._detailed: tuple[str, int] | None = None
+        self._columns = {name: self._column(name, width, most, rank) for name, width, most, rank in _COLUMNS}
+        self.rows: VirtualLog[RequestRecord] = VirtualLog(
+            tuple(self._columns.values()), look, rows_max=REQUESTS_MAX, id="requests-log"
+        )
+
+    def compose(self) -> ComposeResult:
+        """Filter, list, detail."""
+        with Horizontal(id="requests-filter"):
+            yield LinesView(self.look, id="requests-slash")
+            yield FilterInput(id="requests-input")
+            yield LinesView(self.look, id="requests-count")
+        yield self.rows
+        yield LinesView(self.look, id="requests-detail")
+
+    def take(self, records: Sequence[RequestRecord]) -> None:
+        """New requests, oldest of them first."""
+        self.rows.extend(records)
+
+    def newest(self) -> tuple[RequestRecord, ...]:
+        """The newest of all, whatever is shown here."""
+        return tuple(self.rows.ring.newest(_TAIL_ROWS))
+
+    def find(self, request_id: str) -> None:
+        """Shows the request of that id, or all that begin with it where it is gone."""
+        self._apply("")
+        found = self.rows.ring.find(0, 1, lambda record: record.id == request_id)
+        if found is None:
+            self._apply(f"id:{request_id}")
+        else:
+            self.rows.go(found)
+
+    def enter(self) -> None:
+        """Keys come to the list."""
+        self.rows.focus()
+
+    def paint(self, now: float) -> None:
+        """The list draws itself; count and detail follow it."""
+        self.query_one("#requests-slash", LinesView).show([line(" / ")])
+        self.query_one("#requests-count", LinesView).show([self._count()])
+        self.rows.empty = [
+            line((f"  {said}", "dim"))
+            for said in (
+                [self.look.say("No request matches the filter; Esc clears it")]
+                if self.rows.ring.total
+                else [
+                    self.look.say("No requests yet. Try:"),
+                    "  curl --cert client.crt --key client.key --cacert ca.crt https://HOST:8443/v1/models",
+                ]
+            )
+        ]
+        self._show_detail()
+
+    def status(self) -> Line:
+        """What is wrong with the filter, or how the list is ordered."""
+        if self._error is not None:
+            return line((f" {self._error}", "bad"))
+        if self._note is not None:
+            return line(f" {self._note}")
+        said = [self.look.say("filter is live while typing; Esc clears; f follows the newest again")]
+        if self._sort:
+            said = [f"{self.look.say('sorted by')} {_SORTS[self._sort]}; {self.look.say('s changes, Esc ends it')}"]
+        return line((f" {said[0]}", "dim"))
+
+    # Keys.
+
+    def action_filter(self) -> None:
+        """To the filter."""
+        self.query_one(FilterInput).focus()
+
+    def action_clear(self) -> None:
+        """From the filter to the list; from the list, without filter and order."""
+        field = self.query_one(FilterInput)
+        if field.has_focus:
+            self.rows.focus()
+            return
+        self._note = None
+        self._sort = 0
+        self.rows.sort(None)
+        self._apply("")
+
+    def action_follow(self) -> None:
+        """Follows the newest, or stays."""
+        self._sort = 0
+        self.rows.sort(None)
+        self.rows.set_follow(not self.rows.follow)
+
+    def action_sort(self) -> None:
+        """By the next column."""
+        self._sort = (self._sort + 1) % len(_SORTS)
+        self._reverse = True
+        self._order()
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self._reverse = not self._reverse
+        self._order()
+
+    def action_columns(self) -> None:
+        """Other columns."""
+        self._set = (self._set + 1) % len(_SETS)
+        self.rows.set_columns(tuple(self._columns[name] for name in _SETS[self._set]))
+
+    def action_next_error(self, step: int) -> None:
+        """To the next request that failed; older ones are further down."""
+        found = self.rows.ring.find(self.rows.position + step, step, failed)
+        if found is not None:
+            self.rows.go(found)
+        else:
+            self._note = self.look.say("no further failure here")
+
+    def action_copy(self) -> None:
+        """The id, through the terminal."""
+        record = self.rows.selected
+        if record is not None:
+            self.app.copy_to_clipboard(record.id)
+            self._note = f"{record.id} {self.look.say('sent to the clipboard')}"
+
+    def action_json(self) -> None:
+        """The record as it is stored."""
+        record = self.rows.selected
+        if record is not None:
+            text = msgspec.json.format(msgspec.json.encode(record), indent=2).decode()
+            self.post_message(ShowText(record.id, text))
+
+    def action_same_key(self) -> None:
+        """What else this key asked."""
+        record = self.rows.selected
+        if record is not None:
+            self._apply(f"key={record.key_id or '-'}")
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        """Filters while it is typed."""
+        message.stop()
+        self._read(message.value)
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Back to the list."""
+        message.stop()
+        self.rows.focus()
+
+    def on_virtual_log_moved(self, message: VirtualLog.Moved) -> None:
+        """The detail is of the row under the cursor."""
+        message.stop()
+        if self.display and self.is_attached:
+            self._show_detail()
+
+    # What follows from them.
+
+    def _apply(self, text: str) -> None:
+        field = self.query_one(FilterInput)
+        if field.value != text:
+            field.value = text
+        else:
+            self._read(text)
+
+    def _read(self, text: str) -> None:
+        self._note = None
+        try:
+            self._filter = parse(text)
+        except FilterError as error:
+            # What was found before stays while a word is being typed.
+            self._error = str(error)
+            return
+        self._error = None
+        chosen = self._filter
+        self.rows.select((lambda record: chosen.matches(record, self._wall())) if chosen.terms else None)
+        self.query_one("#requests-count", LinesView).show([self._count()])
+
+    def _order(self) -> None:
+        name = _SORTS[self._sort]
+        self.rows.sort(self._columns[name] if name else None, reverse=self._reverse)
+
+    def _count(self) -> Line:
+        ring = self.rows.ring
+        total = units.thousands(ring.total) + (f" ({self.look.say('ring full')})" if ring.full else "")
+        return line(f"{units.thousands(len(ring))} {self.look.say('of')} {total} " if ring.filtered else f"{total} ")
+
+    def _show_detail(self) -> None:
+        view = self.query_one("#requests-detail", LinesView)
+        record = self.rows.selected
+        width = view.size.width
+        shown = None if record is None else (record.id, width)
+        if shown != self._detailed:
+            self._detailed = shown
+            view.show([] if record is None else request_detail(record, self.rows.ring, width, self.look)[:LINES])
+
+    def _column(self, name: str, width: int, most: int, rank: int) -> Column[RequestRecord]:
+        look = self.look
+        return Column(
+            name,
+            width,
+            lambda record: cell(record, name, look),
+            align="right" if name in RIGHT else "left",
+            width_max=most,
+            rank=rank,
+            role=lambda record: role_of(record, name),
+            sort=_SORT_KEYS.get(name),
+        )
+
+
+_SORT_KEYS: Final[dict[str, Callable[[RequestRecord], float | str]]] = {
+    "DUR": lambda record: record.total_seconds,
+    "TTFT": lambda record: record.ttft_seconds or 0.0,
+    "QUEUE": lambda record: record.queue_seconds or 0.0,
+    "IN": lambda record: record.prompt_tokens,
+    "OUT": lambda record: record.completion_tokens,
+    "ST": lambda record: record.status,
+}

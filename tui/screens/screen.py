@@ -1,0 +1,54 @@
+"""What every screen of the dashboard has in common."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.containers import Vertical
+
+from tui.board import Board
+from tui.drawing.frame import KeyHint
+from tui.lines import Line
+from tui.look import Look
+from tui.theme import ThemeName
+from tui.widgets.lines_view import LinesView
+from tui.widgets.virtual_log import VirtualLog
+
+
+class DashboardScreen(Vertical):
+    """One of the seven, inside the frame. It is told to paint once a tick while it is in sight."""
+
+    DEFAULT_CSS = "DashboardScreen { height: 1fr; }"
+    hints: ClassVar[tuple[KeyHint, ...]] = ()
+
+    def __init__(self, look: Look, board: Board, *, id: str) -> None:
+        super().__init__(id=id)
+        self.look = look
+        self.board = board
+
+    def paint(self, now: float) -> None:
+        """Shows what the board knows. now: the dashboard's clock."""
+        raise NotImplementedError
+
+    def status(self) -> Line:
+        """What the status line says."""
+        return ()
+
+    def enter(self) -> None:
+        """It comes into sight: takes the focus."""
+        raise NotImplementedError
+
+    def restyle(self, theme: ThemeName) -> None:
+        """Draws in another theme."""
+        for view in self.query(LinesView):
+            view.restyle(theme)
+        for log in self.query(VirtualLog):
+            log.restyle(theme)
+
+    def stale(self, now: float) -> str:
+        """How old the figures are, where they are not of now."""
+        state = self.board.state(now)
+        if state not in ("STALE", "NO DATA"):
+            return ""
+        age = self.board.age(now)
+        return self.look.say("STALE") + ("" if age is None else f" {age:.0f}s")

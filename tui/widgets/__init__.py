@@ -1,0 +1,1 @@
+"""What puts lines on the screen."""
