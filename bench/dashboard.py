@@ -9,20 +9,13 @@ Processor time is of the dashboard alone, and counts on a busy machine too; late
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
-import pty
-import select
-import struct
-import subprocess
 import sys
-import termios
 import time
 from datetime import UTC
-from pathlib import Path
 from statistics import quantiles
 
 from appliance.telemetry.request_record import RequestRecord
+from bench.terminal import Terminal
 from tui.app import Dashboard, Options
 from tui.demo.scenario import scenario_of
 from tui.demo.source import DemoSource
@@ -38,7 +31,6 @@ UPDATES_PER_SECOND = 2.0
 SETTLE_SECONDS = 8.0
 KEYS = 60
 KEY_SECONDS = 0.15
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def serve_dashboard() -> None:
@@ -49,61 +41,6 @@ def serve_dashboard() -> None:
         history_seconds=int(ROWS / REQUESTS_PER_SECOND),
     )
     Dashboard(source, Look(UTF8, UTC), Options(rate=UPDATES_PER_SECOND)).run()
-
-
-class Terminal:
-    """A process in a terminal of its own."""
-
-    def __init__(self, command: list[str], width: int, height: int) -> None:
-        self._fd, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-        environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        self._process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True
-        )
-        os.close(slave)
-        self.bytes = 0
-
-    def read(self, seconds: float, until: bytes | None = None) -> float | None:
-        """Takes what it writes for so long, or until these bytes come; when they did, after so many seconds."""
-        began = time.perf_counter()
-        seen = b""
-        while (left := began + seconds - time.perf_counter()) > 0:
-            if not select.select([self._fd], [], [], left)[0]:
-                break
-            try:
-                chunk = os.read(self._fd, 65536)
-            except OSError:
-                # It has ended.
-                break
-            self.bytes += len(chunk)
-            if until is not None:
-                seen += chunk
-                if until in seen:
-                    return time.perf_counter() - began
-        return None
-
-    def press(self, key: str) -> None:
-        """One key."""
-        os.write(self._fd, key.encode())
-
-    def cpu_seconds(self) -> float:
-        """User and system time so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-
-    def rss_mb(self) -> float:
-        """Resident memory."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return next(int(one.split()[1]) for one in status.splitlines() if one.startswith("VmRSS")) / 1000
-
-    def close(self) -> None:
-        """Ends it."""
-        self.press("q")
-        self.read(5.0)
-        self._process.kill()
-        self._process.wait()
-        os.close(self._fd)
 
 
 def running(seconds: float) -> None:

@@ -7,7 +7,7 @@ is painted once a tick, and of that only what is in sight.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -18,23 +18,49 @@ from textual.widgets import ContentSwitcher
 
 from tui.board import Board
 from tui.drawing import frame
+from tui.drawing.lists import alert_lines, help_lines
 from tui.feed import Feed
 from tui.guard import LOOK_SECONDS, hear_signals, terminal_is_gone
-from tui.lines import Line
+from tui.lines import Line, line
 from tui.look import Look
-from tui.messages import Arrived, Gone, Introduced, Recalled
+from tui.messages import Arrived, Gone, Introduced, Recalled, ShowText
 from tui.screens.allow import Allow
 from tui.screens.audit import Audit
 from tui.screens.keys import Keys
 from tui.screens.logs import Logs
 from tui.screens.models import Models
+from tui.screens.overlay import Overlay
 from tui.screens.overview import Overview
+from tui.screens.palette import COMMANDS, Palette
 from tui.screens.requests import Requests
 from tui.screens.screen import DashboardScreen
 from tui.source import Source
-from tui.theme import ThemeName, textual_themes
+from tui.theme import THEMES, ThemeName, textual_themes
 from tui.widgets.lines_view import LinesView
+from tui.widgets.virtual_log import VirtualLog
 
+_KEY_NAMES: Final = {
+    "question_mark": "?",
+    "slash": "/",
+    "colon": ":",
+    "plus": "+",
+    "equals_sign": "=",
+    "minus": "-",
+    "escape": "Esc",
+    "enter": "Enter",
+    "tab": "Tab",
+    "shift+tab": "Shift+Tab",
+    "pagedown": "PgDn",
+    "pageup": "PgUp",
+    "home": "Home",
+    "end": "End",
+    "up": "Up",
+    "down": "Down",
+    "ctrl+f": "^f",
+    "ctrl+p": "^p",
+    "ctrl+c": "^c",
+    "ctrl+q": "^q",
+}
 RATES: Final = (0.2, 0.5, 1.0, 2.0)
 
 
@@ -56,12 +82,18 @@ class Dashboard(App[None]):
     CSS_PATH = "dashboard.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(number + 1), f"show({number})", show=False, id=f"screen.{number + 1}") for number in range(7)),
-        Binding("p", "pause", show=False, id="app.pause"),
-        Binding("plus,equals_sign", "rate(1)", show=False, id="app.faster"),
-        Binding("minus", "rate(-1)", show=False, id="app.slower"),
-        Binding("R", "retry", show=False, id="app.retry"),
-        Binding("q,ctrl+c,ctrl+q", "quit", show=False, priority=False, id="app.quit"),
+        *(
+            Binding(str(number + 1), f"show({number})", "", show=False, id=f"screen.{number + 1}")
+            for number in range(7)
+        ),
+        Binding("question_mark", "help", "this help", show=False, id="app.help"),
+        Binding("a", "alerts", "alerts", show=False, id="app.alerts"),
+        Binding("colon,ctrl+p", "commands", "commands", show=False, id="app.commands"),
+        Binding("p", "pause", "pause, or go on", show=False, id="app.pause"),
+        Binding("plus,equals_sign", "rate(1)", "draw more often", show=False, id="app.faster"),
+        Binding("minus", "rate(-1)", "draw less often", show=False, id="app.slower"),
+        Binding("R", "retry", "try again now", show=False, id="app.retry"),
+        Binding("q,ctrl+c,ctrl+q", "quit", "leave the dashboard", show=False, priority=False, id="app.quit"),
     ]
 
     def __init__(self, source: Source, look: Look, options: Options) -> None:
@@ -90,6 +122,7 @@ class Dashboard(App[None]):
         self._chosen = 0
         for theme in textual_themes():
             self.register_theme(theme)
+        self._theme: ThemeName = options.theme
         self.theme = "ansi-dark" if options.theme == "ansi" else options.theme
 
     def compose(self) -> ComposeResult:
@@ -103,14 +136,13 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         """Begins to follow the source."""
-        for view in self.query(LinesView):
-            view.restyle(self._options.theme)
-        for one in self._screens:
-            one.restyle(self._options.theme)
+        self._use_theme(self._theme)
         self._screens[0].enter()
         if not self.is_headless:
             hear_signals(self.exit)
-            self.set_interval(LOOK_SECONDS, self._leave_if_alone)
+            if not terminal_is_gone():
+                # Where it is not the controlling terminal, nobody can tell.
+                self.set_interval(LOOK_SECONDS, self._leave_if_alone)
         self.run_worker(self._feed.run(), name="feed", exit_on_error=True)
         self._ticker = self.set_interval(1 / self._rate, self.paint)
 
@@ -166,6 +198,39 @@ class Dashboard(App[None]):
         """Tries the source again at once."""
         self._feed.retry_now()
 
+    def action_help(self) -> None:
+        """What the keys do here."""
+        chosen = self._screens[self._chosen]
+        self._over(self.look.say("KEYS"), help_lines(self._bindings_here(chosen), self.look))
+
+    def action_alerts(self) -> None:
+        """All alerts."""
+        alerts = () if self.board.snapshot is None else self.board.snapshot.alerts
+        self._over(self.look.say("ALERTS"), alert_lines(alerts, self.look))
+
+    def action_commands(self) -> None:
+        """Everything that can be done, by name."""
+
+        def chosen(action: str | None) -> None:
+            if action is not None:
+                self.run_worker(self.run_action(action), name="command")
+
+        commands = [*COMMANDS, *self._screens[self._chosen].commands()]
+        self.push_screen(Palette(commands, self.look, self._theme), chosen)
+
+    def action_find(self, text: str) -> None:
+        """Requests that a filter takes."""
+        self.action_show(self._screens.index(self._requests))
+        self._requests.apply(text)
+
+    def action_theme(self) -> None:
+        """The next theme."""
+        self._use_theme(THEMES[(THEMES.index(self._theme) + 1) % len(THEMES)])
+
+    def on_show_text(self, message: ShowText) -> None:
+        """Over the screen, until a key closes it."""
+        self._over(message.title, [line(one) for one in message.text.splitlines()])
+
     def on_overview_open_request(self, message: Overview.OpenRequest) -> None:
         """A failure among the requests."""
         self.action_show(self._screens.index(self._requests))
@@ -207,6 +272,30 @@ class Dashboard(App[None]):
         chosen.paint(now)
         self._show("status", [chosen.status()])
         self._show("keys", [frame.key_line(chosen.hints, width, self.look)])
+
+    def _over(self, title: str, lines: Sequence[Line]) -> None:
+        self.push_screen(Overlay(title, lines, self.look, self._theme))
+
+    def _bindings_here(self, chosen: DashboardScreen) -> list[tuple[str, str]]:
+        """Keys and what they do: those of the screen, of its lists, of the dashboard."""
+        found: dict[str, list[str]] = {}
+        for node in (chosen, *chosen.query(VirtualLog), self):
+            for key, bindings in node._bindings.key_to_bindings.items():
+                for binding in bindings:
+                    if binding.description:
+                        found.setdefault(binding.description, [])
+                        shown = _KEY_NAMES.get(key, key)
+                        if shown not in found[binding.description]:
+                            found[binding.description].append(shown)
+        return [(" ".join(keys), said) for said, keys in found.items()]
+
+    def _use_theme(self, theme: ThemeName) -> None:
+        self._theme = theme
+        self.theme = "ansi-dark" if theme == "ansi" else theme
+        for view in self.query(LinesView):
+            view.restyle(theme)
+        for one in self._screens:
+            one.restyle(theme)
 
     def _show(self, name: str, lines: list[Line]) -> None:
         self.query_one(f"#frame-{name}", LinesView).show(lines)

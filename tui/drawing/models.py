@@ -144,15 +144,13 @@ def _speed(model: ModelFigures) -> str:
 def _needs(model: ModelFigures, snapshot: Snapshot, look: Look) -> str:
     if model.need_bytes is None:
         return ""
-    free = units.short_gib(free_bytes(snapshot))
-    verdict = (
-        ""
-        if model.fits is None
-        else f", {look.say('fits in free')} {free}"
-        if model.fits
-        else f", {look.say('WILL NOT FIT, free')} {free}"
-    )
-    return f"{look.say('needs')} {units.short_gib(model.need_bytes)}{verdict}"
+    needs = f"{look.say('needs')} {units.short_gib(model.need_bytes)}"
+    free = free_bytes(snapshot)
+    if model.fits is None or free is None:
+        return needs
+    if model.fits:
+        return f"{needs}, {look.say('fits in free')} {units.short_gib(free)}"
+    return f"{needs}, {look.say('SHORT OF')} {units.short_gib(max(0, model.need_bytes - free))}"
 
 
 def _writes(model: ModelFigures) -> bool:

@@ -39,8 +39,8 @@ class Allow(AskingScreen):
 
     questions: ClassVar[tuple[str, ...]] = ("/allowlist",)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("t", "test", show=False, id="allow.test"),
-        Binding("escape", "back", show=False, id="allow.back"),
+        Binding("t", "test", "test an address", show=False, id="allow.test"),
+        Binding("escape", "back", "back to the list", show=False, id="allow.back"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),

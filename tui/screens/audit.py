@@ -31,8 +31,8 @@ class Audit(AskingScreen):
 
     questions: ClassVar[tuple[str, ...]] = (_QUESTION,)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", show=False, id="audit.filter"),
-        Binding("escape", "clear", show=False, id="audit.clear"),
+        Binding("slash", "filter", "filter", show=False, id="audit.filter"),
+        Binding("escape", "clear", "leave the filter, or clear it", show=False, id="audit.clear"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),

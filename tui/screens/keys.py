@@ -43,7 +43,9 @@ class Keys(AskingScreen):
     """wall: UTC seconds since 1970, against which ends are counted."""
 
     questions: ClassVar[tuple[str, ...]] = ("/keys", "/certificates")
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab,shift+tab", "pane", show=False, id="pane.next")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab,shift+tab", "pane", "the other pane", show=False, id="pane.next")
+    ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),
         KeyHint("a", "Alerts"),

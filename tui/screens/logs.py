@@ -48,11 +48,11 @@ class Logs(DashboardScreen):
     """Filter: a level, then words, as in `warning auth`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", show=False, id="logs.filter"),
-        Binding("escape", "clear", show=False, id="logs.clear"),
-        Binding("f", "follow", show=False, id="logs.follow"),
-        Binding("n", "next_error(1)", show=False, id="logs.next_error"),
-        Binding("N", "next_error(-1)", show=False, id="logs.previous_error"),
+        Binding("slash", "filter", "filter", show=False, id="logs.filter"),
+        Binding("escape", "clear", "leave the filter, or clear it", show=False, id="logs.clear"),
+        Binding("f", "follow", "follow the newest, or stay", show=False, id="logs.follow"),
+        Binding("n", "next_error(1)", "the next failure", show=False, id="logs.next_error"),
+        Binding("N", "next_error(-1)", "the failure before", show=False, id="logs.previous_error"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),

@@ -43,8 +43,8 @@ class Models(AskingScreen):
     """Preflight is asked for when the cursor comes to a model that is not loaded."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "sort", show=False, id="models.sort"),
-        Binding("v", "preflight", show=False, id="models.preflight"),
+        Binding("s", "sort", "sort by the next column", show=False, id="models.sort"),
+        Binding("v", "preflight", "ask again whether it fits", show=False, id="models.preflight"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),

@@ -25,10 +25,10 @@ class Overview(DashboardScreen):
     """Tab goes from the models to the failures; Enter opens what is under the cursor on its own screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "move(1)", show=False, id="list.down"),
-        Binding("up,k", "move(-1)", show=False, id="list.up"),
-        Binding("tab,shift+tab", "pane", show=False, id="pane.next"),
-        Binding("enter", "open", show=False, id="list.open"),
+        Binding("down,j", "move(1)", "down", show=False, id="list.down"),
+        Binding("up,k", "move(-1)", "up", show=False, id="list.up"),
+        Binding("tab,shift+tab", "pane", "the other pane", show=False, id="pane.next"),
+        Binding("enter", "open", "open it", show=False, id="list.open"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),

@@ -58,17 +58,17 @@ class Requests(DashboardScreen):
     """wall: UTC seconds since 1970, from which `since:15m` is counted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", show=False, id="requests.filter"),
-        Binding("escape", "clear", show=False, id="requests.clear"),
-        Binding("f", "follow", show=False, id="requests.follow"),
-        Binding("s", "sort", show=False, id="requests.sort"),
-        Binding("S", "reverse", show=False, id="requests.reverse"),
-        Binding("w", "columns", show=False, id="requests.columns"),
-        Binding("n", "next_error(1)", show=False, id="requests.next_error"),
-        Binding("N", "next_error(-1)", show=False, id="requests.previous_error"),
-        Binding("y", "copy", show=False, id="requests.copy"),
-        Binding("J", "json", show=False, id="requests.json"),
-        Binding("K", "same_key", show=False, id="requests.same_key"),
+        Binding("slash", "filter", "filter", show=False, id="requests.filter"),
+        Binding("escape", "clear", "leave the filter, or clear it", show=False, id="requests.clear"),
+        Binding("f", "follow", "follow the newest, or stay", show=False, id="requests.follow"),
+        Binding("s", "sort", "sort by the next column", show=False, id="requests.sort"),
+        Binding("S", "reverse", "sort the other way round", show=False, id="requests.reverse"),
+        Binding("w", "columns", "other columns", show=False, id="requests.columns"),
+        Binding("n", "next_error(1)", "the next failure", show=False, id="requests.next_error"),
+        Binding("N", "next_error(-1)", "the failure before", show=False, id="requests.previous_error"),
+        Binding("y", "copy", "copy the id", show=False, id="requests.copy"),
+        Binding("J", "json", "show it as JSON", show=False, id="requests.json"),
+        Binding("K", "same_key", "what the same key asked", show=False, id="requests.same_key"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),
@@ -120,10 +120,10 @@ class Requests(DashboardScreen):
 
     def find(self, request_id: str) -> None:
         """Shows the request of that id, or all that begin with it where it is gone."""
-        self._apply("")
+        self.apply("")
         found = self.rows.ring.find(0, 1, lambda record: record.id == request_id)
         if found is None:
-            self._apply(f"id:{request_id}")
+            self.apply(f"id:{request_id}")
         else:
             self.rows.go(found)
 
@@ -174,7 +174,7 @@ class Requests(DashboardScreen):
         self._note = None
         self._sort = 0
         self.rows.sort(None)
-        self._apply("")
+        self.apply("")
 
     def action_follow(self) -> None:
         """Follows the newest, or stays."""
@@ -224,7 +224,7 @@ class Requests(DashboardScreen):
         """What else this key asked."""
         record = self.rows.selected
         if record is not None:
-            self._apply(f"key={record.key_id or '-'}")
+            self.apply(f"key={record.key_id or '-'}")
 
     def on_input_changed(self, message: Input.Changed) -> None:
         """Filters while it is typed."""
@@ -244,7 +244,8 @@ class Requests(DashboardScreen):
 
     # What follows from them.
 
-    def _apply(self, text: str) -> None:
+    def apply(self, text: str) -> None:
+        """Filters by this, as if it were typed."""
         field = self.query_one(FilterInput)
         if field.value != text:
             field.value = text

@@ -34,6 +34,10 @@ class DashboardScreen(Vertical):
         """What the status line says."""
         return ()
 
+    def commands(self) -> tuple[tuple[str, str], ...]:
+        """What can be done here by name: fixed words, and the action."""
+        return ()
+
     def enter(self) -> None:
         """It comes into sight: takes the focus."""
         raise NotImplementedError

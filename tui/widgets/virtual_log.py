@@ -36,13 +36,13 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
 
     DEFAULT_CSS = "VirtualLog { height: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "move(1)", show=False, id="list.down"),
-        Binding("up,k", "move(-1)", show=False, id="list.up"),
-        Binding("pagedown,ctrl+f", "page(1)", show=False, id="list.page_down"),
-        Binding("pageup", "page(-1)", show=False, id="list.page_up"),
-        Binding("home,g", "top", show=False, id="list.top"),
-        Binding("end,G", "bottom", show=False, id="list.bottom"),
-        Binding("enter", "open", show=False, id="list.open"),
+        Binding("down,j", "move(1)", "down", show=False, id="list.down"),
+        Binding("up,k", "move(-1)", "up", show=False, id="list.up"),
+        Binding("pagedown,ctrl+f", "page(1)", "a screen down", show=False, id="list.page_down"),
+        Binding("pageup", "page(-1)", "a screen up", show=False, id="list.page_up"),
+        Binding("home,g", "top", "the first", show=False, id="list.top"),
+        Binding("end,G", "bottom", "the last", show=False, id="list.bottom"),
+        Binding("enter", "open", "open it", show=False, id="list.open"),
     ]
 
     class Moved(Message):

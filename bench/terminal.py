@@ -1,0 +1,79 @@
+"""A process in a terminal of its own, as an operator's is, and what it costs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+class Terminal:
+    """environ: besides our own. One thread uses it."""
+
+    def __init__(self, command: Sequence[str], width: int, height: int, environ: Mapping[str, str] = {}) -> None:
+        self._fd, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        given = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environ}
+        self._process = subprocess.Popen(
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=given,
+            start_new_session=True,
+            # What hangs up is a controlling terminal.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.bytes = 0
+
+    def read(self, seconds: float, until: bytes | None = None) -> float | None:
+        """Takes what it writes for so long, or until these bytes come; when they did, after so many seconds."""
+        began = time.perf_counter()
+        seen = b""
+        while (left := began + seconds - time.perf_counter()) > 0:
+            if not select.select([self._fd], [], [], left)[0]:
+                break
+            try:
+                chunk = os.read(self._fd, 65536)
+            except OSError:
+                # It has ended.
+                break
+            self.bytes += len(chunk)
+            if until is not None:
+                seen += chunk
+                if until in seen:
+                    return time.perf_counter() - began
+        return None
+
+    def press(self, key: str) -> None:
+        """One key."""
+        os.write(self._fd, key.encode())
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def rss_mb(self) -> float:
+        """Resident memory."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next(int(one.split()[1]) for one in status.splitlines() if one.startswith("VmRSS")) / 1000
+
+    def close(self) -> None:
+        """Ends it."""
+        self.press("q")
+        self.read(5.0)
+        self._process.kill()
+        self._process.wait()
+        os.close(self._fd)
