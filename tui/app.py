@@ -270,8 +270,14 @@ class Dashboard(App[None]):
         if strip is not None:
             self._show("strip", [strip])
         chosen.paint(now)
-        self._show("status", [chosen.status()])
-        self._show("keys", [frame.key_line(chosen.hints, width, self.look)])
+        if self.board.lost is None:
+            self._show("status", [chosen.status()])
+            self._show("keys", [frame.key_line(chosen.hints, width, self.look)])
+        else:
+            said = self.look.say("all actions are disabled while disconnected")
+            self._show("status", [line((f" {said}", "dim"))])
+            hints = (chosen.hints[0], frame.KeyHint("R", "Retry"), *chosen.hints[1:])
+            self._show("keys", [frame.key_line(hints, width, self.look)])
 
     def _over(self, title: str, lines: Sequence[Line]) -> None:
         self.push_screen(Overlay(title, lines, self.look, self._theme))

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from appliance import __version__
-from appliance.telemetry.request_record import RequestRecord
+from appliance.telemetry.request_record import AnswerEvidence, RequestRecord
 from appliance.telemetry.snapshot import (
     AlertFigures,
     AuditFigures,
@@ -31,6 +31,7 @@ from tui.demo.scenario import DemoClient, DemoModel, Scenario
 GIB: Final = 2**30
 GPU: Final = "GPU-1f3c2a77-55aa-4c1e-9d02-77be04c1a1d0"
 _TOTAL: Final = 79.6
+_EVIDENCE: Final = AnswerEvidence(sampling={"temperature": 0.2, "top_p": 0.9}, max_tokens=1024, seed=7)
 _HOST_NAME: Final = "appliance-01"
 _UP_SECONDS: Final = 12 * 86400 + 4 * 3600
 
@@ -156,6 +157,7 @@ class World:
             prefill_seconds=prefill,
             decode_seconds=decode,
             system_fingerprint="fp_5be2c1d9",
+            evidence=_EVIDENCE,
         )
 
     def _gpu(self, chance: Random) -> GpuFigures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tui.glyphs import Glyphs
@@ -55,7 +56,7 @@ def heat(part: float | None) -> Role:
 def sparkline(values: Sequence[float | None], width: int, glyphs: Glyphs) -> str:
     """The course of something in `width` cells, each the mean of its share of the values; a gap where there is none.
 
-    From the least to the most of them; flat where nothing changes by more than a tenth.
+    From the least to the most of them, by ratio; flat where nothing changes by more than a tenth.
     """
     cells = _means(values, width)
     known = [value for value in cells if value is not None]
@@ -66,8 +67,12 @@ def sparkline(values: Sequence[float | None], width: int, glyphs: Glyphs) -> str
     if high - low <= 0.1 * high:
         flat = ramp[len(ramp) // 2 - 1]
         return "".join(" " if value is None else flat for value in cells)
-    top = len(ramp) - 1
-    return "".join(" " if value is None else ramp[round((value - low) / (high - low) * top)] for value in cells)
+    # Nothing at all has no ratio: a thousandth of the most is the least that is told apart.
+    floor = max(low, high / 1000)
+    span, top = math.log(high / floor), len(ramp) - 1
+    return "".join(
+        " " if value is None else ramp[round(math.log(max(value, floor) / floor) / span * top)] for value in cells
+    )
 
 
 def _means(values: Sequence[float | None], width: int) -> list[float | None]:

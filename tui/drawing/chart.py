@@ -77,6 +77,8 @@ def _axis(trend: Sequence[Point], now: float, plot: int, seconds: float, look: L
     for before, after in zip(trend, list(trend)[1:], strict=False):
         if before.ready != after.ready:
             x = 1 + int((1 - (now - after.time) / seconds) * (plot - 1))
-            if 0 < x <= plot:
-                cells[x] = glyphs.mark
+            # Beside the times, which must stay legible.
+            free = next((at for at in range(max(1, x), plot + 1) if cells[at] == glyphs.rule), None)
+            if free is not None:
+                cells[free] = glyphs.mark
     return "".join(cells)

@@ -43,7 +43,7 @@ def request_detail(record: RequestRecord, all_records: Iterable[RequestRecord], 
             f"  {look.say('out')} {record.completion_tokens}  ttft {units.seconds(record.ttft_seconds)}"
             f"  {look.say('tries')} {record.attempts}  {record.system_fingerprint or ''}"
         ),
-        line(f" {_settings(record.evidence)}" if record.evidence else (f" {look.say('no worker was asked')}", "dim")),
+        line(f" {_settings(record.evidence)}" if record.evidence else (f" params {units.NONE}", "dim")),
         line(f" {look.say('error')} ", (record.error_code, "bad"))
         if record.error_code
         else line((f" {look.say('no error')}", "dim")),

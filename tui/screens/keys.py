@@ -133,10 +133,9 @@ class Keys(AskingScreen):
         staged = found.server.staged
         if staged is None:
             return ()
-        until = units.date_minute(moment(staged.not_after) or 0.0, self.look.zone)
+        until = units.date_minute(moment(staged.not_after) or 0.0, self.look.zone)[:10]
         return line(
-            f"   {self.look.say('staged')}: {staged.subject} {self.look.say('until')} {until};"
-            f" appliance certs activate {self.look.say('applies it')}"
+            f"   {self.look.say('staged')}: {staged.subject} {self.look.say('until')} {until}; appliance certs activate"
         )
 
     def _key_columns(self) -> tuple[Column[ApiKeyRow], ...]:

@@ -116,11 +116,5 @@ class Palette(ModalScreen[str | None]):
         ]
         if not found:
             listed = [line((f"  {self._look.say('no such command')}", "dim"))]
-        view.show(
-            box(
-                line(self._look.say("Commands")),
-                stretched([line(f" {self._typed}_"), (), *listed], height - 2),
-                width,
-                self._look.glyphs,
-            )
-        )
+        body = stretched([line(f" {self._typed}_"), (), *listed], height - 2)
+        view.show(box(line(self._look.say("Commands")), body, width, self._look.glyphs))

@@ -142,7 +142,7 @@ class Requests(DashboardScreen):
                 if self.rows.ring.total
                 else [
                     self.look.say("No requests yet. Try:"),
-                    "  curl --cert client.crt --key client.key --cacert ca.crt https://HOST:8443/v1/models",
+                    "  curl --cacert ca.crt --cert client.crt --key client.key https://HOST:8443/v1/models",
                 ]
             )
         ]
