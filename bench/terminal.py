@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+_SEEN_BYTES_MAX: Final = 2**20
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -36,6 +37,8 @@ class Terminal:
         )
         os.close(slave)
         self.bytes = 0
+        # The newest of what it wrote.
+        self.seen = b""
 
     def read(self, seconds: float, until: bytes | None = None) -> float | None:
         """Takes what it writes for so long, or until these bytes come; when they did, after so many seconds."""
@@ -50,6 +53,7 @@ class Terminal:
                 # It has ended.
                 break
             self.bytes += len(chunk)
+            self.seen = (self.seen + chunk)[-_SEEN_BYTES_MAX:]
             if until is not None:
                 seen += chunk
                 if until in seen:
@@ -59,6 +63,26 @@ class Terminal:
     def press(self, key: str) -> None:
         """One key."""
         os.write(self._fd, key.encode())
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
+    def resize(self, width: int, height: int) -> None:
+        """As if somebody pulled at the window."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def hang_up(self) -> None:
+        """As if the connection was lost."""
+        os.close(self._fd)
+        self._fd = -1
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code, once it has ended; None where it has not in so many seconds."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
@@ -71,9 +95,11 @@ class Terminal:
         return next(int(one.split()[1]) for one in status.splitlines() if one.startswith("VmRSS")) / 1000
 
     def close(self) -> None:
-        """Ends it."""
-        self.press("q")
-        self.read(5.0)
+        """Ends it, gently if it can."""
+        if self._fd >= 0:
+            if self._process.poll() is None:
+                self.press("q")
+                self.read(5.0)
+            os.close(self._fd)
         self._process.kill()
         self._process.wait()
-        os.close(self._fd)

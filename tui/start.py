@@ -37,7 +37,7 @@ def open_dashboard(source: Source, wanted: Wanted) -> None:
     if wanted.once or wanted.json:
         _print_once(source, wanted, _text_look(wanted))
         return
-    found = plan(look_around(os.environ), wanted.terminal)
+    found = plan(look_around(os.environ, ask=not wanted.terminal.ascii), wanted.terminal)
     if found.kind == "once":
         print(f"appliance: {found.why}; this is one look at it, as with --once", file=sys.stderr)  # noqa: T201
         _print_once(source, wanted, Look(found.glyphs, _zone(), wanted.language))

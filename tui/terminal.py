@@ -75,13 +75,13 @@ def plan(found: Facts, wishes: Wishes) -> Plan:
     return Plan("once" if why else "screen", glyphs, theme, wishes.mouse and not bare, why)
 
 
-def look_around(environ: Mapping[str, str]) -> Facts:
-    """The facts of this process's terminal; asks it how wide it draws our glyphs where it can answer."""
+def look_around(environ: Mapping[str, str], *, ask: bool) -> Facts:
+    """The facts of this process's terminal. ask: how wide it draws our glyphs, where it can answer."""
     keyboard, screen = _is_tty(0), _is_tty(2)
     term = environ.get("TERM", "")
     encoding = getattr(sys.__stderr__, "encoding", None) or "ascii"
     cells = None
-    if keyboard and screen and term not in _DUMB_TERMS and _is_utf8(encoding):
+    if ask and keyboard and screen and term not in (*_DUMB_TERMS, *_BARE_TERMS) and _is_utf8(encoding):
         cells = glyph_cells(0, 2)
     return Facts(keyboard, screen, term, encoding, bool(environ.get("NO_COLOR")), cells)
 

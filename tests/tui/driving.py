@@ -26,6 +26,7 @@ ZONE: Final = timezone(timedelta(hours=8))
 HISTORY_SECONDS: Final = 60
 # Nothing is painted but when a test says so.
 _NEVER: Final = 1e-6
+_SETTLE_TIMES_MAX: Final = 50
 State = Literal["live", "empty", "stale", "disconnected", "replay"]
 
 
@@ -57,13 +58,19 @@ class Driven:
 
     async def settle(self) -> None:
         """Until everything that was asked is answered and drawn."""
-        questions = [worker for worker in self.app.workers if worker.name != "feed"]
-        if questions:
-            await self.app.workers.wait_for_complete(questions)
-        await self.pilot.pause(0)
-        self.app.paint()
-        await self.pilot.pause(0)
-        await self.pilot.pause(0)
+        before: list[str] = []
+        for _ in range(_SETTLE_TIMES_MAX):
+            questions = [worker for worker in self.app.workers if worker.name != "feed"]
+            if questions:
+                await self.app.workers.wait_for_complete(questions)
+            await self.pilot.pause(0)
+            self.app.paint()
+            await self.pilot.pause(0)
+            after = self.lines()
+            if after == before:
+                return
+            before = after
+        raise AssertionError("the screen does not come to rest")
 
     def lines(self) -> list[str]:
         """What the terminal shows, without styles."""

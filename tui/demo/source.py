@@ -69,9 +69,11 @@ class DemoSource:
 
     async def updates(self) -> AsyncIterator[Update]:
         """At once, and then one an interval."""
+        logs = self._world.logs()
         while True:
             now = self._now()
-            yield Update(snapshot=self._world.snapshot(now), requests=tuple(self._requests(int(now))), logs=())
+            yield Update(snapshot=self._world.snapshot(now), requests=tuple(self._requests(int(now))), logs=logs)
+            logs = ()
             if self._frozen:
                 await asyncio.Event().wait()
             await asyncio.sleep(self.interval)

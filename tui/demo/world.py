@@ -27,6 +27,7 @@ from appliance.telemetry.snapshot import (
     Snapshot,
 )
 from tui.demo.scenario import DemoClient, DemoModel, Scenario
+from tui.source import Level, LogLine
 
 GIB: Final = 2**30
 GPU: Final = "GPU-1f3c2a77-55aa-4c1e-9d02-77be04c1a1d0"
@@ -114,6 +115,23 @@ class World:
             yield self._request(
                 chance, client, second + (number + 0.5) / (rate + 1), f"req_{second % 65536:04x}{number:x}"
             )
+
+    def logs(self) -> tuple[LogLine, ...]:
+        """What the service said until the start, oldest first."""
+        if not self._scenario.models:
+            return ()
+
+        def told(ago: float, level: Level, logger: str, message: str) -> LogLine:
+            return LogLine(time=self._start - ago, level=level, logger=logger, message=message)
+
+        return (
+            told(11_655.0, "warning", "tls", f"server.crt ends in {self._scenario.server_days:.0f} days"),
+            told(11_650.0, "info", "daemon", "ready"),
+            told(1992.0, "info", "model", "bge-m3 is loaded, 3.1 s"),
+            told(1990.0, "warning", "gpu", "nvml: no permission to list processes, totals only"),
+            told(964.0, "error", "engine", "prompt of 33120 tokens, a slot has 32768: req_6e11"),
+            *(told(515.0 - n, "warning", "auth", "key k_02bd has expired, 10.20.0.7") for n in range(240)),
+        )
 
     def _chance(self, purpose: str, moment: float) -> Random:
         return Random(f"{self._seed}/{purpose}/{moment:.1f}")

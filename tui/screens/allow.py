@@ -74,7 +74,7 @@ class Allow(AskingScreen):
 
     def enter(self) -> None:
         """Keys come to the list."""
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def paint(self, now: float) -> None:
         """Asks where it is time to."""
@@ -115,11 +115,11 @@ class Allow(AskingScreen):
 
     def action_test(self) -> None:
         """To the tester."""
-        self.query_one(FilterInput).focus()
+        self.screen.set_focus(self.query_one(FilterInput))
 
     def action_back(self) -> None:
         """To the list."""
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Tests the address."""
@@ -132,7 +132,7 @@ class Allow(AskingScreen):
             self._wrong = None
             self.ask(f"/allowlist/test?address={address}")
         self._show_verdict()
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def answered(self, path: str, answer: Any) -> None:
         """The list, or whether an address may connect."""

@@ -35,10 +35,13 @@ class AskingScreen(DashboardScreen):
         super().__init__(look, board, id=id)
         self._ask = ask
         self._asked: float | None = None
+        # When it was painted last.
+        self._now: float | None = None
         self.trouble: str | None = None
 
     def ask_again(self, now: float) -> None:
         """Asks where the answers are old; a paused dashboard asks nothing."""
+        self._now = now
         if self.board.paused or self.board.lost is not None:
             return
         if self._asked is None or now - self._asked >= ASK_SECONDS:
@@ -66,6 +69,8 @@ class AskingScreen(DashboardScreen):
                 self.answered(message.path, message.answer)
             except ApplianceError as error:
                 self.trouble = str(error)
+        if self._now is not None and self.is_attached:
+            self.paint(self._now)
 
     def answered(self, path: str, answer: Any) -> None:
         """Takes an answer. Raises ApplianceError where it cannot be read."""

@@ -61,7 +61,7 @@ class Audit(AskingScreen):
 
     def enter(self) -> None:
         """Keys come to the list."""
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def paint(self, now: float) -> None:
         """Asks where it is time to."""
@@ -93,13 +93,13 @@ class Audit(AskingScreen):
 
     def action_filter(self) -> None:
         """To the filter."""
-        self.query_one(FilterInput).focus()
+        self.screen.set_focus(self.query_one(FilterInput))
 
     def action_clear(self) -> None:
         """From the filter to the list; from the list, without a filter."""
         field = self.query_one(FilterInput)
         if field.has_focus:
-            self.rows.focus()
+            self.screen.set_focus(self.rows)
         else:
             field.value = ""
 
@@ -117,7 +117,7 @@ class Audit(AskingScreen):
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Back to the list."""
         message.stop()
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def on_virtual_log_moved(self, message: VirtualLog.Moved) -> None:
         """The detail is of the row under the cursor."""

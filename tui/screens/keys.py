@@ -80,11 +80,11 @@ class Keys(AskingScreen):
 
     def enter(self) -> None:
         """Keys come to the keys."""
-        self.key_rows.focus()
+        self.screen.set_focus(self.key_rows)
 
     def action_pane(self) -> None:
         """To the other list."""
-        (self.certificate_rows if self.key_rows.has_focus else self.key_rows).focus()
+        self.screen.set_focus(self.certificate_rows if self.key_rows.has_focus else self.key_rows)
 
     def paint(self, now: float) -> None:
         """Asks where it is time to."""

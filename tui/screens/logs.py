@@ -94,7 +94,7 @@ class Logs(DashboardScreen):
 
     def enter(self) -> None:
         """Keys come to the list."""
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def paint(self, now: float) -> None:
         """The list draws itself."""
@@ -115,13 +115,13 @@ class Logs(DashboardScreen):
 
     def action_filter(self) -> None:
         """To the filter."""
-        self.query_one(FilterInput).focus()
+        self.screen.set_focus(self.query_one(FilterInput))
 
     def action_clear(self) -> None:
         """From the filter to the list; from the list, without a filter."""
         field = self.query_one(FilterInput)
         if field.has_focus:
-            self.rows.focus()
+            self.screen.set_focus(self.rows)
         else:
             field.value = ""
 
@@ -156,14 +156,14 @@ class Logs(DashboardScreen):
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Back to the list."""
         message.stop()
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def _columns(self) -> tuple[Column[Folded], ...]:
         look = self.look
         return (
             Column("TIME", 12, lambda row: _time(row, look)),
             Column("LEVEL", 5, lambda row: _WORDS[row.newest.level], role=_role),
-            Column("PART", 8, lambda row: row.newest.logger, width_max=24),
+            Column("PART", 8, lambda row: row.newest.logger, width_max=12),
             Column("MESSAGE", 20, lambda row: row.newest.message + (f"  (x{row.count})" if row.count > 1 else "")),
         )
 

@@ -71,7 +71,7 @@ class Models(AskingScreen):
 
     def enter(self) -> None:
         """Keys come to the list."""
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def paint(self, now: float) -> None:
         """Draws the list anew."""

@@ -71,7 +71,7 @@ class Overview(DashboardScreen):
 
     def enter(self) -> None:
         """Keys come here."""
-        self._view.focus()
+        self.screen.set_focus(self._view)
 
     def paint(self, now: float) -> None:
         """Draws it all; what has not changed is not sent to the terminal."""

@@ -129,7 +129,7 @@ class Requests(DashboardScreen):
 
     def enter(self) -> None:
         """Keys come to the list."""
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def paint(self, now: float) -> None:
         """The list draws itself; count and detail follow it."""
@@ -163,13 +163,13 @@ class Requests(DashboardScreen):
 
     def action_filter(self) -> None:
         """To the filter."""
-        self.query_one(FilterInput).focus()
+        self.screen.set_focus(self.query_one(FilterInput))
 
     def action_clear(self) -> None:
         """From the filter to the list; from the list, without filter and order."""
         field = self.query_one(FilterInput)
         if field.has_focus:
-            self.rows.focus()
+            self.screen.set_focus(self.rows)
             return
         self._note = None
         self._sort = 0
@@ -234,7 +234,7 @@ class Requests(DashboardScreen):
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Back to the list."""
         message.stop()
-        self.rows.focus()
+        self.screen.set_focus(self.rows)
 
     def on_virtual_log_moved(self, message: VirtualLog.Moved) -> None:
         """The detail is of the row under the cursor."""

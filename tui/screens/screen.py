@@ -39,7 +39,7 @@ class DashboardScreen(Vertical):
         return ()
 
     def enter(self) -> None:
-        """It comes into sight: takes the focus."""
+        """It comes into sight: takes the focus, at once, so that keys that are typed ahead come here."""
         raise NotImplementedError
 
     def restyle(self, theme: ThemeName) -> None:

@@ -20,5 +20,5 @@ class FilterInput(Input):
         super().__init__(id=id, compact=True, select_on_focus=False)
 
     def _on_paste(self, event: Paste) -> None:
+        # Textual calls the handler of Input itself after this one.
         event.text = safe_text(event.text.splitlines()[0] if event.text else "")
-        super()._on_paste(event)

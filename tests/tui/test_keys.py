@@ -1,0 +1,254 @@
+"""What keys do, on a clock that stands still."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from textual.events import Paste
+
+from appliance.telemetry.request_record import RequestRecord
+from appliance.telemetry.snapshot import ModelFigures, Snapshot
+from tests.tui.driving import Driven, driven, frozen
+from tui.demo.source import FROZEN_MOMENT, DemoSource
+from tui.screens.overlay import Overlay
+from tui.screens.palette import Palette
+from tui.screens.requests import Requests
+from tui.source import LogLine, SourceLost, Update
+from tui.widgets.filter_input import FilterInput
+
+HOSTILE = "m\x1b]0;owned\x07[@click=app.quit]x[/]"
+
+
+def requests_of(made: Driven) -> Requests:
+    return made.app.query_one(Requests)
+
+
+async def typed(made: Driven, text: str) -> None:
+    await made.press(*text)
+
+
+async def test_the_filter_follows_the_typing() -> None:
+    async with driven(frozen("slow")) as made:
+        await made.press("3", "slash")
+        await typed(made, "st>=400")
+        ring = requests_of(made).rows.ring
+        assert 0 < len(ring) < ring.total
+        assert all(ring.row(ring.number_at(place)).status >= 400 for place in range(len(ring)))
+        await made.press("escape", "escape")
+        assert len(ring) == ring.total
+
+
+@pytest.mark.slow
+async def test_a_wrong_filter_is_explained_and_changes_nothing() -> None:
+    async with driven(frozen()) as made:
+        await made.press("3", "slash")
+        await typed(made, '"st')
+        assert "the quote has no end" in made.text()
+        assert len(requests_of(made).rows.ring) == requests_of(made).rows.ring.total
+
+
+async def test_the_cursor_stays_on_its_request_when_others_come() -> None:
+    source = frozen()
+    async with driven(source) as made:
+        await made.press("3", "j", "j", "j")
+        rows = requests_of(made).rows
+        chosen = rows.selected
+        assert chosen is not None
+        made.app.board.take(Update(requests=tuple(replace(chosen, id=f"req_new{n}") for n in range(40))), 100.0)
+        await made.settle()
+        assert rows.selected is chosen
+        assert rows.position == 43
+        assert made.text().count(">") >= 1
+        await made.press("f")
+        assert rows.selected is not None
+        assert rows.selected.id == "req_new39"
+
+
+@pytest.mark.slow
+async def test_pausing_counts_what_comes() -> None:
+    async with driven(frozen()) as made:
+        await made.press("3", "p")
+        total = requests_of(made).rows.ring.total
+        record = requests_of(made).rows.selected
+        assert record is not None
+        made.app.board.take(Update(requests=(record,) * 184), 100.0)
+        await made.settle()
+        assert "PAUSED +184" in made.text()
+        assert requests_of(made).rows.ring.total == total
+        await made.press("p")
+        assert requests_of(made).rows.ring.total == total + 184
+
+
+@pytest.mark.slow
+async def test_next_error_goes_to_older_failures() -> None:
+    async with driven(frozen("slow")) as made:
+        await made.press("3", "n")
+        first = requests_of(made).rows.selected
+        assert first is not None
+        assert first.outcome != "ok"
+        await made.press("n")
+        second = requests_of(made).rows.selected
+        assert second is not None
+        assert second.time + second.total_seconds <= first.time + first.total_seconds
+        await made.press("N")
+        assert requests_of(made).rows.selected is first
+
+
+@pytest.mark.slow
+async def test_sorting_puts_the_slowest_first() -> None:
+    async with driven(frozen()) as made:
+        await made.press("3", "s", "g")
+        ring = requests_of(made).rows.ring
+        took = [ring.row(ring.number_at(place)).total_seconds for place in range(len(ring))]
+        assert took == sorted(took, reverse=True)
+
+
+@pytest.mark.slow
+async def test_the_record_is_shown_as_it_is_stored() -> None:
+    async with driven(frozen(), size=(100, 40)) as made:
+        await made.press("3")
+        record = requests_of(made).rows.selected
+        await made.press("J")
+        assert isinstance(made.app.screen, Overlay)
+        assert record is not None
+        assert record.id in made.text()
+        await made.press("escape")
+        assert not isinstance(made.app.screen, Overlay)
+
+
+@pytest.mark.slow
+async def test_a_failure_opens_among_the_requests() -> None:
+    async with driven(frozen()) as made:
+        await made.press("tab", "j", "enter")
+        assert "<3Requests>" in made.text()
+        assert "id:req_71c0" in made.text()
+
+
+@pytest.mark.slow
+async def test_help_lists_the_keys_of_the_screen() -> None:
+    async with driven(frozen(), size=(100, 40)) as made:
+        await made.press("3", "question_mark")
+        assert "what the same key asked" in made.text()
+        assert "leave the dashboard" in made.text()
+
+
+@pytest.mark.slow
+async def test_commands_are_found_by_name() -> None:
+    async with driven(frozen()) as made:
+        await made.press("colon")
+        assert isinstance(made.app.screen, Palette)
+        await typed(made, "slower")
+        await made.press("enter")
+        await made.settle()
+        assert "<3Requests>" in made.text()
+        assert "dur>30" in made.text()
+
+
+async def test_what_is_pasted_presses_no_keys() -> None:
+    async with driven(frozen()) as made:
+        await made.press("3")
+        made.app.post_message(Paste("q3p\x1b[31m"))
+        await made.settle()
+        assert made.app.is_running
+        assert not made.app.board.paused
+        await made.press("slash")
+        made.app.query_one("#requests-input", FilterInput).post_message(Paste("key:a\x1b[31m\nq"))
+        await made.settle()
+        assert made.app.query_one("#requests-input", FilterInput).value == "key:a\\x1b[31m"
+
+
+@pytest.mark.slow
+async def test_read_only_is_said() -> None:
+    async with driven(frozen(), read_only=True) as made:
+        assert made.lines()[0].split("  ")[2].endswith("RO")
+
+
+@pytest.mark.slow
+async def test_an_address_is_tested() -> None:
+    class Answering(DemoSource):
+        async def ask(self, path: str, **query: str | int | None) -> Any:
+            if path == "/allowlist/test?address=10.31.4.9":
+                return {"address": "10.31.4.9", "now": {"api": False}, "staged": {"api": True}}
+            return await super().ask(path, **query)
+
+    source = Answering(1, "expired", now=lambda: FROZEN_MOMENT, frozen=True, history_seconds=5)
+    async with driven(source) as made:
+        await made.press("5", "t", *"10.31.4.9", "enter")
+        assert "10.31.4.9 api      DENIED   staged: ALLOWED" in made.text()
+
+
+class Hostile:
+    """A source whose every name is meant to harm the terminal."""
+
+    where = "somewhere"
+    recorded = False
+    interval = 1.0
+
+    def __init__(self) -> None:
+        self._demo = frozen("calm")
+
+    async def identity(self) -> Any:
+        return await self._demo.identity()
+
+    async def history(self, seconds: float) -> Sequence[Snapshot]:
+        return ()
+
+    async def updates(self) -> AsyncIterator[Update]:
+        model = ModelFigures(id=HOSTILE, state="failed", reason=HOSTILE, aliases=(HOSTILE,))
+        async for update in self._demo.updates():
+            assert update.snapshot is not None
+            yield Update(
+                snapshot=replace(update.snapshot, host_name=HOSTILE, models=(model,)),
+                requests=(_hostile(update.requests[0]),),
+                logs=(LogLine(time=0.0, level="error", logger=HOSTILE, message=HOSTILE),),
+            )
+
+    async def ask(self, path: str, **query: str | int | None) -> Any:
+        if path == "/keys":
+            return [{"kid": HOSTILE, "principal": HOSTILE, "state": "active"}]
+        raise SourceLost(HOSTILE)
+
+
+def _hostile(record: RequestRecord) -> RequestRecord:
+    return replace(record, model=HOSTILE, principal=HOSTILE, path=HOSTILE, id=HOSTILE)
+
+
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((160, 45), marks=pytest.mark.slow)])
+async def test_names_neither_drive_the_terminal_nor_are_markup(size: tuple[int, int]) -> None:
+    async with driven(Hostile(), size=size) as made:
+        for key in "1234567":
+            await made.press(key)
+            shown = made.text()
+            assert "\x1b" not in shown
+            assert "\x07" not in shown
+            assert made.app.is_running
+        await made.press("7")
+        assert "[@click=app.quit]x[/]" in made.text()
+
+
+@pytest.mark.slow
+async def test_lost_sources_are_tried_again() -> None:
+    class Flaky(DemoSource):
+        tries = 0
+
+        async def identity(self) -> Any:
+            self.tries += 1
+            if self.tries == 1:
+                raise SourceLost("connection refused")
+            return await super().identity()
+
+    source = Flaky(1, "calm", now=lambda: FROZEN_MOMENT, frozen=True, history_seconds=5)
+    async with driven(source) as made:
+        assert source.tries == 2
+        assert "LIVE" in made.text()
+
+
+async def test_the_snapshot_is_printed_for_scripts() -> None:
+    from tui.once import as_json, first_snapshot
+
+    board = await first_snapshot(frozen(), read_only=False)
+    assert json.loads(as_json(board))["host_name"] == "appliance-01"
