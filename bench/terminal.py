@@ -90,9 +90,9 @@ class Terminal:
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def rss_mb(self) -> float:
-        """Resident memory."""
+        """Resident memory, in 10^6 bytes."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return next(int(one.split()[1]) for one in status.splitlines() if one.startswith("VmRSS")) / 1000
+        return next(int(one.split()[1]) for one in status.splitlines() if one.startswith("VmRSS")) * 1024 / 1e6
 
     def close(self) -> None:
         """Ends it, gently if it can."""

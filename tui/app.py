@@ -146,6 +146,10 @@ class Dashboard(App[None]):
         self.run_worker(self._feed.run(), name="feed", exit_on_error=True)
         self._ticker = self.set_interval(1 / self._rate, self.paint)
 
+    def _critical(self) -> set[tuple[str, str]]:
+        """What rings the terminal's bell, once."""
+        return {(alert.name, alert.what) for alert in self.board.firing if alert.severity == "critical"}
+
     def _leave_if_alone(self) -> None:
         if terminal_is_gone():
             self.exit()
@@ -155,7 +159,10 @@ class Dashboard(App[None]):
     def on_arrived(self, message: Arrived) -> None:
         """Known from now on; shown at the next tick, or at once where nothing was known."""
         first = self.board.snapshot is None or self.board.lost is not None
+        known = self._critical()
         self.board.take(message.update, self._options.clock())
+        if self._critical() - known:
+            self.bell()
         if first:
             self.paint()
 

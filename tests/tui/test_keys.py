@@ -13,7 +13,10 @@ from textual.events import Paste
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.snapshot import ModelFigures, Snapshot
 from tests.tui.driving import Driven, driven, frozen
+from tui.demo.scenario import scenario_of
 from tui.demo.source import FROZEN_MOMENT, DemoSource
+from tui.demo.world import World
+from tui.messages import Arrived
 from tui.screens.overlay import Overlay
 from tui.screens.palette import Palette
 from tui.screens.requests import Requests
@@ -159,6 +162,17 @@ async def test_what_is_pasted_presses_no_keys() -> None:
         made.app.query_one("#requests-input", FilterInput).post_message(Paste("key:a\x1b[31m\nq"))
         await made.settle()
         assert made.app.query_one("#requests-input", FilterInput).value == "key:a\\x1b[31m"
+
+
+@pytest.mark.slow
+async def test_a_new_critical_alert_rings_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rung: list[int] = []
+    async with driven(frozen("calm")) as made:
+        monkeypatch.setattr(made.app, "bell", lambda: rung.append(1))
+        critical = World(1, scenario_of("expired"), FROZEN_MOMENT).snapshot(FROZEN_MOMENT)
+        for _ in range(3):
+            made.app.on_arrived(Arrived(Update(snapshot=critical)))
+        assert rung == [1]
 
 
 @pytest.mark.slow
