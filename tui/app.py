@@ -35,7 +35,8 @@ from tui.screens.palette import COMMANDS, Palette
 from tui.screens.requests import Requests
 from tui.screens.screen import DashboardScreen
 from tui.source import Source
-from tui.theme import THEMES, ThemeName, textual_themes
+from tui.textual_themes import textual_themes
+from tui.theme import THEMES, ThemeName
 from tui.widgets.lines_view import LinesView
 from tui.widgets.virtual_log import VirtualLog
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 from rich.style import Style
-from textual.theme import Theme
 
 from tui.lines import Role
 
@@ -87,20 +86,3 @@ _ROLES: Final[Mapping[ThemeName, Mapping[Role, Style]]] = {
 def styles_of(name: ThemeName) -> Mapping[Role, Style]:
     """What each role looks like."""
     return _ROLES[name]
-
-
-def textual_themes() -> tuple[Theme, ...]:
-    """The same for what Textual draws by itself: backgrounds, inputs, the palette."""
-    return (
-        Theme(name="dark", primary="#6cb6ff", background="#101418", surface="#101418", panel="#1a2026", dark=True),
-        Theme(name="light", primary="#0b57d0", background="#ffffff", surface="#ffffff", panel="#eef1f4", dark=False),
-        Theme(
-            name="contrast",
-            primary="#ffffff",
-            background="#000000",
-            surface="#000000",
-            panel="#000000",
-            foreground="#ffffff",
-            dark=True,
-        ),
-    )
