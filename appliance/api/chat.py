@@ -15,7 +15,16 @@ from appliance.api.body import decode, read_body
 from appliance.api.chat_shape import CallsAs, ChatShape
 from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
-from appliance.api.openai_schema import ChatCompletionRequest, ContentPart, FunctionIn, MessageIn, with_sampling
+from appliance.api.openai_schema import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionRequest,
+    ContentPart,
+    FunctionIn,
+    MessageIn,
+    with_sampling,
+)
+from appliance.api.operation import COMPUTES, Operation
 from appliance.api.parsed import AnswerTerms
 from appliance.api.request_fields import Asked, asked_of, request_of
 from appliance.api.respond import computed, respond
@@ -28,6 +37,14 @@ from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 PARTS_MAX: Final = 100_000
 chat_decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
+CHAT_COMPLETIONS: Final = Operation(
+    summary="Answers a chat through the model's own template.",
+    body=chat_decoder.type,
+    answer=ChatCompletion,
+    events=ChatCompletionChunk,
+    done=True,
+    codes=COMPUTES,
+)
 _ROLES: Final = {"developer": "system", "function": "tool"}
 
 

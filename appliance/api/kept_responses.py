@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta, Raw, Struct
 
 from appliance.api.keys import EVIDENCE, RESPONSES
+from appliance.api.operation import Operation
 from appliance.api.responses_schema import (
     Item,
     ItemList,
@@ -22,8 +23,9 @@ from appliance.api.responses_schema import (
     Response,
     ResponseDeleted,
 )
-from appliance.errors import RequestError, StateError
+from appliance.errors import ErrorCode, RequestError, StateError
 from appliance.responses.store import ResponseStore
+from appliance.validation import explain
 
 _log = logging.getLogger(__name__)
 
@@ -38,15 +40,31 @@ class _Output(Struct, frozen=True):
     output: tuple[OutputItem, ...]
 
 
+class _Asked(Struct, frozen=True, kw_only=True):
+    """A query. stream: a kept response comes as a whole."""
+
+    stream: Literal["false"] = "false"
+
+
 class _Page(Struct, frozen=True, kw_only=True):
     """A query. after: an item's id."""
 
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 20
-    order: str = "desc"
+    order: Literal["asc", "desc"] = "desc"
     after: str | None = None
 
 
 _output: Final = msgspec.json.Decoder(_Output)
+
+_CODES: Final[tuple[ErrorCode, ...]] = ("unsupported_parameter", "response_not_found", "store_unavailable")
+GET_RESPONSE: Final = Operation(summary="A response as it was answered.", answer=Response, query=_Asked, codes=_CODES)
+DELETE_RESPONSE: Final = Operation(summary="Forgets a response.", answer=ResponseDeleted, codes=_CODES)
+LIST_INPUT_ITEMS: Final = Operation(
+    summary="What a response answered, a page at a time.", answer=ItemList, query=_Page, codes=_CODES
+)
+CANCEL_RESPONSE: Final = Operation(
+    summary="Refused with a 400: nothing is made in the background.", answer=None, codes=_CODES
+)
 
 # ── for a request to be answered ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,10 +131,8 @@ async def list_input_items(http: web.Request) -> web.StreamResponse:
     try:
         page = msgspec.convert(dict(http.query), _Page, strict=False)
     except msgspec.ValidationError as error:
-        message = f"limit: expected a whole number from 1 to {PAGE_MAX}"
-        raise RequestError("invalid_request", message, param="limit") from error
-    if page.order not in ("asc", "desc"):
-        raise RequestError("invalid_request", "order: expected asc or desc", param="order")
+        message, place = explain(error, _Page)
+        raise RequestError("invalid_request", f"{place}: {message}", param=place) from error
     items = _items.decode((await _find(http, http.match_info["id"])).items)
     items = items if page.order == "asc" else items[::-1]
     if page.after is not None:

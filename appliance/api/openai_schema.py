@@ -6,10 +6,12 @@ same as absent. Responses: what clients read, in the order they expect.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, defstruct, field, structs
 
+from appliance.errors import ErrorCode, ErrorType
 from appliance.types import (
     CHOICE_TEXTS_MAX,
     PROMPT_TOKENS_MAX,
@@ -89,14 +91,14 @@ class ResponseFormat(Struct, frozen=True):
     """json_schema: the schema, bare or as `{"name", "schema", "strict"}`. schema: llama-server's, of `json_object`."""
 
     type: str
-    json_schema: Raw = Raw()
-    schema: Raw = Raw()
+    json_schema: Raw = field(default_factory=Raw)
+    schema: Raw = field(default_factory=Raw)
 
 
 class StructuredOutputs(Struct, frozen=True):
     """vLLM's; one of them."""
 
-    json: Raw = Raw()
+    json: Raw = field(default_factory=Raw)
     regex: str | None = None
     choice: ChoiceTexts | None = None
     grammar: str | None = None
@@ -129,11 +131,11 @@ class CompletionFields(Struct, frozen=True, kw_only=True):
     keep_alive: float | Annotated[str, Meta(max_length=32)] | None = None
     cache_salt: CacheSalt | None = None
     response_format: ResponseFormat | None = None
-    json_schema: Raw = Raw()
+    json_schema: Raw = field(default_factory=Raw)
     grammar: str | None = None
     regex: str | None = None
     choice: ChoiceTexts | None = None
-    guided_json: Raw = Raw()
+    guided_json: Raw = field(default_factory=Raw)
     guided_regex: str | None = None
     guided_choice: ChoiceTexts | None = None
     guided_grammar: str | None = None
@@ -151,8 +153,8 @@ class ForwardedRequest(Struct, frozen=True, kw_only=True):
     n: Choices | None = None
     cache_salt: CacheSalt | None = None
     logprobs: bool | int | None = None
-    messages: Raw = Raw()
-    prompt: Raw = Raw()
+    messages: Raw = field(default_factory=Raw)
+    prompt: Raw = field(default_factory=Raw)
 
 
 class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
@@ -165,13 +167,13 @@ class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
 
     messages: Annotated[list[MessageIn], Meta(min_length=1, max_length=100_000)]
     max_completion_tokens: MaxTokens | None = None
-    tools: Raw = Raw()
+    tools: Raw = field(default_factory=Raw)
     tool_choice: str | dict[str, Any] | None = None
     logprobs: bool | None = None
     top_logprobs: Logprobs | None = None
-    chat_template_kwargs: Raw = Raw()
+    chat_template_kwargs: Raw = field(default_factory=Raw)
     parallel_tool_calls: bool | None = None
-    functions: Raw = Raw()
+    functions: Raw = field(default_factory=Raw)
     function_call: str | dict[str, Any] | None = None
     reasoning_effort: Annotated[str, Meta(max_length=64)] | None = None
     reasoning_format: Annotated[str, Meta(max_length=64)] | None = None
@@ -354,12 +356,48 @@ class CompletionObject(Struct, frozen=True, kw_only=True):
     """A chunk or a whole answer of either endpoint. system_fingerprint: null while nobody can tell the version."""
 
     id: str
-    object: Literal["chat.completion", "chat.completion.chunk", "text_completion"]
+    object: str
     created: int
     model: str
-    choices: list[Choice]
+    choices: Sequence[Choice]
     system_fingerprint: str | None = None
     usage: UsageOut | UnsetType = UNSET
+
+
+class ChatCompletion(CompletionObject, frozen=True, kw_only=True):
+    """The answer to POST /v1/chat/completions."""
+
+    object: Literal["chat.completion"] = "chat.completion"
+    choices: list[ChatChoice]
+
+
+class ChatCompletionChunk(CompletionObject, frozen=True, kw_only=True):
+    """A piece of it."""
+
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    choices: list[ChatChunkChoice]
+
+
+class TextCompletion(CompletionObject, frozen=True, kw_only=True):
+    """The answer to POST /v1/completions, or a piece of it."""
+
+    object: Literal["text_completion"] = "text_completion"
+    choices: list[TextChoice]
+
+
+class ErrorObject(Struct, frozen=True):
+    """What is wrong, and what to do about it. param: the field at fault. Some codes bring figures besides."""
+
+    message: str
+    type: ErrorType
+    param: str | None
+    code: ErrorCode
+
+
+class ErrorBody(Struct, frozen=True):
+    """Every error, as a body or as an event."""
+
+    error: ErrorObject
 
 
 class ModelMeta(Struct, frozen=True, kw_only=True):

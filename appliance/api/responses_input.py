@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, cast, get_args
 
 import msgspec
-from msgspec import Raw, Struct, defstruct
+from msgspec import Raw, Struct, defstruct, structs
 
 from appliance.api.body import decode
 from appliance.api.chat import PARTS_MAX, chat_decoder
@@ -58,6 +58,18 @@ _PASSED: Final = tuple(
 )
 _passed: Final[msgspec.json.Decoder[Struct]] = msgspec.json.Decoder(
     defstruct("Passed", [(name, Raw, Raw()) for name in _PASSED], frozen=True)
+)
+# All that a body may say; it is read in two goes.
+RESPONSES_BODY: Final = defstruct(
+    ResponsesRequest.__name__,
+    [
+        (item.name, item.type, None)
+        for item in structs.fields(with_sampling(ChatCompletionRequest))
+        if item.name in _PASSED
+    ],
+    bases=(ResponsesRequest,),
+    frozen=True,
+    kw_only=True,
 )
 _tools: Final = msgspec.json.Decoder(list[dict[str, Any]])
 _format: Final = msgspec.json.Decoder(dict[str, Any])
