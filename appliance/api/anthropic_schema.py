@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from appliance.api.openai_schema import CacheSalt, ContentPart, DeadlineSeconds, MaxTokensOrNone, StopString
+from appliance.api.openai_schema import CacheSalt, ContentPart, DeadlineSeconds, KeepAlive, MaxTokensOrNone, StopString
 from appliance.types import STOP_STRINGS_MAX, Priority, Probability, Seed, TopK, Usage
 
 ErrorType = Literal[
@@ -125,7 +125,7 @@ class MessagesRequest(MessagesFields, frozen=True, kw_only=True):
     seed: Seed | None = None
     priority: Priority | None = None
     deadline_seconds: DeadlineSeconds | None = None
-    keep_alive: float | Annotated[str, Meta(max_length=32)] | None = None
+    keep_alive: KeepAlive | None = None
     cache_salt: CacheSalt | None = None
 
 

@@ -40,6 +40,7 @@ chat_decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
 CHAT_COMPLETIONS: Final = Operation(
     summary="Answers a chat through the model's own template.",
     body=chat_decoder.type,
+    example={"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16},
     answer=ChatCompletion,
     events=ChatCompletionChunk,
     done=True,

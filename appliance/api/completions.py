@@ -39,6 +39,7 @@ _decoder: Final = msgspec.json.Decoder(with_sampling(CompletionRequest))
 COMPLETIONS: Final = Operation(
     summary="Continues a prompt as it stands, without a chat template.",
     body=_decoder.type,
+    example={"model": "demo", "prompt": "Hello", "max_tokens": 16},
     answer=TextCompletion,
     events=TextCompletion,
     done=True,

@@ -36,6 +36,7 @@ _NO_MESSAGES: Final = (
 EMBEDDINGS: Final = Operation(
     summary="One vector of length one for each input, in the order of the inputs.",
     body=_decoder.type,
+    example={"model": "demo", "input": ["a text", "another"]},
     answer=EmbeddingList,
     codes=COMPUTES,
 )

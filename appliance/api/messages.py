@@ -34,6 +34,7 @@ _count_decoder: Final = msgspec.json.Decoder(MessagesFields)
 MESSAGES: Final = Operation(
     summary="Answers a conversation, in the words of Anthropic's Messages API.",
     body=_decoder.type,
+    example={"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16},
     answer=MessageOut,
     events=StreamEvent,
     codes=COMPUTES,
@@ -41,6 +42,7 @@ MESSAGES: Final = Operation(
 COUNT_TOKENS: Final = Operation(
     summary="How many tokens a conversation has as the model's template renders it, tools included.",
     body=_count_decoder.type,
+    example={"model": "demo", "messages": [{"role": "user", "content": "Hello"}]},
     answer=TokenCount,
     codes=COMPUTES,
 )

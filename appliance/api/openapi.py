@@ -105,8 +105,8 @@ def _operation(route: ApiRoute, answers: Mapping[Any, Schema]) -> dict[str, Any]
     if parameters := [*_path_parameters(route.path), *_query_parameters(one.query)]:
         out["parameters"] = parameters
     if one.body is not None:
-        body = {"$ref": REF.format(name=one.body.__name__)}
-        out["requestBody"] = {"required": True, "content": {_JSON: {"schema": body}}}
+        body = {"schema": {"$ref": REF.format(name=one.body.__name__)}, "example": one.example}
+        out["requestBody"] = {"required": True, "content": {_JSON: body}}
     error = answers[dialect.error]
     out["responses"] = _answers(one, answers, error) | _errors(one, error)
     if one.public:
@@ -179,4 +179,5 @@ def _security(*, anthropic: bool) -> list[dict[str, list[str]]]:
     """Any one of these, as the listener's mode says."""
     keys = ("key", "x_api_key") if anthropic else ("key",)
     both: list[dict[str, list[str]]] = [{"certificate": [], key: []} for key in keys]
-    return [*both, {"certificate": []}, *({key: []} for key in keys)]
+    alone: list[dict[str, list[str]]] = [{key: []} for key in keys]
+    return [*both, {"certificate": []}, *alone]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,7 +42,8 @@ COMPUTES: Final[tuple[ErrorCode, ...]] = (
 class Operation:
     """One row of the document.
 
-    body, query: what a request's JSON and its query are read into. answer: what the JSON of a 200 is written from.
+    body, query: what a request's JSON and its query are read into. example: a body that is answered.
+    answer: what the JSON of a 200 is written from.
     events: what the JSON of each event of a stream is, where there are streams; done: whether `[DONE]` ends them.
     codes: the errors it has besides those of every request. public: it asks for no key.
     unready: a 503 is written from `answer` too.
@@ -50,6 +52,7 @@ class Operation:
     summary: str
     answer: Any
     body: Any = None
+    example: Mapping[str, Any] | None = None
     query: Any = None
     events: Any = None
     done: bool = False

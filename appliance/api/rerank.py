@@ -27,6 +27,7 @@ _decoder: Final = msgspec.json.Decoder(RerankRequest)
 RERANK: Final = Operation(
     summary="How relevant each document is for a query, the most relevant first.",
     body=_decoder.type,
+    example={"model": "demo", "query": "a question", "documents": ["a text", "another"]},
     answer=RerankList,
     codes=COMPUTES,
 )

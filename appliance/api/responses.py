@@ -48,6 +48,7 @@ _decoder: Final = msgspec.json.Decoder(ResponsesRequest)
 CREATE_RESPONSE: Final = Operation(
     summary="Answers a conversation of items, as OpenAI's Responses API does.",
     body=RESPONSES_BODY,
+    example={"model": "demo", "input": "Hello", "max_output_tokens": 16},
     answer=Response,
     events=ResponseEvent,
     codes=(*COMPUTES, "response_not_found", "store_unavailable"),
@@ -55,6 +56,7 @@ CREATE_RESPONSE: Final = Operation(
 COUNT_INPUT_TOKENS: Final = Operation(
     summary="How many tokens a request to /responses has as the model's template renders it.",
     body=RESPONSES_BODY,
+    example={"model": "demo", "input": "Hello"},
     answer=InputTokens,
     codes=(*COMPUTES, "response_not_found"),
 )

@@ -10,12 +10,13 @@ from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field, structs
 
 from appliance.api.admission import admitted
 from appliance.api.body import decode, read_body
-from appliance.api.chat import chat_decoder, chat_prompt
+from appliance.api.chat import chat_prompt
 from appliance.api.keys import EVIDENCE, LIMITS, ROUTER, settings_of
+from appliance.api.openai_schema import ChatCompletionRequest
 from appliance.api.operation import COMPUTES, Operation
 from appliance.api.request_fields import cache_domain, route_of
 from appliance.api.timed_events import GRACE_SECONDS, TimedEvents
@@ -80,21 +81,42 @@ class Rendered(Struct, frozen=True, kw_only=True):
 
 
 _tokenize_decoder: Final = msgspec.json.Decoder(TokenizeRequest)
+_chat_decoder: Final = msgspec.json.Decoder(ChatCompletionRequest)
+# What of a chat makes its prompt.
+_PROMPT_FIELDS: Final = (
+    *("model", "messages", "tools", "tool_choice", "functions", "function_call", "parallel_tool_calls"),
+    *("chat_template_kwargs", "reasoning_effort", "enable_thinking", "thinking"),
+)
+ApplyTemplateRequest: Final = defstruct(
+    "ApplyTemplateRequest",
+    [
+        (item.name, item.type) if item.required else (item.name, item.type, None)
+        for item in structs.fields(ChatCompletionRequest)
+        if item.name in _PROMPT_FIELDS
+    ],
+    kw_only=True,
+)
 _detokenize_decoder: Final = msgspec.json.Decoder(DetokenizeRequest)
 TOKENIZE: Final = Operation(
     summary="The tokens of a text, or of a chat as the model's template renders it.",
     body=_tokenize_decoder.type,
+    example={"model": "demo", "prompt": "Hello"},
     answer=Tokenized,
     codes=COMPUTES,
 )
 DETOKENIZE: Final = Operation(
     summary="The text that tokens stand for, control tokens written out.",
     body=_detokenize_decoder.type,
+    example={"model": "demo", "tokens": [1, 2, 3]},
     answer=Detokenized,
     codes=COMPUTES,
 )
 APPLY_TEMPLATE: Final = Operation(
-    summary="A chat as the model's template renders it.", body=chat_decoder.type, answer=Rendered, codes=COMPUTES
+    summary="A chat as the model's template renders it.",
+    body=ApplyTemplateRequest,
+    example={"model": "demo", "messages": [{"role": "user", "content": "Hello"}]},
+    answer=Rendered,
+    codes=COMPUTES,
 )
 
 
@@ -107,7 +129,7 @@ async def tokenize(http: web.Request) -> web.StreamResponse:
     if len(given) != 1:
         raise RequestError("invalid_request", "send one of content, prompt and messages", param="content")
     if given == ["messages"]:
-        prompt: Prompt = chat_prompt(decode(raw, chat_decoder))
+        prompt: Prompt = chat_prompt(decode(raw, _chat_decoder))
     else:
         prompt = TextPrompt(text=body.content or body.prompt or "")
     add_special = body.add_special if body.add_special is not None else body.add_special_tokens
@@ -132,7 +154,7 @@ async def detokenize(http: web.Request) -> web.StreamResponse:
 
 async def apply_template(http: web.Request) -> web.StreamResponse:
     """A chat as the model's template renders it."""
-    body = decode(await read_body(http, http.app[LIMITS]()), chat_decoder)
+    body = decode(await read_body(http, http.app[LIMITS]()), _chat_decoder)
     read, _ = await read_prompt(http, body.model, chat_prompt(body), Reading())
     return _json(Rendered(prompt=read.text))
 

@@ -64,6 +64,9 @@ def asked_tools(body: ChatCompletionRequest) -> AskedTools:
     tools = free_form(field, body.functions if legacy else body.tools, _list_decoder) or []
     if legacy:
         tools = [{"type": "function", "function": function} for function in tools]
+    if not legacy:
+        # Of no effect, but not of another type than it says.
+        free_form("functions", body.functions, _list_decoder)
     for index, tool in enumerate(tools):
         _check(f"{field}[{index}]", tool)
     choice, only = _choice(choice_field, body.function_call if legacy else body.tool_choice)
