@@ -69,6 +69,7 @@ from appliance.telemetry.request_record import RequestRecord
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS: Final = 2.0
+_NOT_HTTP: Final = "the request is not valid HTTP; look at the client, or the proxy, that sent it"
 # With room above for the seeds of further choices in whatever a client keeps them in.
 _SEED_BITS: Final = 31
 _LOOK: Final = frozenset({"viewer", "inference"})
@@ -215,7 +216,7 @@ class _ApiProtocol(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is already under way")
         self._refusals.record(str(request.remote), type(exc).__name__, "sent what is no valid HTTP request")
-        what = "the request is not valid HTTP" if status < 500 else "the appliance failed"
+        what = _NOT_HTTP if status < 500 else "the appliance failed; try again, and tell its operator"
         error = RequestError("invalid_request" if status < 500 else "internal_error", what)
         response: Any = error_response(error, error_body(error))
         response.headers["Server"] = SERVER

@@ -120,7 +120,11 @@ def chat_request(
 def _logprobs(body: ChatCompletionRequest) -> LogprobParams | None:
     if not body.logprobs:
         if body.top_logprobs:
-            raise RequestError("invalid_request", "top_logprobs: needs logprobs: true", param="top_logprobs")
+            raise RequestError(
+                "invalid_request",
+                "top_logprobs: needs logprobs: true; send it, or leave this out",
+                param="top_logprobs",
+            )
         return None
     return LogprobParams(top=body.top_logprobs or 0, processed=bool(body.post_sampling_probs))
 
@@ -145,7 +149,9 @@ def _check_size(messages: Sequence[MessageIn]) -> None:
     calls = sum(len(message.tool_calls or ()) for message in messages)
     if parts + calls > PARTS_MAX:
         raise RequestError(
-            "invalid_request", f"messages: more than {PARTS_MAX} content parts and tool calls", param="messages"
+            "invalid_request",
+            f"messages: more than {PARTS_MAX} content parts and tool calls; send fewer",
+            param="messages",
         )
 
 

@@ -120,7 +120,9 @@ def _drawn(body: CompletionRequest) -> int:
     if body.best_of is None:
         return n
     if body.best_of < n:
-        raise RequestError("invalid_request", f"best_of: {body.best_of} is less than n, {n}", param="best_of")
+        raise RequestError(
+            "invalid_request", f"best_of: {body.best_of} is less than n, {n}; ask for as many at least", param="best_of"
+        )
     if body.best_of > n and body.stream:
         raise RequestError("invalid_request", "best_of: the best are known at the end; stream: false", param="best_of")
     return body.best_of

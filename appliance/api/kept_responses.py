@@ -110,7 +110,9 @@ async def conversation(http: web.Request, asked: str) -> tuple[Item, ...]:
 async def get_response(http: web.Request) -> web.StreamResponse:
     """A response as it was answered."""
     if http.query.get("stream", "false") != "false":
-        raise RequestError("unsupported_parameter", "stream: a kept response comes as a whole", param="stream")
+        raise RequestError(
+            "unsupported_parameter", "stream: a kept response comes as a whole; leave it out", param="stream"
+        )
     return _json((await _find(http, http.match_info["id"])).response)
 
 
@@ -138,7 +140,9 @@ async def list_input_items(http: web.Request) -> web.StreamResponse:
     if page.after is not None:
         places = [index for index, item in enumerate(items) if item.id == page.after]
         if not places:
-            raise RequestError("invalid_request", "after: no item has this id", param="after")
+            raise RequestError(
+                "invalid_request", "after: no item has this id; send that of an item in the list", param="after"
+            )
         items = items[places[0] + 1 :]
     data = items[: page.limit]
     first, last = (data[0].id, data[-1].id) if data else ("", "")
@@ -158,7 +162,7 @@ async def _find(http: web.Request, asked: str, param: str | None = None) -> Kept
         content = None if store is None else await store.get(_principal(http), asked)
     except (OSError, StateError) as error:
         _log.error("a kept response cannot be read: %s", error)
-        message = f"the response {asked[:128]!r} is damaged or cannot be read; the service log has more"
+        message = f"the response {asked[:128]!r} is damaged or cannot be read; tell the operator, whose log has more"
         raise RequestError("internal_error", message, param=param) from error
     if content is None:
         raise _not_found(asked, param)

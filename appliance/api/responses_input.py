@@ -123,7 +123,7 @@ def items_of(asked: str | list[ItemIn] | None, new_id: Ids) -> list[Item]:
         return [MessageItem(id=new_id("msg"), role="user", content=(InputText(asked),))]
     entries = asked or []
     if sum(len(part) for item in entries for part in (item.content, item.output) if isinstance(part, list)) > PARTS_MAX:
-        raise RequestError("invalid_request", f"input: more than {PARTS_MAX} content parts", param="input")
+        raise RequestError("invalid_request", f"input: more than {PARTS_MAX} content parts; send fewer", param="input")
     return [_item(f"input[{index}]", item, new_id) for index, item in enumerate(entries)]
 
 

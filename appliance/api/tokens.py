@@ -165,7 +165,11 @@ async def read_prompt(http: web.Request, name: str, prompt: Prompt, reading: Rea
     assert draft.principal is not None, "the middleware has run"
     spec = router.spec(route_of(http, name).models[0])
     if isinstance(spec, UpstreamSpec):
-        raise RequestError("unsupported_parameter", f"{name[:128]!r} is served elsewhere, where its tokens are known")
+        raise RequestError(
+            "unsupported_parameter",
+            f"{name[:128]!r} is served elsewhere; ask that server for its tokens",
+            param="model",
+        )
     request = Request(
         id=draft.id,
         model=spec.id,

@@ -42,7 +42,7 @@ class AskedTools(Struct, frozen=True, kw_only=True):
             return None
         param = "function_call" if self.legacy else "tool_choice"
         if constraint is not None:
-            message = f"{param}, {constraint.param}: an answer can be kept to one of them"
+            message = f"{param}, {constraint.param}: an answer can be kept to one of them; send one"
             raise RequestError("invalid_request", message, param=constraint.param)
         return CallChoice(only=self.only, parallel=self.parallel and not self.legacy, param=param)
 
@@ -73,7 +73,7 @@ def asked_tools(body: ChatCompletionRequest) -> AskedTools:
     known = Tools(tools)
     for name in only:
         if name not in known:
-            message = f"{choice_field}: no tool is called {name[:64]!r}"
+            message = f"{choice_field}: no tool is called {name[:64]!r}; name one of {field}"
             raise RequestError("invalid_request", message, param=choice_field)
     if choice == "required" and not tools:
         raise RequestError("invalid_request", f"{choice_field}: needs {field}", param=choice_field)
