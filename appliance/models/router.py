@@ -234,9 +234,7 @@ class Router:
         limits = self._limits
         most = min(limits.outstanding_per_principal_max, limits.queue_depth_max)
         if n > most:
-            raise RequestError(
-                "invalid_request", f"n: at most {most} choices are answered here; ask for fewer", param="n"
-            )
+            raise RequestError("invalid_request", f"n: at most {most} choices are answered here", param="n")
         asked = "one more" if n == 1 else f"{n} more"
         held = self._per_principal[principal, model]
         if held + n > limits.outstanding_per_principal_max:

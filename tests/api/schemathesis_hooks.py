@@ -42,7 +42,7 @@ _turn: Final = itertools.count()
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Of what is valid: enough time, few choices, every other answer streamed, and every response kept."""
+    """Of what is valid: enough time, few choices, every other answer streamed; a response has an input and is kept."""
     body = case.body
     if not isinstance(body, dict):
         return
@@ -54,8 +54,10 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             body[name] = DEADLINE_SECONDS
     if case.path in ("/chat/completions", "/completions", "/messages", "/responses") and body.get("stream") is None:
         body["stream"] = next(_turn) % 2 == 0
-    if case.path == "/responses" and body.get("store") is None:
-        body["store"] = True
+    if case.path == "/responses":
+        for name, value in (("store", True), ("input", "Hello")):
+            if body.get(name) is None:
+                body[name] = value
 
 
 def _is_number(value: object) -> bool:

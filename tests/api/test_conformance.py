@@ -28,7 +28,7 @@ CHECKS: Final = (
     "negative_data_rejection",
 )
 # Of random requests to each operation, beside those that follow from the document.
-EXAMPLES: Final = 25
+EXAMPLES: Final = 15
 STREAMED: Final = ("/chat/completions", "/completions", "/messages", "/responses")
 WHOLE: Final = (
     *STREAMED,

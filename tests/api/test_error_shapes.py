@@ -34,7 +34,7 @@ AT_FAULT: Final[list[tuple[str, dict[str, Any], str]]] = [
     ("rerank", {"query": "a", "documents": ["b"], "top_n": 0}, "top_n"),
     ("responses", {}, "input"),
     ("responses", {"input": "a", "background": True}, "background"),
-    ("messages", {"max_tokens": 0}, "max_tokens"),
+    ("messages", {"max_tokens": -1}, "max_tokens"),
     (
         "messages",
         {"max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "image"}]}]},

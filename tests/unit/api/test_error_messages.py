@@ -14,19 +14,18 @@ ROOT: Final = Path(appliance.__file__).parent
 REFUSALS: Final = ("RequestError", "Refusal")
 # What sends its reader on: something to do, or what would have been right.
 NEXT_STEP: Final = re.compile(
-    r"\b(?:send|end with|sent with|ask|try|use|leave|tell|wait|read it|look at|name one|name another|lists what"
-    r"|expected|needs?|needed|missing|takes|must|at least|at most|none of|only|are 0 to|has the tokens|close its"
-    r"|allowed:|known models|routes start|required|is no time|regular|the next \w+ begins|stream: false)\b"
+    r"\b(?:send|end with|switch off|sent with|ask|try|use|leave|tell|wait|read it|look at|name one|name another"
+    r"|lists what|expected|needs?|needed|missing|takes|must|at least|at most|none of|only|are 0 to|has the tokens"
+    r"|close its|allowed:|known models|routes start|required|is no time|regular|the next \w+ begins|stream: false)\b"
 )
 # Whose message is put together elsewhere, or is not ours: place -> why.
 ELSEWHERE: Final = {
-    "api/app.py:handle_error": "one of two",
     "api/body.py:decode": "what a value should have been, from validation.explain",
     "api/envelope.py:from_http_exception": "one message a case; the last is of what aiohttp alone refuses",
     "api/kept_responses.py:list_input_items": "what a value should have been, from validation.explain",
     "api/mirror.py:_answer": "nobody gets the answer",
     "api/request_fields.py:free_form": "what a value should have been, from validation.explain",
-    "api/responses_input.py:in_our_words": "a chat's refusal under another name",
+    "api/field_names.py:error": "a chat's refusal under another name",
     "api/responses_input.py:_refuse": "one hint a field",
     "api/structured_output.py:_from_schema": "the fault in the schema",
     "engine/prompt/template.py:_refused": "of who calls it",
@@ -44,8 +43,9 @@ ELSEWHERE: Final = {
 class Refusals(ast.NodeVisitor):
     """(place, message) of each refusal in a file; what is filled in is `{}`."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, tree: ast.Module) -> None:
         self._file = file
+        self._tree = tree
         self._functions: list[ast.FunctionDef | ast.AsyncFunctionDef] = []
         self.found: list[tuple[str, str | None]] = []
 
@@ -83,11 +83,20 @@ class Refusals(ast.NodeVisitor):
                 raise AssertionError(ast.dump(node))
 
     def _assigned(self, name: str) -> list[ast.expr]:
-        return [
+        """In the function, else as a constant of the module."""
+        found: list[ast.expr] = [
             node.value
             for node in ast.walk(self._functions[-1])
             if isinstance(node, ast.Assign)
             and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+        ]
+        return found or [
+            node.value
+            for node in self._tree.body
+            if isinstance(node, ast.AnnAssign)
+            and node.value is not None
+            and isinstance(node.target, ast.Name)
+            and node.target.id == name
         ]
 
 
@@ -96,8 +105,9 @@ def refusals() -> list[tuple[str, str | None]]:
     for file in sorted(ROOT.rglob("*.py")):
         source = file.read_text()
         if any(f"{name}(" in source for name in REFUSALS):
-            visitor = Refusals(file.relative_to(ROOT).as_posix())
-            visitor.visit(ast.parse(source))
+            tree = ast.parse(source)
+            visitor = Refusals(file.relative_to(ROOT).as_posix(), tree)
+            visitor.visit(tree)
             found += visitor.found
     return found
 
