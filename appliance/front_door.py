@@ -94,13 +94,13 @@ class FrontDoor:
         if not self._office.audit.available:
             raise RequestError(
                 "audit_unavailable",
-                "the appliance cannot write its audit log and serves nothing until it can",
+                "the appliance cannot write its audit log and serves nothing until it can; tell its operator",
                 retry_after=_RETRY_SECONDS,
             )
         if self._disk is not None and self._disk.room == "too_little":
             raise RequestError(
                 "audit_unavailable",
-                "the appliance's disk is nearly full and it serves nothing until there is room",
+                "the appliance's disk is nearly full and it serves nothing until there is room; tell its operator",
                 retry_after=_RETRY_SECONDS,
             )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from appliance.api.openai_schema import CacheSalt, ContentPart, DeadlineSeconds, MaxTokensOrNone, StopString
+from appliance.api.openai_schema import CacheSalt, ContentPart, DeadlineSeconds, KeepAlive, MaxTokensOrNone, StopString
 from appliance.types import STOP_STRINGS_MAX, Priority, Probability, Seed, TopK, Usage
 
 ErrorType = Literal[
@@ -37,7 +37,7 @@ class BlockIn(Struct, frozen=True):
     thinking: str | None = None
     id: str | None = None
     name: str | None = None
-    input: Raw = Raw()
+    input: Raw = field(default_factory=Raw)
     tool_use_id: str | None = None
     content: str | list[ContentPart] | None = None
     is_error: bool | None = None
@@ -55,7 +55,7 @@ class ToolIn(Struct, frozen=True):
 
     name: str | None = None
     description: str | None = None
-    input_schema: Raw = Raw()
+    input_schema: Raw = field(default_factory=Raw)
     type: str | None = None
     strict: bool | None = None
 
@@ -125,7 +125,7 @@ class MessagesRequest(MessagesFields, frozen=True, kw_only=True):
     seed: Seed | None = None
     priority: Priority | None = None
     deadline_seconds: DeadlineSeconds | None = None
-    keep_alive: float | Annotated[str, Meta(max_length=32)] | None = None
+    keep_alive: KeepAlive | None = None
     cache_salt: CacheSalt | None = None
 
 
@@ -282,6 +282,13 @@ class ErrorOut(Struct, frozen=True, tag_field="type", tag="error"):
 
     error: ErrorFields
     request_id: str
+
+
+class Ping(Struct, frozen=True, tag_field="type", tag="ping"):
+    """The answer is still being made."""
+
+
+StreamEvent = Event | Ping | ErrorOut
 
 
 class TokenCount(Struct, frozen=True):

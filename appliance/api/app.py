@@ -6,23 +6,31 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from appliance.api.caller import Doorkeeper
 from appliance.api.captured import CaptureSink
-from appliance.api.chat import chat_completions
-from appliance.api.completions import completions
-from appliance.api.embeddings import embeddings
+from appliance.api.chat import CHAT_COMPLETIONS, chat_completions
+from appliance.api.completions import COMPLETIONS, completions
+from appliance.api.embeddings import EMBEDDINGS, embeddings
 from appliance.api.envelope import error_body, error_response
-from appliance.api.health import livez, readyz
-from appliance.api.kept_responses import cancel_response, delete_response, get_response, list_input_items
+from appliance.api.health import LIVEZ, READYZ, livez, readyz
+from appliance.api.kept_responses import (
+    CANCEL_RESPONSE,
+    DELETE_RESPONSE,
+    GET_RESPONSE,
+    LIST_INPUT_ITEMS,
+    cancel_response,
+    delete_response,
+    get_response,
+    list_input_items,
+)
 from appliance.api.keys import (
     CAPTURE,
+    DOCUMENT,
     DRAW_SEED,
     LIMIT_QUEUE,
     LIMITS,
@@ -33,13 +41,22 @@ from appliance.api.keys import (
     ROUTER,
     STARTED,
 )
-from appliance.api.messages import count_tokens, messages
+from appliance.api.messages import COUNT_TOKENS, MESSAGES, count_tokens, messages
 from appliance.api.middleware import SERVER, evidence, finish_headers, http_sanity, principal
 from appliance.api.mirror import MIRRORS, Mirrors
-from appliance.api.models import get_model, list_models
-from appliance.api.rerank import rerank
-from appliance.api.responses import compact_response, count_input_tokens, create_response
-from appliance.api.tokens import apply_template, detokenize, tokenize
+from appliance.api.models import GET_MODEL, LIST_MODELS, get_model, list_models
+from appliance.api.openapi import OPENAPI, ApiDocument, openapi
+from appliance.api.operation import ApiRoute
+from appliance.api.rerank import RERANK, rerank
+from appliance.api.responses import (
+    COMPACT_RESPONSE,
+    COUNT_INPUT_TOKENS,
+    CREATE_RESPONSE,
+    compact_response,
+    count_input_tokens,
+    create_response,
+)
+from appliance.api.tokens import APPLY_TEMPLATE, DETOKENIZE, TOKENIZE, apply_template, detokenize, tokenize
 from appliance.clock import Clock
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
@@ -52,20 +69,11 @@ from appliance.telemetry.request_record import RequestRecord
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS: Final = 2.0
+_NOT_HTTP: Final = "the request is not valid HTTP; look at the client, or the proxy, that sent it"
 # With room above for the seeds of further choices in whatever a client keeps them in.
 _SEED_BITS: Final = 31
 _LOOK: Final = frozenset({"viewer", "inference"})
 _USE: Final = frozenset({"inference"})
-
-
-@dataclass(frozen=True, slots=True)
-class ApiRoute:
-    """One row of the API's table. roles: any one of them suffices; None is open to everyone, for health alone."""
-
-    method: str
-    path: str
-    handler: Handler
-    roles: frozenset[str] | None
 
 
 def build_app(
@@ -95,6 +103,7 @@ def build_app(
     app[RESPONSES] = responses
     app[MIRRORS] = Mirrors(keep)
     app.on_cleanup.append(_end_mirrors)
+    app[DOCUMENT] = ApiDocument(api_routes())
     app[STARTED] = int(time.time())
     app[ROLES] = {route.handler: route.roles for route in api_routes() if route.roles is not None}
     for route in api_routes():
@@ -104,29 +113,30 @@ def build_app(
 
 def api_routes() -> Iterator[ApiRoute]:
     """Every route, and whose role it takes; a role that is not named may not."""
-    for path, handler in (("/livez", livez), ("/readyz", readyz)):
-        yield ApiRoute("GET", path, handler, None)
+    yield ApiRoute("GET", "/livez", livez, None, LIVEZ)
+    yield ApiRoute("GET", "/readyz", readyz, None, READYZ)
     for prefix in ("/v1", ""):
-        yield ApiRoute("GET", f"{prefix}/models", list_models, _LOOK)
-        yield ApiRoute("GET", f"{prefix}/models/{{model:.+}}", get_model, _LOOK)
-        yield ApiRoute("POST", f"{prefix}/chat/completions", chat_completions, _USE)
-        yield ApiRoute("POST", f"{prefix}/completions", completions, _USE)
-        yield ApiRoute("POST", f"{prefix}/responses", create_response, _USE)
-        yield ApiRoute("POST", f"{prefix}/responses/input_tokens", count_input_tokens, _USE)
-        yield ApiRoute("POST", f"{prefix}/responses/compact", compact_response, _USE)
-        yield ApiRoute("GET", f"{prefix}/responses/{{id}}", get_response, _USE)
-        yield ApiRoute("DELETE", f"{prefix}/responses/{{id}}", delete_response, _USE)
-        yield ApiRoute("GET", f"{prefix}/responses/{{id}}/input_items", list_input_items, _USE)
-        yield ApiRoute("POST", f"{prefix}/responses/{{id}}/cancel", cancel_response, _USE)
-        yield ApiRoute("POST", f"{prefix}/tokenize", tokenize, _USE)
-        yield ApiRoute("POST", f"{prefix}/detokenize", detokenize, _USE)
-        yield ApiRoute("POST", f"{prefix}/apply-template", apply_template, _USE)
-        yield ApiRoute("POST", f"{prefix}/embeddings", embeddings, _USE)
-        yield ApiRoute("POST", f"{prefix}/rerank", rerank, _USE)
-        yield ApiRoute("POST", f"{prefix}/reranking", rerank, _USE)
-        yield ApiRoute("POST", f"{prefix}/messages", messages, _USE)
-        yield ApiRoute("POST", f"{prefix}/messages/count_tokens", count_tokens, _USE)
-    yield ApiRoute("POST", "/v2/rerank", rerank, _USE)
+        yield ApiRoute("GET", f"{prefix}/openapi.json", openapi, _LOOK, OPENAPI)
+        yield ApiRoute("GET", f"{prefix}/models", list_models, _LOOK, LIST_MODELS)
+        yield ApiRoute("GET", f"{prefix}/models/{{model:.+}}", get_model, _LOOK, GET_MODEL)
+        yield ApiRoute("POST", f"{prefix}/chat/completions", chat_completions, _USE, CHAT_COMPLETIONS)
+        yield ApiRoute("POST", f"{prefix}/completions", completions, _USE, COMPLETIONS)
+        yield ApiRoute("POST", f"{prefix}/responses", create_response, _USE, CREATE_RESPONSE)
+        yield ApiRoute("POST", f"{prefix}/responses/input_tokens", count_input_tokens, _USE, COUNT_INPUT_TOKENS)
+        yield ApiRoute("POST", f"{prefix}/responses/compact", compact_response, _USE, COMPACT_RESPONSE)
+        yield ApiRoute("GET", f"{prefix}/responses/{{id}}", get_response, _USE, GET_RESPONSE)
+        yield ApiRoute("DELETE", f"{prefix}/responses/{{id}}", delete_response, _USE, DELETE_RESPONSE)
+        yield ApiRoute("GET", f"{prefix}/responses/{{id}}/input_items", list_input_items, _USE, LIST_INPUT_ITEMS)
+        yield ApiRoute("POST", f"{prefix}/responses/{{id}}/cancel", cancel_response, _USE, CANCEL_RESPONSE)
+        yield ApiRoute("POST", f"{prefix}/tokenize", tokenize, _USE, TOKENIZE)
+        yield ApiRoute("POST", f"{prefix}/detokenize", detokenize, _USE, DETOKENIZE)
+        yield ApiRoute("POST", f"{prefix}/apply-template", apply_template, _USE, APPLY_TEMPLATE)
+        yield ApiRoute("POST", f"{prefix}/embeddings", embeddings, _USE, EMBEDDINGS)
+        yield ApiRoute("POST", f"{prefix}/rerank", rerank, _USE, RERANK)
+        yield ApiRoute("POST", f"{prefix}/reranking", rerank, _USE, RERANK)
+        yield ApiRoute("POST", f"{prefix}/messages", messages, _USE, MESSAGES)
+        yield ApiRoute("POST", f"{prefix}/messages/count_tokens", count_tokens, _USE, COUNT_TOKENS)
+    yield ApiRoute("POST", "/v2/rerank", rerank, _USE, RERANK)
 
 
 async def _end_mirrors(app: web.Application) -> None:
@@ -206,7 +216,7 @@ class _ApiProtocol(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is already under way")
         self._refusals.record(str(request.remote), type(exc).__name__, "sent what is no valid HTTP request")
-        what = "the request is not valid HTTP" if status < 500 else "the appliance failed"
+        what = _NOT_HTTP if status < 500 else "the appliance failed; try again, and tell its operator"
         error = RequestError("invalid_request" if status < 500 else "internal_error", what)
         response: Any = error_response(error, error_body(error))
         response.headers["Server"] = SERVER

@@ -22,14 +22,16 @@ async def read_body(http: web.Request, limits: RequestLimits) -> bytes:
     Raises RequestError: body_too_large before reading where the length is announced, body_timeout for one that drips.
     """
     if any(value.lower() not in ("", "identity") for value in http.headers.getall("Content-Encoding", [])):
-        raise RequestError("unsupported_media_type", "compressed request bodies are not accepted")
+        raise RequestError("unsupported_media_type", "compressed request bodies are not accepted; send it as it is")
     if (http.content_length or 0) > limits.body_bytes_max:
         raise _too_large(limits)
     try:
         async with asyncio.timeout(limits.body_seconds):
             return await http.read()
     except TimeoutError:
-        raise RequestError("body_timeout", f"the body did not arrive within {limits.body_seconds:.0f} s") from None
+        raise RequestError(
+            "body_timeout", f"the body did not arrive within {limits.body_seconds:.0f} s; send it again, or less"
+        ) from None
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(limits) from None
 
@@ -51,12 +53,13 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         text = f"{place}: {message}" if place else f"the body is not what this route takes: {message}"
         raise RequestError("invalid_request", text, param=place or None) from error
     except msgspec.DecodeError as error:
-        raise RequestError("invalid_json", f"the body is no valid JSON: {error}") from error
+        raise RequestError("invalid_json", f"the body is no valid JSON: {error}; send a JSON object") from error
     except RecursionError as error:
-        raise RequestError("invalid_json", "the body is nested too deeply") from error
+        raise RequestError("invalid_json", "the body is nested too deeply; send one of fewer levels") from error
     except UnicodeDecodeError as error:
-        raise RequestError("invalid_json", "the body is not valid UTF-8") from error
+        raise RequestError("invalid_json", "the body is not valid UTF-8; send UTF-8") from error
 
 
 def _too_large(limits: RequestLimits) -> RequestError:
-    return RequestError("body_too_large", f"the body is larger than {limits.body_bytes_max // 2**20} MiB")
+    message = f"the body is larger than {limits.body_bytes_max // 2**20} MiB; send less (requests.body_bytes_max)"
+    return RequestError("body_too_large", message)

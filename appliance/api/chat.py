@@ -15,7 +15,16 @@ from appliance.api.body import decode, read_body
 from appliance.api.chat_shape import CallsAs, ChatShape
 from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
-from appliance.api.openai_schema import ChatCompletionRequest, ContentPart, FunctionIn, MessageIn, with_sampling
+from appliance.api.openai_schema import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionRequest,
+    ContentPart,
+    FunctionIn,
+    MessageIn,
+    with_sampling,
+)
+from appliance.api.operation import COMPUTES, Operation
 from appliance.api.parsed import AnswerTerms
 from appliance.api.request_fields import Asked, asked_of, request_of
 from appliance.api.respond import computed, respond
@@ -28,6 +37,15 @@ from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 PARTS_MAX: Final = 100_000
 chat_decoder: Final = msgspec.json.Decoder(with_sampling(ChatCompletionRequest))
+CHAT_COMPLETIONS: Final = Operation(
+    summary="Answers a chat through the model's own template.",
+    body=chat_decoder.type,
+    example={"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16},
+    answer=ChatCompletion,
+    events=ChatCompletionChunk,
+    done=True,
+    codes=COMPUTES,
+)
 _ROLES: Final = {"developer": "system", "function": "tool"}
 
 
@@ -102,7 +120,11 @@ def chat_request(
 def _logprobs(body: ChatCompletionRequest) -> LogprobParams | None:
     if not body.logprobs:
         if body.top_logprobs:
-            raise RequestError("invalid_request", "top_logprobs: needs logprobs: true", param="top_logprobs")
+            raise RequestError(
+                "invalid_request",
+                "top_logprobs: needs logprobs: true; send it, or leave this out",
+                param="top_logprobs",
+            )
         return None
     return LogprobParams(top=body.top_logprobs or 0, processed=bool(body.post_sampling_probs))
 
@@ -127,7 +149,9 @@ def _check_size(messages: Sequence[MessageIn]) -> None:
     calls = sum(len(message.tool_calls or ()) for message in messages)
     if parts + calls > PARTS_MAX:
         raise RequestError(
-            "invalid_request", f"messages: more than {PARTS_MAX} content parts and tool calls", param="messages"
+            "invalid_request",
+            f"messages: more than {PARTS_MAX} content parts and tool calls; send fewer",
+            param="messages",
         )
 
 

@@ -14,6 +14,8 @@ from appliance.api.logprobs import chat_logprobs
 from appliance.api.openai_schema import (
     ChatChoice,
     ChatChunkChoice,
+    ChatCompletion,
+    ChatCompletionChunk,
     ChatDelta,
     ChatLogprob,
     ChatLogprobs,
@@ -78,7 +80,7 @@ class ChatShape:
 
     def usage(self, usage: Usage) -> CompletionObject:
         """The usage alone."""
-        return self._objects.make("chat.completion.chunk", usage=usage)
+        return self._objects.make(ChatCompletionChunk, usage=usage)
 
     def written(self, logprobs: Sequence[TokenLogprob]) -> list[Raw]:
         """Each token's."""
@@ -96,7 +98,7 @@ class ChatShape:
             )
             for index, choice in enumerate(choices)
         ]
-        return self._objects.make("chat.completion", *out, usage=usage)
+        return self._objects.make(ChatCompletion, *out, usage=usage)
 
     def _deltas(self, choice: int, part: Part) -> list[ChatDelta]:
         match part:
@@ -137,7 +139,7 @@ class ChatShape:
         return chat_logprobs(held) if held else None
 
     def _chunk(self, choice: ChatChunkChoice, usage: Usage | None = None) -> CompletionObject:
-        return self._objects.make("chat.completion.chunk", choice, usage=usage)
+        return self._objects.make(ChatCompletionChunk, choice, usage=usage)
 
 
 def _has_unparsed(parts: Iterable[Part]) -> bool:

@@ -16,7 +16,15 @@ from appliance.api.body import decode, read_body
 from appliance.api.forward import forwarded
 from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.logprobs import TextLogprobWriter, joined_logprobs
-from appliance.api.openai_schema import CompletionObject, CompletionRequest, TextChoice, TextLogprobs, with_sampling
+from appliance.api.openai_schema import (
+    CompletionObject,
+    CompletionRequest,
+    TextChoice,
+    TextCompletion,
+    TextLogprobs,
+    with_sampling,
+)
+from appliance.api.operation import COMPUTES, Operation
 from appliance.api.request_fields import Asked, asked_of, request_of
 from appliance.api.respond import computed, respond
 from appliance.api.shape import LOGPROBS_MAX, AnswerObjects, AnswerWriter, ShapedAnswer, WholeChoice
@@ -28,6 +36,15 @@ from appliance.upstream_spec import ServedModel, UpstreamSpec
 # Half of what an answer may have in all.
 _PROMPT_LOGPROBS_MAX: Final = LOGPROBS_MAX // 2
 _decoder: Final = msgspec.json.Decoder(with_sampling(CompletionRequest))
+COMPLETIONS: Final = Operation(
+    summary="Continues a prompt as it stands, without a chat template.",
+    body=_decoder.type,
+    example={"model": "demo", "prompt": "Hello", "max_tokens": 16},
+    answer=TextCompletion,
+    events=TextCompletion,
+    done=True,
+    codes=COMPUTES,
+)
 
 
 async def completions(http: web.Request) -> web.StreamResponse:
@@ -103,7 +120,9 @@ def _drawn(body: CompletionRequest) -> int:
     if body.best_of is None:
         return n
     if body.best_of < n:
-        raise RequestError("invalid_request", f"best_of: {body.best_of} is less than n, {n}", param="best_of")
+        raise RequestError(
+            "invalid_request", f"best_of: {body.best_of} is less than n, {n}; ask for as many at least", param="best_of"
+        )
     if body.best_of > n and body.stream:
         raise RequestError("invalid_request", "best_of: the best are known at the end; stream: false", param="best_of")
     return body.best_of
@@ -168,7 +187,7 @@ class TextShape:
     def opening(self, choice: int) -> list[CompletionObject]:
         """What is echoed comes before the text."""
         echoed = None if self._logprobs else self._echo_of(choice)
-        return [self._objects.make("text_completion", TextChoice(echoed, choice))] if echoed else []
+        return [self._objects.make(TextCompletion, TextChoice(echoed, choice))] if echoed else []
 
     def delta(self, event: Text) -> list[CompletionObject]:
         """Some text."""
@@ -178,15 +197,15 @@ class TextShape:
         if event.text or event.logprobs:
             logprobs = self._written(event.choice, event.logprobs) if event.logprobs else None
             chunks.append(TextChoice(event.text, event.choice, logprobs))
-        return [self._objects.make("text_completion", chunk) for chunk in chunks]
+        return [self._objects.make(TextCompletion, chunk) for chunk in chunks]
 
     def finish(self, event: ChoiceEnd, usage: Usage | None) -> CompletionObject:
         """The end of a choice."""
-        return self._objects.make("text_completion", TextChoice("", event.choice, None, event.reason), usage=usage)
+        return self._objects.make(TextCompletion, TextChoice("", event.choice, None, event.reason), usage=usage)
 
     def usage(self, usage: Usage) -> CompletionObject:
         """The usage alone."""
-        return self._objects.make("text_completion", usage=usage)
+        return self._objects.make(TextCompletion, usage=usage)
 
     def written(self, logprobs: Sequence[TokenLogprob]) -> list[Raw]:
         """Nothing: the lists are of all tokens."""
@@ -195,7 +214,7 @@ class TextShape:
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> CompletionObject:
         """The answer as one object."""
         out = [self._whole(index, choice) for index, choice in enumerate(choices)]
-        return self._objects.make("text_completion", *out, usage=usage)
+        return self._objects.make(TextCompletion, *out, usage=usage)
 
     def _whole(self, index: int, choice: WholeChoice) -> TextChoice:
         text = "".join(choice.text)

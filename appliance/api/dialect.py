@@ -12,7 +12,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from appliance.api.anthropic_schema import ErrorOut
 from appliance.api.envelope import anthropic_error, error_body
+from appliance.api.openai_schema import ErrorBody
 from appliance.api.sse import NAMED_PING, PING
 from appliance.errors import RequestError
 
@@ -20,19 +22,22 @@ _KEY_HEADER: Final = "X-Api-Key"
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """error_body: an error and the request's id as JSON. ping: a block of a stream that says nothing.
+    """error: what errors are; error_body: one and the request's id as JSON.
 
-    id_headers: what carries the request's id. key_header: see `shown_keys`.
+    ping: a block of a stream that says nothing. id_headers: what carries the request's id.
+    key_header: see `shown_keys`.
     """
 
+    error: type[Struct]
     error_body: Callable[[RequestError, str], bytes]
     ping: bytes
     id_headers: tuple[str, ...] = ("X-Request-Id",)
     key_header: str | None = None
 
 
-OPENAI: Final = Dialect(error_body=lambda error, request_id: error_body(error), ping=PING)
+OPENAI: Final = Dialect(error=ErrorBody, error_body=lambda error, request_id: error_body(error), ping=PING)
 ANTHROPIC: Final = Dialect(
+    error=ErrorOut,
     error_body=lambda error, request_id: msgspec.json.encode(anthropic_error(error, request_id)),
     ping=NAMED_PING,
     id_headers=("X-Request-Id", "request-id"),
@@ -42,7 +47,12 @@ ANTHROPIC: Final = Dialect(
 
 def dialect_of(http: web.BaseRequest) -> Dialect:
     """Of whoever calls this path, whether it is a route or not."""
-    path = http.path.removeprefix("/v1")
+    return dialect_of_path(http.path)
+
+
+def dialect_of_path(path: str) -> Dialect:
+    """See `dialect_of`."""
+    path = path.removeprefix("/v1")
     return ANTHROPIC if path == "/messages" or path.startswith("/messages/") else OPENAI
 
 

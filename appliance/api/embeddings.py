@@ -14,6 +14,7 @@ from appliance.api.attempts import Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.forward_pooling import forwarded_whole
 from appliance.api.keys import ANSWER_HEADERS, LIMITS
+from appliance.api.operation import COMPUTES, Operation
 from appliance.api.pooling import PooledAnswer, numbers, pooled, unstreamed, usage_out
 from appliance.api.pooling_schema import Embedding, EmbeddingList, EmbeddingRequest, Input
 from appliance.api.request_fields import Asked, asked_of
@@ -31,6 +32,13 @@ PIECE_BYTES: Final = 16 * 1024
 _decoder: Final = msgspec.json.Decoder(EmbeddingRequest)
 _NO_MESSAGES: Final = (
     "input: missing; texts are embedded, no messages and no images: switch off what the client calls vision support"
+)
+EMBEDDINGS: Final = Operation(
+    summary="One vector of length one for each input, in the order of the inputs.",
+    body=_decoder.type,
+    example={"model": "demo", "input": ["a text", "another"]},
+    answer=EmbeddingList,
+    codes=COMPUTES,
 )
 
 

@@ -74,7 +74,7 @@ def from_http_exception(error: web.HTTPException, http: web.Request) -> RequestE
         case "method_not_allowed":
             message = f"{http.method} is not allowed here; allowed: {error.headers.get('Allow', '')}"
         case "body_too_large":
-            message = "the request body is too large"
+            message = "the request body is too large; send less"
         case _:
             message = HTTPStatus(error.status).phrase
     return RequestError(code, message)

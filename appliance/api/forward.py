@@ -80,7 +80,7 @@ def forwarded(
 def refuse_many_fields(raw: bytes) -> None:
     """Raises RequestError."""
     if raw.count(b":") > COLONS_MAX:
-        raise RequestError("invalid_request", f"the body has more than {COLONS_MAX} fields")
+        raise RequestError("invalid_request", f"the body has more than {COLONS_MAX} fields; send fewer")
 
 
 def _prompts_of(body: ForwardedRequest) -> list[Any]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta, Raw, Struct
 
 from appliance.api.keys import EVIDENCE, RESPONSES
+from appliance.api.operation import Operation
 from appliance.api.responses_schema import (
     Item,
     ItemList,
@@ -22,8 +23,9 @@ from appliance.api.responses_schema import (
     Response,
     ResponseDeleted,
 )
-from appliance.errors import RequestError, StateError
+from appliance.errors import ErrorCode, RequestError, StateError
 from appliance.responses.store import ResponseStore
+from appliance.validation import explain
 
 _log = logging.getLogger(__name__)
 
@@ -38,15 +40,31 @@ class _Output(Struct, frozen=True):
     output: tuple[OutputItem, ...]
 
 
+class _Asked(Struct, frozen=True, kw_only=True):
+    """A query. stream: a kept response comes as a whole."""
+
+    stream: Literal["false"] = "false"
+
+
 class _Page(Struct, frozen=True, kw_only=True):
     """A query. after: an item's id."""
 
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 20
-    order: str = "desc"
+    order: Literal["asc", "desc"] = "desc"
     after: str | None = None
 
 
 _output: Final = msgspec.json.Decoder(_Output)
+
+_CODES: Final[tuple[ErrorCode, ...]] = ("unsupported_parameter", "response_not_found", "store_unavailable")
+GET_RESPONSE: Final = Operation(summary="A response as it was answered.", answer=Response, query=_Asked, codes=_CODES)
+DELETE_RESPONSE: Final = Operation(summary="Forgets a response.", answer=ResponseDeleted, codes=_CODES)
+LIST_INPUT_ITEMS: Final = Operation(
+    summary="What a response answered, a page at a time.", answer=ItemList, query=_Page, codes=_CODES
+)
+CANCEL_RESPONSE: Final = Operation(
+    summary="Refused with a 400: nothing is made in the background.", answer=None, codes=_CODES
+)
 
 # ── for a request to be answered ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -92,7 +110,9 @@ async def conversation(http: web.Request, asked: str) -> tuple[Item, ...]:
 async def get_response(http: web.Request) -> web.StreamResponse:
     """A response as it was answered."""
     if http.query.get("stream", "false") != "false":
-        raise RequestError("unsupported_parameter", "stream: a kept response comes as a whole", param="stream")
+        raise RequestError(
+            "unsupported_parameter", "stream: a kept response comes as a whole; leave it out", param="stream"
+        )
     return _json((await _find(http, http.match_info["id"])).response)
 
 
@@ -113,16 +133,16 @@ async def list_input_items(http: web.Request) -> web.StreamResponse:
     try:
         page = msgspec.convert(dict(http.query), _Page, strict=False)
     except msgspec.ValidationError as error:
-        message = f"limit: expected a whole number from 1 to {PAGE_MAX}"
-        raise RequestError("invalid_request", message, param="limit") from error
-    if page.order not in ("asc", "desc"):
-        raise RequestError("invalid_request", "order: expected asc or desc", param="order")
+        message, place = explain(error, _Page)
+        raise RequestError("invalid_request", f"{place}: {message}", param=place) from error
     items = _items.decode((await _find(http, http.match_info["id"])).items)
     items = items if page.order == "asc" else items[::-1]
     if page.after is not None:
         places = [index for index, item in enumerate(items) if item.id == page.after]
         if not places:
-            raise RequestError("invalid_request", "after: no item has this id", param="after")
+            raise RequestError(
+                "invalid_request", "after: no item has this id; send that of an item in the list", param="after"
+            )
         items = items[places[0] + 1 :]
     data = items[: page.limit]
     first, last = (data[0].id, data[-1].id) if data else ("", "")
@@ -142,7 +162,7 @@ async def _find(http: web.Request, asked: str, param: str | None = None) -> Kept
         content = None if store is None else await store.get(_principal(http), asked)
     except (OSError, StateError) as error:
         _log.error("a kept response cannot be read: %s", error)
-        message = f"the response {asked[:128]!r} is damaged or cannot be read; the service log has more"
+        message = f"the response {asked[:128]!r} is damaged or cannot be read; tell the operator, whose log has more"
         raise RequestError("internal_error", message, param=param) from error
     if content is None:
         raise _not_found(asked, param)

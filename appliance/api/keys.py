@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
@@ -17,6 +17,14 @@ from appliance.models.router import Router
 from appliance.responses.store import ResponseStore
 from appliance.security.limit_queue import LimitQueue
 from appliance.security.limits import PrincipalLimits
+
+
+class Document(Protocol):
+    """What the API says of itself."""
+
+    @property
+    def body(self) -> bytes: ...
+
 
 STARTED: Final = web.AppKey("started", int)
 ROUTER: Final = web.AppKey("router", Router)
@@ -35,6 +43,8 @@ DRAW_SEED: Final = web.AppKey[Callable[[], int]]("draw_seed")
 RESPONSES: Final = web.AppKey[ResponseStore | None]("responses")
 # Which roles may call a handler.
 ROLES: Final = web.AppKey[Mapping[Any, frozenset[str]]]("roles")
+# What GET /openapi.json answers.
+DOCUMENT: Final = web.AppKey[Document]("document")
 EVIDENCE: Final = web.RequestKey("evidence", Evidence)
 CALLER: Final = web.RequestKey[Caller]("caller")
 # What the answer's head gets besides its own, whoever makes it.

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from appliance.api.anthropic_schema import MessagesFields, MessagesRequest, TokenCount
+from appliance.api.anthropic_schema import MessageOut, MessagesFields, MessagesRequest, StreamEvent, TokenCount
 from appliance.api.attempts import TEXT_STAND_INS, Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.chat import chat_prompt, chat_request
@@ -18,6 +18,7 @@ from appliance.api.keys import EVIDENCE, LIMITS
 from appliance.api.messages_chat import NAMES, chat_of, prompt_chat_of, user_of
 from appliance.api.messages_writer import MessageWriter
 from appliance.api.openai_schema import ChatCompletionRequest
+from appliance.api.operation import COMPUTES, Operation
 from appliance.api.request_fields import Asked
 from appliance.api.respond import computed_by, respond
 from appliance.api.tokens import read_prompt
@@ -30,6 +31,21 @@ from appliance.wire import Started
 
 _decoder: Final = msgspec.json.Decoder(MessagesRequest)
 _count_decoder: Final = msgspec.json.Decoder(MessagesFields)
+MESSAGES: Final = Operation(
+    summary="Answers a conversation, in the words of Anthropic's Messages API.",
+    body=_decoder.type,
+    example={"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16},
+    answer=MessageOut,
+    events=StreamEvent,
+    codes=COMPUTES,
+)
+COUNT_TOKENS: Final = Operation(
+    summary="How many tokens a conversation has as the model's template renders it, tools included.",
+    body=_count_decoder.type,
+    example={"model": "demo", "messages": [{"role": "user", "content": "Hello"}]},
+    answer=TokenCount,
+    codes=COMPUTES,
+)
 
 
 async def messages(http: web.Request) -> web.StreamResponse:

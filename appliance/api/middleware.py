@@ -69,7 +69,10 @@ async def _answer(http: web.Request, handler: Handler, draft: Evidence) -> web.S
         raise
     except Exception:
         _log.exception("request %s failed", draft.id)
-        refusal = RequestError("internal_error", f"the appliance failed; its log has more under request id {draft.id}")
+        refusal = RequestError(
+            "internal_error",
+            f"the appliance failed; try again, and tell its operator: the log has more under request id {draft.id}",
+        )
     draft.failed(refusal)
     _log.debug("request %s from %s refused: %s: %s", draft.id, draft.address, refusal.code, refusal.message)
     return error_response(refusal, dialect_of(http).error_body(refusal, draft.id))
@@ -89,13 +92,15 @@ def _fault(http: web.Request) -> RequestError | None:
             "invalid_request", "HTTP/1.1 is required; behind nginx set proxy_http_version 1.1", param="http_version"
         )
     if http.method in ("CONNECT", "TRACE"):
-        return RequestError("method_not_allowed", f"{http.method} is not allowed here")
+        return RequestError("method_not_allowed", f"{http.method} is not allowed here; use GET, POST or DELETE")
     if not http.raw_path.startswith("/"):
-        return RequestError("invalid_request", "the request target must be a path")
+        return RequestError("invalid_request", "the request target must be a path; send one that begins with /v1")
     if http.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
-        return RequestError("invalid_request", "chunked is the only transfer encoding that is understood")
+        return RequestError(
+            "invalid_request", "chunked is the only transfer encoding that is understood; send Content-Length"
+        )
     if "Upgrade" in http.headers:
-        return RequestError("invalid_request", "this connection speaks HTTP/1.1 and nothing else")
+        return RequestError("invalid_request", "this connection speaks HTTP/1.1 and nothing else; leave out Upgrade")
     return None
 
 
@@ -134,9 +139,10 @@ def principal(doorkeeper: Doorkeeper) -> Middleware:
         # A path that is no route has no roles; its handler answers 404.
         roles = request.app[ROLES].get(request.match_info.handler)
         if roles is not None and caller.settings.role not in roles:
-            raise RequestError(
-                "role_not_allowed", f"the role {caller.settings.role!r} of {caller.id!r} does not allow this"
+            message = (
+                f"the role {caller.settings.role!r} of {caller.id!r} does not allow this; ask the operator for another"
             )
+            raise RequestError("role_not_allowed", message)
         return await handler(request)
 
     return middleware

@@ -9,9 +9,16 @@ from aiohttp import web
 
 from appliance.api.keys import ROUTER, STARTED
 from appliance.api.openai_schema import ModelList, ModelMeta, ModelObject
+from appliance.api.operation import Operation
 from appliance.api.request_fields import permitted_names, route_of
 
 _encoder: Final = msgspec.json.Encoder()
+LIST_MODELS: Final = Operation(summary="Every model that the caller may use, loaded or not.", answer=ModelList)
+GET_MODEL: Final = Operation(
+    summary="One model by id or alias; of an alias, the version that the caller gets.",
+    answer=ModelObject,
+    codes=("model_not_found",),
+)
 
 
 async def list_models(http: web.Request) -> web.StreamResponse:

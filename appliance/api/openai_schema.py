@@ -6,10 +6,12 @@ same as absent. Responses: what clients read, in the order they expect.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, defstruct, field, structs
 
+from appliance.errors import ErrorCode, ErrorType
 from appliance.types import (
     CHOICE_TEXTS_MAX,
     PROMPT_TOKENS_MAX,
@@ -33,7 +35,23 @@ DeadlineSeconds = Annotated[float, Meta(gt=0, le=86_400)]
 Choices = Annotated[int, Meta(ge=1, le=128)]
 ChoiceTexts = Annotated[list[str], Meta(min_length=1, max_length=CHOICE_TEXTS_MAX)]
 CacheSalt = Annotated[str, Meta(min_length=1, max_length=1024)]
-LogitBias = Annotated[dict[TokenId, Annotated[float, Meta(ge=-1000, le=1000)] | bool], Meta(max_length=1024)]
+Forbidden = Annotated[bool, Meta(extra_json_schema={"const": False})]
+LogitBias = Annotated[
+    dict[
+        TokenId, Annotated[float, Meta(ge=-1000, le=1000)] | Annotated[bool, Meta(extra_json_schema={"const": False})]
+    ],
+    Meta(max_length=1024, extra_json_schema={"propertyNames": {"pattern": "^(-?0|[1-9][0-9]{0,9})$"}}),
+]
+# Go's durations; what else is a text is refused by `keep_seconds`.
+_DURATION = r"^[-+]?(?=[0-9])([0-9.]+h)?([0-9.]+m)?([0-9.]+s)?([0-9.]+)?$"
+KeepAlive = float | Annotated[str, Meta(max_length=32, extra_json_schema={"pattern": _DURATION})]
+# Free-form fields are read later, by `free_form`, and say here what that takes.
+Objects = Annotated[Raw, Meta(extra_json_schema={"type": ["array", "null"], "items": {"type": "object"}})]
+Object = Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
+Unsupported = Annotated[Raw, Meta(extra_json_schema={"type": "null"})]
+FormatType = Annotated[str, Meta(extra_json_schema={"enum": ["text", "json_object", "json_schema"]})]
+# A list of token ids is one text; among texts and lists there are none.
+IDS_OR_TEXTS = {"anyOf": [{"items": {"type": "integer"}}, {"items": {"type": ["string", "array"]}}]}
 Body = TypeVar("Body", bound="CompletionFields")
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -88,15 +106,15 @@ class Thinking(Struct, frozen=True):
 class ResponseFormat(Struct, frozen=True):
     """json_schema: the schema, bare or as `{"name", "schema", "strict"}`. schema: llama-server's, of `json_object`."""
 
-    type: str
-    json_schema: Raw = Raw()
-    schema: Raw = Raw()
+    type: FormatType
+    json_schema: Raw = field(default_factory=Raw)
+    schema: Raw = field(default_factory=Raw)
 
 
 class StructuredOutputs(Struct, frozen=True):
     """vLLM's; one of them."""
 
-    json: Raw = Raw()
+    json: Raw = field(default_factory=Raw)
     regex: str | None = None
     choice: ChoiceTexts | None = None
     grammar: str | None = None
@@ -126,14 +144,14 @@ class CompletionFields(Struct, frozen=True, kw_only=True):
     priority: Priority | None = None
     deadline_seconds: DeadlineSeconds | None = None
     timeout: DeadlineSeconds | None = None
-    keep_alive: float | Annotated[str, Meta(max_length=32)] | None = None
+    keep_alive: KeepAlive | None = None
     cache_salt: CacheSalt | None = None
     response_format: ResponseFormat | None = None
-    json_schema: Raw = Raw()
+    json_schema: Raw = field(default_factory=Raw)
     grammar: str | None = None
     regex: str | None = None
     choice: ChoiceTexts | None = None
-    guided_json: Raw = Raw()
+    guided_json: Raw = field(default_factory=Raw)
     guided_regex: str | None = None
     guided_choice: ChoiceTexts | None = None
     guided_grammar: str | None = None
@@ -151,8 +169,8 @@ class ForwardedRequest(Struct, frozen=True, kw_only=True):
     n: Choices | None = None
     cache_salt: CacheSalt | None = None
     logprobs: bool | int | None = None
-    messages: Raw = Raw()
-    prompt: Raw = Raw()
+    messages: Raw = field(default_factory=Raw)
+    prompt: Raw = field(default_factory=Raw)
 
 
 class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
@@ -165,13 +183,13 @@ class ChatCompletionRequest(CompletionFields, frozen=True, kw_only=True):
 
     messages: Annotated[list[MessageIn], Meta(min_length=1, max_length=100_000)]
     max_completion_tokens: MaxTokens | None = None
-    tools: Raw = Raw()
+    tools: Objects = field(default_factory=Raw)
     tool_choice: str | dict[str, Any] | None = None
     logprobs: bool | None = None
     top_logprobs: Logprobs | None = None
-    chat_template_kwargs: Raw = Raw()
+    chat_template_kwargs: Object = field(default_factory=Raw)
     parallel_tool_calls: bool | None = None
-    functions: Raw = Raw()
+    functions: Objects = field(default_factory=Raw)
     function_call: str | dict[str, Any] | None = None
     reasoning_effort: Annotated[str, Meta(max_length=64)] | None = None
     reasoning_format: Annotated[str, Meta(max_length=64)] | None = None
@@ -184,7 +202,13 @@ class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
     """POST /v1/completions. max_tokens: 0 where nothing but the prompt is to be echoed."""
 
     max_tokens: MaxTokensOrNone | None = None
-    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(max_length=PROMPT_TOKENS_MAX)]
+    prompt: (
+        str
+        | Annotated[
+            list[str | TokenId | list[TokenId]],
+            Meta(min_length=1, max_length=PROMPT_TOKENS_MAX, extra_json_schema=IDS_OR_TEXTS),
+        ]
+    )
     echo: bool | None = None
     suffix: str | None = None
     best_of: Choices | None = None
@@ -354,12 +378,48 @@ class CompletionObject(Struct, frozen=True, kw_only=True):
     """A chunk or a whole answer of either endpoint. system_fingerprint: null while nobody can tell the version."""
 
     id: str
-    object: Literal["chat.completion", "chat.completion.chunk", "text_completion"]
+    object: str
     created: int
     model: str
-    choices: list[Choice]
+    choices: Sequence[Choice]
     system_fingerprint: str | None = None
     usage: UsageOut | UnsetType = UNSET
+
+
+class ChatCompletion(CompletionObject, frozen=True, kw_only=True):
+    """The answer to POST /v1/chat/completions."""
+
+    object: Literal["chat.completion"] = "chat.completion"
+    choices: list[ChatChoice]
+
+
+class ChatCompletionChunk(CompletionObject, frozen=True, kw_only=True):
+    """A piece of it."""
+
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    choices: list[ChatChunkChoice]
+
+
+class TextCompletion(CompletionObject, frozen=True, kw_only=True):
+    """The answer to POST /v1/completions, or a piece of it."""
+
+    object: Literal["text_completion"] = "text_completion"
+    choices: list[TextChoice]
+
+
+class ErrorObject(Struct, frozen=True):
+    """What is wrong, and what to do about it. param: the field at fault. Some codes bring figures besides."""
+
+    message: str
+    type: ErrorType
+    param: str | None
+    code: ErrorCode
+
+
+class ErrorBody(Struct, frozen=True):
+    """Every error, as a body or as an event."""
+
+    error: ErrorObject
 
 
 class ModelMeta(Struct, frozen=True, kw_only=True):

@@ -6,14 +6,25 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from appliance.api.openai_schema import CacheSalt, DeadlineSeconds
+from appliance.api.openai_schema import CacheSalt, DeadlineSeconds, KeepAlive
 from appliance.types import POOLING_INPUTS_MAX, PROMPT_TOKENS_MAX, Priority, TokenId
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 TokenIds = Annotated[list[TokenId], Meta(max_length=PROMPT_TOKENS_MAX)]
 # One list of token ids is one input; so the bound on inputs is looked at later.
-Input = str | Annotated[list[str | TokenId | TokenIds], Meta(max_length=PROMPT_TOKENS_MAX)]
+_MANY = {"maxItems": POOLING_INPUTS_MAX, "items": {"type": ["string", "array"]}}
+Input = (
+    str
+    | Annotated[
+        list[str | TokenId | TokenIds],
+        Meta(
+            min_length=1,
+            max_length=PROMPT_TOKENS_MAX,
+            extra_json_schema={"anyOf": [{"items": {"type": "integer"}}, _MANY]},
+        ),
+    ]
+)
 
 
 class PoolingFields(Struct, frozen=True, kw_only=True):
@@ -28,7 +39,7 @@ class PoolingFields(Struct, frozen=True, kw_only=True):
     truncate: bool | None = None
     priority: Priority | None = None
     deadline_seconds: DeadlineSeconds | None = None
-    keep_alive: float | Annotated[str, Meta(max_length=32)] | None = None
+    keep_alive: KeepAlive | None = None
     cache_salt: CacheSalt | None = None
 
 

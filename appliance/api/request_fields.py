@@ -212,7 +212,9 @@ def refuse_unsupported(**said: object) -> None:
     """
     for name, asked in said.items():
         if asked:
-            raise RequestError("unsupported_parameter", f"{name}: this version does not support it", param=name)
+            raise RequestError(
+                "unsupported_parameter", f"{name}: this version does not support it; leave it out", param=name
+            )
 
 
 def free_form(name: str, raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T | None:
@@ -221,7 +223,9 @@ def free_form(name: str, raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> 
     Bounded in size before it is decoded, and in depth and numbers after, because it travels on as msgpack.
     """
     if len(raw) > FREE_FORM_BYTES_MAX:
-        raise RequestError("invalid_request", f"{name}: more than {FREE_FORM_BYTES_MAX // 1024} KiB", param=name)
+        raise RequestError(
+            "invalid_request", f"{name}: more than {FREE_FORM_BYTES_MAX // 1024} KiB; send less", param=name
+        )
     if bytes(raw) in (b"", b"null"):
         return None
     try:
@@ -241,7 +245,11 @@ def free_form(name: str, raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> 
             for child in (item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
         ]
         if any(isinstance(item, int) and not -(2**63) <= item < 2**63 for item in level):
-            raise RequestError("invalid_request", f"{name}: a number is out of range", param=name)
+            raise RequestError(
+                "invalid_request",
+                f"{name}: a number is out of range; send whole numbers of 64 bits at most",
+                param=name,
+            )
         if not level:
             return value
-    raise RequestError("invalid_request", f"{name}: nested more than {NESTING_MAX} deep", param=name)
+    raise RequestError("invalid_request", f"{name}: nested more than {NESTING_MAX} deep; send fewer levels", param=name)

@@ -13,6 +13,7 @@ from appliance.api.attempts import Attempt
 from appliance.api.body import decode, read_body
 from appliance.api.forward_pooling import forwarded_whole
 from appliance.api.keys import ANSWER_HEADERS, EVIDENCE, LIMITS
+from appliance.api.operation import COMPUTES, Operation
 from appliance.api.pooling import PooledAnswer, numbers, pooled, unstreamed, usage_out
 from appliance.api.pooling_schema import DocumentIn, DocumentOut, RerankList, RerankRequest, RerankResult
 from appliance.api.request_fields import Asked, asked_of, route_of
@@ -23,6 +24,13 @@ from appliance.types import RerankPrompt, Usage
 from appliance.upstream_spec import ServedModel, UpstreamSpec
 
 _decoder: Final = msgspec.json.Decoder(RerankRequest)
+RERANK: Final = Operation(
+    summary="How relevant each document is for a query, the most relevant first.",
+    body=_decoder.type,
+    example={"model": "demo", "query": "a question", "documents": ["a text", "another"]},
+    answer=RerankList,
+    codes=COMPUTES,
+)
 
 
 async def rerank(http: web.Request) -> web.StreamResponse:

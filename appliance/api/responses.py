@@ -19,10 +19,19 @@ from appliance.api.chat_body import chat_body
 from appliance.api.forward import forwarded
 from appliance.api.kept_responses import check_keeping, conversation, encoded_items, keep
 from appliance.api.keys import EVIDENCE, LIMITS
+from appliance.api.operation import COMPUTES, Operation
 from appliance.api.request_fields import Asked, asked_of
 from appliance.api.respond import computed_by, respond
-from appliance.api.responses_input import NAMES, Asks, asks
-from appliance.api.responses_schema import InputTokens, Item, ReasoningOut, Response, ResponsesRequest, TextOut
+from appliance.api.responses_input import NAMES, RESPONSES_BODY, Asks, asks
+from appliance.api.responses_schema import (
+    InputTokens,
+    Item,
+    ReasoningOut,
+    Response,
+    ResponseEvent,
+    ResponsesRequest,
+    TextOut,
+)
 from appliance.api.responses_writer import ResponseWriter
 from appliance.api.shape import AnswerWriter
 from appliance.api.tokens import read_prompt
@@ -36,6 +45,26 @@ from appliance.upstream_spec import ServedModel, UpstreamSpec
 # Tokens that `truncation: auto` leaves for an answer whose length is not said.
 _ANSWER_ROOM: Final = 1024
 _decoder: Final = msgspec.json.Decoder(ResponsesRequest)
+CREATE_RESPONSE: Final = Operation(
+    summary="Answers a conversation of items, as OpenAI's Responses API does.",
+    body=RESPONSES_BODY,
+    example={"model": "demo", "input": "Hello", "max_output_tokens": 16},
+    answer=Response,
+    events=ResponseEvent,
+    codes=(*COMPUTES, "response_not_found", "store_unavailable"),
+)
+COUNT_INPUT_TOKENS: Final = Operation(
+    summary="How many tokens a request to /responses has as the model's template renders it.",
+    body=RESPONSES_BODY,
+    example={"model": "demo", "input": "Hello"},
+    answer=InputTokens,
+    codes=(*COMPUTES, "response_not_found"),
+)
+COMPACT_RESPONSE: Final = Operation(
+    summary="Refused with a 400: what a conversation comes to is for its client to say.",
+    answer=None,
+    codes=("unsupported_parameter",),
+)
 
 
 async def create_response(http: web.Request) -> web.StreamResponse:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, cast, get_args
 
 import msgspec
-from msgspec import Raw, Struct, defstruct
+from msgspec import Raw, Struct, defstruct, structs
 
 from appliance.api.body import decode
 from appliance.api.chat import PARTS_MAX, chat_decoder
@@ -58,6 +58,18 @@ _PASSED: Final = tuple(
 )
 _passed: Final[msgspec.json.Decoder[Struct]] = msgspec.json.Decoder(
     defstruct("Passed", [(name, Raw, Raw()) for name in _PASSED], frozen=True)
+)
+# All that a body may say; it is read in two goes.
+RESPONSES_BODY: Final = defstruct(
+    ResponsesRequest.__name__,
+    [
+        (item.name, item.type, None)
+        for item in structs.fields(with_sampling(ChatCompletionRequest))
+        if item.name in _PASSED
+    ],
+    bases=(ResponsesRequest,),
+    frozen=True,
+    kw_only=True,
 )
 _tools: Final = msgspec.json.Decoder(list[dict[str, Any]])
 _format: Final = msgspec.json.Decoder(dict[str, Any])
@@ -111,7 +123,7 @@ def items_of(asked: str | list[ItemIn] | None, new_id: Ids) -> list[Item]:
         return [MessageItem(id=new_id("msg"), role="user", content=(InputText(asked),))]
     entries = asked or []
     if sum(len(part) for item in entries for part in (item.content, item.output) if isinstance(part, list)) > PARTS_MAX:
-        raise RequestError("invalid_request", f"input: more than {PARTS_MAX} content parts", param="input")
+        raise RequestError("invalid_request", f"input: more than {PARTS_MAX} content parts; send fewer", param="input")
     return [_item(f"input[{index}]", item, new_id) for index, item in enumerate(entries)]
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from appliance.api.openai_schema import ChatLogprob, Logprobs, MaxTokens
+from appliance.api.openai_schema import ChatLogprob, Logprobs, MaxTokens, Object, Objects, Unsupported
 from appliance.types import Usage
 
 ITEMS_MAX = 100_000
@@ -55,7 +55,7 @@ class ReasoningIn(Struct, frozen=True, kw_only=True):
 class TextIn(Struct, frozen=True, kw_only=True):
     """format: free-form, see `response_format` of a chat."""
 
-    format: Raw = Raw()
+    format: Object = field(default_factory=Raw)
 
 
 class ResponsesRequest(Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     instructions: str | None = None
     max_output_tokens: MaxTokens | None = None
     max_tool_calls: int | None = None
-    tools: Raw = Raw()
+    tools: Objects = field(default_factory=Raw)
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: TextIn | None = None
@@ -81,9 +81,9 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     prompt_cache_key: str | None = None
     truncation: Truncation | None = None
     background: bool | None = None
-    conversation: Raw = Raw()
-    prompt: Raw = Raw()
-    moderation: Raw = Raw()
+    conversation: Unsupported = field(default_factory=Raw)
+    prompt: Unsupported = field(default_factory=Raw)
+    moderation: Unsupported = field(default_factory=Raw)
 
 
 # ── items ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

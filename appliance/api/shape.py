@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -241,14 +241,13 @@ class AnswerObjects:
 
     def make(
         self,
-        kind: Literal["chat.completion", "chat.completion.chunk", "text_completion"],
+        kind: Callable[..., CompletionObject],
         *choices: Choice,
         usage: Usage | None = None,
     ) -> CompletionObject:
-        """One object of `kind`."""
-        return CompletionObject(
+        """One object of `kind`, which fits the choices."""
+        return kind(
             id=self._id,
-            object=kind,
             created=self._created,
             model=self._model,
             choices=list(choices),

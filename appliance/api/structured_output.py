@@ -43,7 +43,9 @@ def constraint_of(body: CompletionFields) -> Constraint | None:
     ]
     if len(found) > 1:
         names = ", ".join(constraint.param for constraint in found)
-        raise RequestError("invalid_request", f"{names}: an answer can be kept to one of them", param=found[1].param)
+        raise RequestError(
+            "invalid_request", f"{names}: an answer can be kept to one of them; send one", param=found[1].param
+        )
     return found[0] if found else None
 
 

@@ -6,17 +6,18 @@ The fields are those of llama-server and of vLLM.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field, structs
 
 from appliance.api.admission import admitted
 from appliance.api.body import decode, read_body
 from appliance.api.chat import chat_prompt
 from appliance.api.keys import EVIDENCE, LIMITS, ROUTER, settings_of
 from appliance.api.openai_schema import ChatCompletionRequest
+from appliance.api.operation import COMPUTES, Operation
 from appliance.api.request_fields import cache_domain, route_of
 from appliance.api.timed_events import GRACE_SECONDS, TimedEvents
 from appliance.errors import RequestError
@@ -35,7 +36,7 @@ class TokenizeRequest(Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1)]
     content: str | None = None
     prompt: str | None = None
-    messages: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = field(default_factory=msgspec.Raw)
     add_special: bool | None = None
     add_special_tokens: bool | None = None
     parse_special: bool = True
@@ -50,9 +51,73 @@ class DetokenizeRequest(Struct, frozen=True, kw_only=True):
     tokens: Annotated[tuple[TokenId, ...], Meta(max_length=PROMPT_TOKENS_MAX)]
 
 
+class TokenAndPiece(Struct, frozen=True):
+    """piece: a text, or bytes that are none of their own as numbers."""
+
+    id: int
+    piece: str | list[int]
+
+
+class Tokenized(Struct, frozen=True, kw_only=True):
+    """The answer to POST /tokenize. max_model_len: most tokens of one request."""
+
+    tokens: list[int | TokenAndPiece]
+    count: int
+    max_model_len: int | None
+    token_strs: list[str] | UnsetType = UNSET
+
+
+class Detokenized(Struct, frozen=True, kw_only=True):
+    """The answer to POST /detokenize, under both names."""
+
+    content: str
+    prompt: str
+
+
+class Rendered(Struct, frozen=True, kw_only=True):
+    """The answer to POST /apply-template."""
+
+    prompt: str
+
+
 _tokenize_decoder: Final = msgspec.json.Decoder(TokenizeRequest)
-_detokenize_decoder: Final = msgspec.json.Decoder(DetokenizeRequest)
 _chat_decoder: Final = msgspec.json.Decoder(ChatCompletionRequest)
+# What of a chat makes its prompt.
+_PROMPT_FIELDS: Final = (
+    *("model", "messages", "tools", "tool_choice", "functions", "function_call", "parallel_tool_calls"),
+    *("chat_template_kwargs", "reasoning_effort", "enable_thinking", "thinking"),
+)
+ApplyTemplateRequest: Final = defstruct(
+    "ApplyTemplateRequest",
+    [
+        (item.name, item.type) if item.required else (item.name, item.type, None)
+        for item in structs.fields(ChatCompletionRequest)
+        if item.name in _PROMPT_FIELDS
+    ],
+    kw_only=True,
+)
+_detokenize_decoder: Final = msgspec.json.Decoder(DetokenizeRequest)
+TOKENIZE: Final = Operation(
+    summary="The tokens of a text, or of a chat as the model's template renders it.",
+    body=_tokenize_decoder.type,
+    example={"model": "demo", "prompt": "Hello"},
+    answer=Tokenized,
+    codes=COMPUTES,
+)
+DETOKENIZE: Final = Operation(
+    summary="The text that tokens stand for, control tokens written out.",
+    body=_detokenize_decoder.type,
+    example={"model": "demo", "tokens": [1, 2, 3]},
+    answer=Detokenized,
+    codes=COMPUTES,
+)
+APPLY_TEMPLATE: Final = Operation(
+    summary="A chat as the model's template renders it.",
+    body=ApplyTemplateRequest,
+    example={"model": "demo", "messages": [{"role": "user", "content": "Hello"}]},
+    answer=Rendered,
+    codes=COMPUTES,
+)
 
 
 async def tokenize(http: web.Request) -> web.StreamResponse:
@@ -73,27 +138,25 @@ async def tokenize(http: web.Request) -> web.StreamResponse:
     )
     read, n_ctx = await read_prompt(http, body.model, prompt, reading)
     pieces = [_piece(piece) for piece in read.pieces]
-    tokens: list[Any] = list(read.tokens)
+    tokens: list[int | TokenAndPiece] = list(read.tokens)
     if body.with_pieces:
-        tokens = [{"id": token, "piece": piece} for token, piece in zip(read.tokens, pieces, strict=True)]
-    answer: dict[str, Any] = {"tokens": tokens, "count": len(tokens), "max_model_len": n_ctx}
-    if body.return_token_strs:
-        answer["token_strs"] = [piece.decode(errors="replace") for piece in read.pieces]
-    return _json(answer)
+        tokens = [TokenAndPiece(token, piece) for token, piece in zip(read.tokens, pieces, strict=True)]
+    texts = [piece.decode(errors="replace") for piece in read.pieces] if body.return_token_strs else UNSET
+    return _json(Tokenized(tokens=tokens, count=len(tokens), max_model_len=n_ctx, token_strs=texts))
 
 
 async def detokenize(http: web.Request) -> web.StreamResponse:
     """The text that tokens stand for, control tokens written out; `content` is llama-server's name for it."""
     body = decode(await read_body(http, http.app[LIMITS]()), _detokenize_decoder)
     read, _ = await read_prompt(http, body.model, TokenPrompt(tokens=body.tokens), Reading())
-    return _json({"content": read.text, "prompt": read.text})
+    return _json(Detokenized(content=read.text, prompt=read.text))
 
 
 async def apply_template(http: web.Request) -> web.StreamResponse:
     """A chat as the model's template renders it."""
     body = decode(await read_body(http, http.app[LIMITS]()), _chat_decoder)
     read, _ = await read_prompt(http, body.model, chat_prompt(body), Reading())
-    return _json({"prompt": read.text})
+    return _json(Rendered(prompt=read.text))
 
 
 async def read_prompt(http: web.Request, name: str, prompt: Prompt, reading: Reading) -> tuple[PromptRead, int | None]:
@@ -102,7 +165,11 @@ async def read_prompt(http: web.Request, name: str, prompt: Prompt, reading: Rea
     assert draft.principal is not None, "the middleware has run"
     spec = router.spec(route_of(http, name).models[0])
     if isinstance(spec, UpstreamSpec):
-        raise RequestError("unsupported_parameter", f"{name[:128]!r} is served elsewhere, where its tokens are known")
+        raise RequestError(
+            "unsupported_parameter",
+            f"{name[:128]!r} is served elsewhere; ask that server for its tokens",
+            param="model",
+        )
     request = Request(
         id=draft.id,
         model=spec.id,
@@ -131,5 +198,5 @@ def _piece(piece: bytes) -> str | list[int]:
         return list(piece)
 
 
-def _json(answer: dict[str, Any]) -> web.Response:
+def _json(answer: Struct) -> web.Response:
     return web.Response(body=msgspec.json.encode(answer), content_type="application/json", charset="utf-8")

@@ -173,7 +173,7 @@ class ToldAnswer:
             try:
                 yield from _object.decode(each).choices[:1]
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-                message = "the server of this model sends what is no answer to a chat"
+                message = "the server of this model sends what is no answer to a chat; tell the operator"
                 raise RequestError("internal_error", message) from error
 
     def _parts(self, said: _Said, *, unparsed: bool) -> list[Part]:

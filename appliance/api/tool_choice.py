@@ -42,7 +42,7 @@ class AskedTools(Struct, frozen=True, kw_only=True):
             return None
         param = "function_call" if self.legacy else "tool_choice"
         if constraint is not None:
-            message = f"{param}, {constraint.param}: an answer can be kept to one of them"
+            message = f"{param}, {constraint.param}: an answer can be kept to one of them; send one"
             raise RequestError("invalid_request", message, param=constraint.param)
         return CallChoice(only=self.only, parallel=self.parallel and not self.legacy, param=param)
 
@@ -64,13 +64,16 @@ def asked_tools(body: ChatCompletionRequest) -> AskedTools:
     tools = free_form(field, body.functions if legacy else body.tools, _list_decoder) or []
     if legacy:
         tools = [{"type": "function", "function": function} for function in tools]
+    if not legacy:
+        # Of no effect, but not of another type than it says.
+        free_form("functions", body.functions, _list_decoder)
     for index, tool in enumerate(tools):
         _check(f"{field}[{index}]", tool)
     choice, only = _choice(choice_field, body.function_call if legacy else body.tool_choice)
     known = Tools(tools)
     for name in only:
         if name not in known:
-            message = f"{choice_field}: no tool is called {name[:64]!r}"
+            message = f"{choice_field}: no tool is called {name[:64]!r}; name one of {field}"
             raise RequestError("invalid_request", message, param=choice_field)
     if choice == "required" and not tools:
         raise RequestError("invalid_request", f"{choice_field}: needs {field}", param=choice_field)

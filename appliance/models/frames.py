@@ -43,5 +43,5 @@ def check_encodable(choices: Sequence[Request]) -> None:
         raise RequestError("invalid_request", f"the request cannot be sent to the engine: {error}") from error
     size = sum(sizes[id(choice.prompt)] for choice in choices)
     if size > FRAME_BYTES_MAX and len(choices) > 1:
-        message = f"n: all choices are {size} bytes, more than the {FRAME_BYTES_MAX} that may go to the engine at once"
+        message = f"n: all choices are {size} bytes, and the engine takes {FRAME_BYTES_MAX} at once; ask for fewer"
         raise RequestError("invalid_request", message, param="n")

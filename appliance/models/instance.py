@@ -662,7 +662,7 @@ class ModelInstance:
         self._restarts += 1
         self._reason = f"the engine worker ended unexpectedly ({exit_text(status)})"
         _log.error("model %s: %s; %d requests outstanding", self.name, self._reason, len(self._backlog))
-        self._backlog.crashed("the engine failed while it worked on this request; it is being restarted")
+        self._backlog.crashed("the engine failed while it worked on this request; it is being restarted; try again")
         self._note_drained()
         # The first crash restarts at once; one that repeats with nothing served in between backs off.
         self._pause(self._failures - 1)
@@ -706,7 +706,7 @@ class ModelInstance:
     def _unavailable(self) -> RequestError:
         return RequestError(
             "model_unavailable",
-            f"model {self.spec.id!r} cannot be served: {self._reason}",
+            f"model {self.spec.id!r} cannot be served now, try again later: {self._reason}",
             retry_after=max(1, math.ceil(self._retry_at - self._clock())),
         )
 

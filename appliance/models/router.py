@@ -226,7 +226,9 @@ class Router:
 
     def _refuse_beyond_bounds(self, model: str, principal: str, n: int) -> None:
         if self._draining:
-            raise RequestError("shutting_down", "the service is being drained for maintenance", retry_after=30)
+            raise RequestError(
+                "shutting_down", "the service is being drained for maintenance; try again later", retry_after=30
+            )
         if self.is_failing(model):
             raise self._breakers[model].refusal(model)
         limits = self._limits
@@ -239,14 +241,14 @@ class Router:
             raise RequestError(
                 "too_many_requests",
                 f"{principal!r} has {held} requests of model {model!r} outstanding and asks for {asked}; "
-                f"the limit is {limits.outstanding_per_principal_max}",
+                f"the limit is {limits.outstanding_per_principal_max}; wait until one has ended",
                 retry_after=1,
             )
         if self._outstanding[model] + n > limits.queue_depth_max:
             raise RequestError(
                 "queue_full",
                 f"model {model!r} has {self._outstanding[model]} requests outstanding and is asked for {asked}; "
-                f"the limit is {limits.queue_depth_max}",
+                f"the limit is {limits.queue_depth_max}; try again later",
                 retry_after=2,
             )
 
@@ -285,4 +287,6 @@ class Router:
 
 
 def _removed(model: str) -> RequestError:
-    return RequestError("model_not_found", f"the model {model!r} was just removed", param="model")
+    return RequestError(
+        "model_not_found", f"the model {model!r} was just removed; GET /v1/models lists what is there", param="model"
+    )

@@ -180,7 +180,7 @@ class ResponseStream:
             self._logprobs += event.logprobs
             self._chars += LOGPROB_CHARS * sum(1 + len(token.top) for token in event.logprobs)
         if self._chars > BUFFER_CHARS_MAX:
-            self.finish(RequestError("internal_error", "the client takes the answer too slowly"))
+            self.finish(RequestError("internal_error", "the client takes the answer too slowly; read it as it comes"))
         self._wake.set()
 
     def finish(self, end: Finished | RequestError) -> None:

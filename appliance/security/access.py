@@ -18,7 +18,7 @@ from appliance.security.api_keys import ApiKey, KeyRecord, matches
 from appliance.security.crl import expired
 from appliance.security.identity import Peer, PeerIdentity, certificate_refused
 from appliance.security.jwt_tokens import looks_like_jwt
-from appliance.security.refusal import Refusal
+from appliance.security.refusal import INCORRECT_KEY, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,11 @@ def check_open(view: AccessView, peer: Peer, identity: PeerIdentity | None, show
     """
     allowed = view.allowlists.get(peer.listener)
     if allowed is None or not allowed.allows(peer.address):
-        raise Refusal("address_not_allowed", "This address may not come in.", reason="is not in the allowlist")
+        raise Refusal(
+            "address_not_allowed",
+            "This address may not come in. Ask the operator to allow it.",
+            reason="is not in the allowlist",
+        )
     if identity is not None:
         administers = peer.listener == ADMIN_LISTENER
         _check_trusted(view, identity, view.admin_issuers if administers else view.issuers)
@@ -152,12 +156,16 @@ def _check_token(view: AccessView, token_id: str, principal: str) -> None:
 
 def _check_principal(view: AccessView, peer: Peer, name: str) -> None:
     if name in view.revocations.principals:
-        raise Refusal("access_revoked", "This client's access was revoked.", reason=f"is the revoked client {name}")
+        raise Refusal(
+            "access_revoked",
+            "This client's access was revoked. Ask the operator.",
+            reason=f"is the revoked client {name}",
+        )
     networks = view.configured.networks.get(name)
     if networks is not None and not networks.allows(peer.address):
         raise Refusal(
             "address_not_allowed",
-            "This client may not come from this address.",
+            "This client may not come from this address. Ask the operator to allow it.",
             reason=f"is not in principals.{name}.allow",
         )
 
@@ -186,4 +194,4 @@ def _forgery(view: AccessView, key: ApiKey, record: KeyRecord | None) -> str:
 
 def _invalid(reason: str, kind: str | None = None) -> Refusal:
     """One sentence for every fault: whoever found a key does not learn that it is a real one."""
-    return Refusal("invalid_api_key", "Incorrect API key provided.", reason=reason, kind=kind)
+    return Refusal("invalid_api_key", INCORRECT_KEY, reason=reason, kind=kind)

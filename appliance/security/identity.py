@@ -149,6 +149,6 @@ def certificate_refused(fault: str) -> Refusal:
     """fault: what is wrong with the certificate, completing "The client certificate …"."""
     return Refusal(
         "certificate_rejected",
-        f"The client certificate {fault}.",
+        f"The client certificate {fault}. Ask the operator for a new one.",
         reason=f"was refused: its certificate {fault}",
     )

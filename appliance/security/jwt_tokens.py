@@ -23,7 +23,7 @@ from appliance.access_config import PRINCIPAL_NAME, JwtIssuer
 from appliance.errors import ConfigError
 from appliance.safe_text import safe_text
 from appliance.security.jwt_keys import IssuerKey, issuer_keys
-from appliance.security.refusal import Refusal
+from appliance.security.refusal import INCORRECT_KEY, Refusal
 
 TOKEN_BYTES_MAX: Final = 8192
 CACHED_MAX: Final = 4096
@@ -219,4 +219,4 @@ def _shown(value: object) -> str:
 def _refusal(fault: str, issuer: str | None = None) -> Refusal:
     """The client reads of no fault more than of a wrong API key."""
     whose = "" if issuer is None else f" of issuer {safe_text(issuer)}"
-    return Refusal("invalid_api_key", "Incorrect API key provided.", reason=f"sent a JWT{whose} {fault}")
+    return Refusal("invalid_api_key", INCORRECT_KEY, reason=f"sent a JWT{whose} {fault}")

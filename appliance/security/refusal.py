@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from appliance.errors import ErrorCode, RequestError
+
+# Of every fault of a key or a token: which one it is helps who guesses.
+INCORRECT_KEY: Final = "Incorrect API key provided. Check it, or ask the operator for a new one."
 
 
 class Refusal(RequestError):

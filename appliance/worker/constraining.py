@@ -89,7 +89,9 @@ class Constraining:
         except Exception as bug:
             # Only this request's: its text may be in the message, so that only the place is logged.
             sys.stderr.write("".join(traceback.format_tb(bug.__traceback__)) + f"{type(bug).__name__}\n")
-            error = RequestError("internal_error", "the engine could not read this request")
+            error = RequestError(
+                "internal_error", "the engine could not read this request; tell the operator, whose log has more"
+            )
         with self._lock:
             if sequence.number not in self._waiting:
                 return

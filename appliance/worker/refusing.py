@@ -21,4 +21,9 @@ def refuse(number: int, error: RequestError, status: Step, send: Callable[[Step]
 def refuse_unreadable(number: int, error: Exception, status: Step, send: Callable[[Step], None]) -> None:
     """A bug, but only this request's: its text may be in the message, so that only the place is logged."""
     sys.stderr.write("".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}\n")
-    refuse(number, RequestError("internal_error", "the engine could not read this request"), status, send)
+    refuse(
+        number,
+        RequestError("internal_error", "the engine could not read this request; tell the operator, whose log has more"),
+        status,
+        send,
+    )

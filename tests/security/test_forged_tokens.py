@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from appliance.access_config import JwtIssuer
 from appliance.security.jwt_tokens import JwtVerifier
-from appliance.security.refusal import Refusal
+from appliance.security.refusal import INCORRECT_KEY, Refusal
 from tests.security.tokens import (
     ALGORITHMS,
     AUDIENCE,
@@ -185,7 +185,7 @@ FORGED: dict[str, tuple[Callable[[], str], str]] = {
 def refusal(jwts: JwtVerifier, text: str) -> str:
     with pytest.raises(Refusal) as caught:
         jwts.verify(text, NOW)
-    assert (caught.value.code, caught.value.message) == ("invalid_api_key", "Incorrect API key provided.")
+    assert (caught.value.code, caught.value.message) == ("invalid_api_key", INCORRECT_KEY)
     assert caught.value.status == 401
     return caught.value.reason.removeprefix("sent a JWT ").removeprefix(f"of issuer {ISSUER} ")
 
@@ -248,7 +248,7 @@ def test_whatever_is_signed_is_accepted_or_refused_and_nothing_else(
         try:
             jwts.verify(text, NOW)
         except Refusal as error:
-            assert error.message == "Incorrect API key provided."
+            assert error.message == INCORRECT_KEY
 
 
 @settings(deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.security.api_keys import ApiKey
+from appliance.security.refusal import INCORRECT_KEY
 from tests.security.site import Site
 
 
@@ -23,9 +24,7 @@ async def test_every_wrong_key_gets_the_same_answer(site: Site, caplog: pytest.L
         f"Bearer {ApiKey('adm', key.kid, key.secret).reveal()}",
     ]
     answers = [await site.ask(None, authorization) for authorization in wrong]
-    assert {(answer.status, *answer.body.values()) for answer in answers} == {
-        (401, "invalid_api_key", "Incorrect API key provided.")
-    }
+    assert {(answer.status, *answer.body.values()) for answer in answers} == {(401, "invalid_api_key", INCORRECT_KEY)}
     assert caplog.messages == ["127.0.0.1 (client demo) sent an API key that is mistyped or cut short"]
     assert key.secret not in caplog.text
 

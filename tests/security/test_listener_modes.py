@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
+from appliance.security.refusal import INCORRECT_KEY
 from tests.e2e.appliance_process import Appliance
 from tests.security.daemons import (
     add_client,
@@ -145,7 +146,7 @@ async def test_wrong_tokens(listeners: Listeners, what: str) -> None:
             body = await answer.json()
         assert (body["error"]["code"], body["error"]["message"]) == (
             "invalid_api_key",
-            "Incorrect API key provided.",
+            INCORRECT_KEY,
         )
 
 

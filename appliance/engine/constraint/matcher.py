@@ -82,9 +82,13 @@ class Matcher:
         try:
             json.loads(answer, object_pairs_hook=_without_twins)
         except (ValueError, RecursionError):
-            self.failure = RequestError("internal_error", "the answer is no JSON although its grammar accepted it")
+            self.failure = RequestError(
+                "internal_error", "the answer is no JSON although its grammar accepted it; try again"
+            )
         except _TwinsError as twins:
-            self.failure = RequestError("internal_error", f"the model repeated the name {twins.name!r} in an object")
+            self.failure = RequestError(
+                "internal_error", f"the model repeated the name {twins.name!r} in an object; try again"
+            )
 
 
 class _TwinsError(Exception):

@@ -74,7 +74,7 @@ class PoolingReader:
         else:
             tokens, long = self._checked(given, param), False
         if not tokens:
-            raise RequestError("invalid_request", f"{param} is empty", param="input")
+            raise RequestError("invalid_request", f"{param} is empty; send a text", param="input")
         if not long and len(tokens) <= self._n_ctx:
             return PoolingInput(tokens)
         if not prompt.truncate:
@@ -102,7 +102,9 @@ class PoolingReader:
         long = len(document) > self._chars_max or len(prompt.query) > self._chars_max
         tokens, cut = self._pair.fit(query, document[: self._chars_max], self._n_ctx)
         if not tokens:
-            raise RequestError("invalid_request", f"documents[{index}] and query are empty", param="documents")
+            raise RequestError(
+                "invalid_request", f"documents[{index}] and query are empty; send a text", param="documents"
+            )
         if (cut or long) and not prompt.truncate:
             raise self._too_long(f"documents[{index}] with the query", None, "documents")
         return PoolingInput(tokens, truncated=cut or long)

@@ -102,7 +102,7 @@ class PromptReader:
         if must_call is not None:
             read = self._forced(prompt, read, must_call)
         if not read.tokens:
-            raise RequestError("invalid_request", "the prompt is empty", param=_param(prompt))
+            raise RequestError("invalid_request", "the prompt is empty; send a text or tokens", param=_param(prompt))
         if len(read.tokens) >= self._n_ctx:
             raise self._too_long(prompt, len(read.tokens), "")
         return read
@@ -191,7 +191,7 @@ class PromptReader:
         """Prefix, suffix, and then what is between them, as llama-server has it by default."""
         before, between, after = self._vocabulary.infill
         if min(before, between, after) < 0:
-            message = "suffix: this model has no tokens to fill in what is between two texts"
+            message = "suffix: this model has no tokens to fill in what is between two texts; leave it out"
             raise RequestError("invalid_request", message, param="suffix")
         prefix = self._tokenize(prompt, prompt.prefix, _PLAIN)
         suffix = self._tokenize(prompt, prompt.suffix, _PLAIN)
@@ -231,7 +231,7 @@ class PromptReader:
         return RequestError(
             "context_length_exceeded",
             f"the prompt has {qualifier}{n_prompt_tokens} tokens; this model takes {self._n_ctx} tokens a request, "
-            "prompt and answer together",
+            "prompt and answer together; shorten it",
             param=_param(prompt),
             details={"n_prompt_tokens": n_prompt_tokens, "n_ctx": self._n_ctx},
         )

@@ -85,12 +85,14 @@ class ChatTemplate:
             with deadline(self._seconds_max):
                 return self._template.render(variables)
         except RaisedByTemplateError as error:
-            raise _refused(f"the model's chat template refuses these messages: {error}") from None
+            raise _refused(f"send other messages; the model's chat template refuses these: {error}") from None
         except (DeadlineError, TooLargeError) as error:
-            message = f"the model's chat template was stopped: {error}"
+            message = f"send a shorter chat; the model's chat template was stopped: {error}"
             raise StoppedError("template_error", message[:_REASON_CHARS_MAX], param="messages") from None
         except Exception as error:  # a template can raise whatever Python can
-            raise _refused(f"the model's chat template failed: {error or type(error).__name__}") from None
+            raise _refused(
+                f"send other messages; the model's chat template failed: {error or type(error).__name__}"
+            ) from None
 
 
 def _compiled(source: str) -> Template:

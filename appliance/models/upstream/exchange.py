@@ -212,9 +212,11 @@ def why(error: BaseException) -> str:
 def _failed(model: str, stream: UpstreamStream) -> RequestError:
     """Where the server is, and what it did, is in our log and status: a client learns that it may try again."""
     if stream.began:
-        return RequestError("engine_crash", f"the server of model {model!r} failed while it answered")
+        return RequestError("engine_crash", f"the server of model {model!r} failed while it answered; try again")
     return RequestError(
-        "model_unavailable", f"model {model!r} cannot be served: its server failed", retry_after=RETRY_SECONDS
+        "model_unavailable",
+        f"model {model!r} cannot be served: its server failed; try again later",
+        retry_after=RETRY_SECONDS,
     )
 
 

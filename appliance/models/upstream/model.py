@@ -163,7 +163,11 @@ class UpstreamModel:
             stream.finish(error)
         except Exception:
             _log.exception("model %s: request %s failed", self.spec.id, stream.request.id)
-            stream.finish(RequestError("internal_error", "the appliance failed; its log has more"))
+            stream.finish(
+                RequestError(
+                    "internal_error", "the appliance failed; try again, and tell its operator, whose log has more"
+                )
+            )
 
     async def _try_all(self, session: ClientSession, stream: UpstreamStream) -> None:
         """Until one has answered. Raises RequestError."""
@@ -255,6 +259,6 @@ class UpstreamModel:
         seconds = min(replica.pause_seconds(self.spec.probe_seconds) for replica in self._replicas)
         return RequestError(
             "model_unavailable",
-            f"model {self.spec.id!r} cannot be served: none of its servers is up",
+            f"model {self.spec.id!r} cannot be served: none of its servers is up; try again later",
             retry_after=max(1, math.ceil(seconds)),
         )

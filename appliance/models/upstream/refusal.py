@@ -52,9 +52,13 @@ def refusal(status: int, body: bytes, retry_after: str | None, model: str) -> Re
         )
     seconds = _seconds(retry_after)
     if status in BUSY:
-        return RequestError("queue_full", f"the servers of model {model!r} have no room now", retry_after=seconds)
+        return RequestError(
+            "queue_full", f"the servers of model {model!r} have no room now; try again later", retry_after=seconds
+        )
     return RequestError(
-        "model_unavailable", f"model {model!r} cannot be served: its server failed", retry_after=seconds
+        "model_unavailable",
+        f"model {model!r} cannot be served: its server failed; try again later",
+        retry_after=seconds,
     )
 
 

@@ -116,6 +116,7 @@ ALONE: Final = {"approval.approve", "approval.reject", "audit.verify", "job.canc
 API_EXPECTED: Final = """
 GET  /livez                 everyone
 GET  /readyz                everyone
+GET  /v1/openapi.json       viewer inference
 GET  /v1/models             viewer inference
 GET  /v1/models/{model:.+}  viewer inference
 POST /v1/chat/completions   inference
@@ -136,6 +137,7 @@ GET /v1/responses/{id} inference
 DELETE /v1/responses/{id} inference
 GET /v1/responses/{id}/input_items inference
 POST /v1/responses/{id}/cancel inference
+GET  /openapi.json          viewer inference
 GET  /models                viewer inference
 GET  /models/{model:.+}     viewer inference
 POST /chat/completions      inference

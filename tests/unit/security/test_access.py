@@ -31,7 +31,7 @@ from appliance.security.credentials import Credentials, RevocationKind
 from appliance.security.crl import Crl
 from appliance.security.identity import Peer, PeerIdentity, peer_identity
 from appliance.security.key_changes import add_key, revoke_key, rotate_key
-from appliance.security.refusal import Refusal
+from appliance.security.refusal import INCORRECT_KEY, Refusal
 from appliance.security.revocations import restore_principal, revoke
 from tests.security.tokens import AUDIENCE, ISSUER, KeyFolder, claims, private_key, public_pem, token
 from tests.unit.security.making import DAY, HERE, HOUR, NOW, configured, founded, with_client
@@ -204,7 +204,7 @@ def test_a_wrong_key_is_told_apart_in_the_log_alone(world: World, shown: str, re
     with pytest.raises(Refusal) as caught:
         decide(world.view, peer_at("key"), None, [header], NOW)
     assert (caught.value.code, caught.value.status) == ("invalid_api_key", 401)
-    assert caught.value.message == "Incorrect API key provided."
+    assert caught.value.message == INCORRECT_KEY
     assert reason in caught.value.reason
     key = ApiKey.parse(header.removeprefix("Bearer "))
     assert key is None or key.secret not in caught.value.reason

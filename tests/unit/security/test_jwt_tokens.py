@@ -16,7 +16,7 @@ from appliance.errors import ConfigError
 from appliance.security import jwt_tokens
 from appliance.security.api_keys import ApiKey
 from appliance.security.jwt_tokens import JwtIdentity, JwtVerifier, looks_like_jwt
-from appliance.security.refusal import Refusal
+from appliance.security.refusal import INCORRECT_KEY, Refusal
 from tests.security.tokens import (
     ALGORITHMS,
     AUDIENCE,
@@ -50,7 +50,7 @@ def reason(jwts: JwtVerifier, text: str) -> str:
     """Why `text` is refused, without the words that every refusal begins with."""
     with pytest.raises(Refusal) as caught:
         jwts.verify(text, NOW)
-    assert (caught.value.code, caught.value.message) == ("invalid_api_key", "Incorrect API key provided.")
+    assert (caught.value.code, caught.value.message) == ("invalid_api_key", INCORRECT_KEY)
     return caught.value.reason.removeprefix(f"sent a JWT of issuer {ISSUER} ")
 
 

@@ -105,7 +105,7 @@ def test_hostile_templates_are_stopped_in_time(name: str) -> None:
 
 
 def test_a_refusal_carries_its_reason() -> None:
-    with pytest.raises(RequestError, match="refuses these messages: roles must alternate"):
+    with pytest.raises(RequestError, match="refuses these: roles must alternate"):
         rendered(HOSTILE_TEMPLATES["refusal"])
 
 
