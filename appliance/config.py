@@ -113,10 +113,10 @@ class Shutdown(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RequestLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The request log file: rotated at file_bytes_max, the newest files_max are kept."""
+    """How long requests are kept: for retention_days, and only the newest ones that fit into bytes_max."""
 
-    file_bytes_max: Bytes = 64 * 2**20
-    files_max: Annotated[int, Meta(ge=1, le=1000)] = 10
+    retention_days: Annotated[float, Meta(gt=0, le=3660)] = 90.0
+    bytes_max: Annotated[int, Meta(ge=16 * 2**20, le=2**40)] = 2**30
 
 
 class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,6 +164,12 @@ class _ModelsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 # What `engine` in an entry of models.yaml says, and the entry it makes.
 _ENGINES: Final[Mapping[str, type[ModelSpec] | type[UpstreamSpec]]] = {"llama": ModelSpec, "upstream": UpstreamSpec}
 
+
+# Keys of earlier releases, and what does their work now.
+_REPLACED: Final[Mapping[str, str]] = {
+    "request_log.file_bytes_max": "request_log.bytes_max is for the whole log, request_log.retention_days for its age",
+    "request_log.files_max": "request_log.bytes_max is for the whole log, request_log.retention_days for its age",
+}
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
@@ -316,6 +322,8 @@ def _check_keys(source: YamlSource, data: Any, struct: Any, path: str) -> None:
     for key, value in data.items():
         inner = f"{path}.{key}" if path else str(key)
         if key not in fields:
+            if (instead := _REPLACED.get(inner)) is not None:
+                raise source.error(f"{source.written(inner)!r} is no key any more; {instead}", inner)
             near = difflib.get_close_matches(str(key), fields, n=1)
             known = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(fields))}"
             raise source.error(f"unknown key {source.written(inner)!r}; {known}", inner)

@@ -59,7 +59,6 @@ from appliance.security.resealing import renew_data_keys
 from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
-from appliance.telemetry.request_log import FILE as REQUESTS
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
 
@@ -159,9 +158,10 @@ class _Daemon:
         self._limits = PrincipalLimits()
         self._quotas = QuotaStore(settings.state.store / "quotas.json")
         self._request_log = RequestLog(
-            settings.state.store / REQUESTS,
-            file_bytes_max=config.request_log.file_bytes_max,
-            files_max=config.request_log.files_max,
+            settings.state.store,
+            retention_days=config.request_log.retention_days,
+            bytes_max=config.request_log.bytes_max,
+            clock=time.time,
         )
         self._rollouts = Rollouts(
             self._router.registry,
@@ -260,6 +260,7 @@ class _Daemon:
             environment=self._environment,
             router=self._router,
             rollouts=self._rollouts,
+            requests=self._request_log.reader,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)

@@ -25,6 +25,7 @@ from appliance.models.launcher import SpawnLauncher
 from appliance.models.models_plan import ModelChange
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir, temporary_sibling
+from appliance.telemetry.request_reader import RequestReader
 from appliance.types import ModelInfo
 from appliance.upstream_spec import ServedModel
 
@@ -51,6 +52,7 @@ async def offline_admin(
             premises=_Closed(security),
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
             environment=environment,
+            requests=RequestReader.of_folder(state.store),
             one_command=True,
         )
         try:

@@ -6,7 +6,8 @@ responses, whose life a backup would lengthen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,9 @@ from appliance.keyring.backup import BackupSummary, restore_backup, write_backup
 from appliance.keyring.keyring import Keyring
 from appliance.keyring.open_kek import open_kek
 from appliance.keyring.recovery import RecoveryPublicKey, RecoverySecretKey
-from appliance.state_dir import StateDir
+from appliance.state_dir import StateDir, temporary_sibling
+from appliance.store.connection import copy_whole
+from appliance.telemetry.request_table import FILE as REQUESTS
 
 FOLDERS: Final = ("audit", "clients", "secrets", "store")
 _KEYRING: Final = "keyring.json"
@@ -32,9 +35,17 @@ def back_up_state(state: StateDir, keyring: Keyring, public: RecoveryPublicKey, 
     The appliance may serve meanwhile, and the credentials change. The caller sees to it that no data key does, and no
     seal key of the audit log: what goes in must open with the keys that go in.
     """
+    requests = state.store / REQUESTS
+    with _copied(requests) as copy:
+        return _write(state, keyring, public, target, {} if copy is None else {f"store/{REQUESTS}": copy})
+
+
+def _write(
+    state: StateDir, keyring: Keyring, public: RecoveryPublicKey, target: Path, copies: Mapping[str, Path]
+) -> BackupSummary:
     bound = (_KEYRING, f"{_KEYRING}.lock", *(path.name for path in state.secrets.glob("kek*")))
     skip = ["store/capture", "store/responses", *(f"secrets/{name}" for name in bound)]
-    return write_backup(contents(state), {_EXTRA: keyring.export_plain()}, public, target, skip=skip)
+    return write_backup({**contents(state), **copies}, {_EXTRA: keyring.export_plain()}, public, target, skip=skip)
 
 
 def contents(state: StateDir) -> dict[str, Path]:
@@ -44,7 +55,25 @@ def contents(state: StateDir) -> dict[str, Path]:
     """
     entries = {f"audit/{EPOCH_KEY}": state.audit / EPOCH_KEY}
     entries |= {f"audit/{path.name}": path for path in sorted(state.audit.iterdir()) if path.name not in _NOT_COPIED}
-    return entries | {name: state.path / name for name in FOLDERS if name != "audit"}
+    entries |= {name: state.path / name for name in FOLDERS if name not in ("audit", "store")}
+    # The request log goes in as a copy that is whole: its file and what lies beside it change all the time.
+    kept = (path for path in sorted(state.store.iterdir()) if not path.name.startswith((REQUESTS, ".")))
+    return entries | {f"store/{path.name}": path for path in kept}
+
+
+@contextlib.contextmanager
+def _copied(database: Path) -> Iterator[Path | None]:
+    """For as long as the block lasts; None where there is none."""
+    if not database.exists():
+        yield None
+        return
+    copy = temporary_sibling(database)
+    try:
+        copy_whole(database, copy)
+        yield copy
+    finally:
+        for end in ("", "-wal", "-shm"):
+            Path(f"{copy}{end}").unlink(missing_ok=True)
 
 
 def restore_state(

@@ -92,6 +92,20 @@ def open_reader(path: Path, migrations: Migrations) -> Iterator[Connection]:
         yield connection
 
 
+def copy_whole(source: Path, target: Path) -> None:
+    """Makes the new file `target` of `source` as it is at this moment, whoever writes it. Raises StateError."""
+    try:
+        _make_private(target)
+        with (
+            contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as reader,
+            contextlib.closing(sqlite3.connect(target)) as writer,
+        ):
+            # In one step: after a pause it would begin again where somebody has written meanwhile.
+            reader.backup(writer)
+    except (OSError, sqlite3.Error) as error:
+        raise StateError(f"{source} cannot be copied: {error}") from error
+
+
 @contextlib.contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
     """What the block writes counts as a whole, or not at all where it raises."""

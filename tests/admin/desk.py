@@ -38,6 +38,7 @@ from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
+from appliance.telemetry.request_reader import RequestReader
 from appliance.types import ModelInfo, ModelSpec, QuantizeOrder
 from tests.fakes.scripted_worker import INFO
 from tests.models.raw_gguf import ARCHITECTURE, item, model, tensor, u32
@@ -145,6 +146,7 @@ class Desk:
             premises=self.premises,
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
             environment={},
+            requests=RequestReader.of_folder(state.store),
             router=router,
             rollouts=rollouts,
         )

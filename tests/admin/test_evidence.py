@@ -11,7 +11,9 @@ from appliance.admin_client import AdminClient
 from appliance.models.version import ModelVersion, fingerprint_of, version_of
 from appliance.models.version_store import VersionStore
 from appliance.state_dir import StateDir
+from appliance.store.connection import open_writer
 from appliance.telemetry.request_record import AnswerEvidence, RequestRecord
+from appliance.telemetry.request_table import FILE, MIGRATIONS, insert
 from appliance.types import ModelSpec, SamplingParams
 from tests.admin.desk import Desk, refused
 from tests.fakes.scripted_worker import INFO
@@ -34,7 +36,10 @@ RECORD = RequestRecord(
 
 
 def write(state: StateDir, *records: RequestRecord) -> None:
-    (state.store / "requests.jsonl").write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in records))
+    connection = open_writer(state.store / FILE, MIGRATIONS, check=True)
+    for one in records:
+        insert(connection, one)
+    connection.close()
 
 
 @pytest.mark.parametrize("given", ["r1", "chatcmpl-r1", "cmpl-r1"])

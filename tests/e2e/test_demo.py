@@ -12,6 +12,9 @@ import openai
 import psutil
 import pytest
 
+from appliance.telemetry.request_export import json_lines
+from appliance.telemetry.request_filter import parse
+from appliance.telemetry.request_reader import RequestReader
 from tests.e2e.appliance_process import Appliance, run_command
 
 QUESTION = "What is mutual TLS?"
@@ -141,7 +144,10 @@ def test_a_second_daemon_on_the_same_state_is_refused(demo: Appliance) -> None:
 
 
 def test_no_secret_is_in_the_logs(demo: Appliance) -> None:
-    written = demo.log + demo.output + (demo.state / "store" / "requests.jsonl").read_text()
+    records = RequestReader.of_folder(demo.state / "store").all(parse(""))
+    logged = b"".join(map(json_lines, records)).decode()
+    written = demo.log + demo.output + logged
     assert demo.key() not in written
     assert "PRIVATE KEY" not in written
-    assert QUESTION not in (demo.state / "store" / "requests.jsonl").read_text()
+    assert '"path":"/v1/chat/completions"' in logged
+    assert QUESTION not in logged

@@ -18,6 +18,8 @@ import msgspec
 import psutil
 import pytest
 
+from appliance.telemetry.request_filter import parse
+from appliance.telemetry.request_reader import RequestReader
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
 from tests.models.vocabulary import word
 
@@ -167,10 +169,8 @@ async def test_random_aborts_leak_nothing(tmp_path: Path, recite_gguf: Path, abo
         async with appliance.session() as session, session.post("/v1/completions", json=body) as answer:
             assert answer.status == 200
         assert appliance.workers() == [worker]
-        outcomes = {
-            msgspec.json.decode(line)["outcome"]
-            for line in (appliance.state / "store" / "requests.jsonl").read_text().splitlines()
-        }
+        log = RequestReader.of_folder(appliance.state / "store")
+        outcomes = {record.outcome for page in log.all(parse("")) for record in page}
         assert outcomes <= {"client_gone", "ok"}
 
 

@@ -23,6 +23,8 @@ from appliance.security.identity import Peer
 from appliance.security.opening import open_security
 from appliance.state_backup import restore_state
 from appliance.state_dir import StateDir
+from appliance.telemetry.request_reader import RequestReader
+from tests.unit.telemetry.making import record, write
 
 SECRET, PUBLIC = generate_recovery_key()
 
@@ -35,6 +37,8 @@ async def backed_up(folder: Path) -> tuple[Path, Mapping[str, str], str]:
         await admin.post("/peppers/rotate")
         await admin.post("/data-keys/credentials/rotate")
         k0 = (await admin.post("/audit/take-key"))["verification_key"]
+        write(state.store, record(1), record(2))
+        (state.store / "requests.db.damaged").write_bytes(b"damage")
         await admin.post("/backup", {"target": str(archive), "recovery_public": PUBLIC})
     return archive, files, k0
 
@@ -56,6 +60,8 @@ async def test_it_opens_on_a_host_with_another_key_encryption_key(tmp_path: Path
         access = security.office.access
         assert access.authenticate(peer, [f"Bearer {files['api.key'].strip()}"]).id == "dify"
         security.close()
+    assert RequestReader.of_folder(restored.store).find(["r2"]) == record(2)
+    assert not list(restored.store.glob("*.damaged*")) and not list((tmp_path / "old" / "store").glob(".*"))
     report = verify(restored.audit, k0=VerificationKey.decode(k0.encode()))
     assert report.result == "incomplete", report
     assert report.macs == report.records > 10

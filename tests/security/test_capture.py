@@ -36,6 +36,7 @@ from appliance.security.capture_switch import switch_capture
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
+from appliance.telemetry.request_reader import RequestReader
 from tests.unit.capture.making import ON, SECRET, exchange
 
 BY = Actor(principal="anna", uid=1000)
@@ -87,6 +88,7 @@ class Desk:
             premises=self.premises,
             approvals=Approvals(timedelta(hours=1)),
             environment={},
+            requests=RequestReader.of_folder(self.state.store),
         )
         who = Administrator("anna", frozenset(roles), 1000)
         runner = web.AppRunner(AdminApi(site, ROUTES).application(lambda http: (who, datetime.now(UTC))))

@@ -19,6 +19,7 @@ from appliance.config import Config
 from appliance.security.dify_bundle import Endpoint
 from appliance.security.opening import open_security
 from appliance.state_dir import StateDir
+from appliance.telemetry.request_reader import RequestReader
 from appliance.telemetry.request_record import RequestRecord
 from tests.e2e.appliance_process import Appliance, running_appliance
 from tests.security.sidecar import Relay, Sidecar, check, free_port, needs_nginx, prepare, running_sidecar
@@ -90,9 +91,9 @@ async def status_of(appliance: Appliance, sidecar: Sidecar, path: str = "/v1/mod
 async def record_of(appliance: Appliance, request_id: str) -> RequestRecord:
     """The request's record, once it is on disk."""
     for _ in range(500):
-        for line in (appliance.state / "store" / "requests.jsonl").read_bytes().splitlines():
-            if request_id.encode() in line:
-                return msgspec.json.decode(line, type=RequestRecord)
+        record = RequestReader.of_folder(appliance.state / "store").find([request_id])
+        if record is not None:
+            return record
         await asyncio.sleep(0.02)
     raise AssertionError(f"no record of {request_id}")
 

@@ -84,6 +84,13 @@ def test_refusals_name_file_line_and_key(tmp_path: Path, text: str, line: int, s
     assert_refused(load_models, write(tmp_path, text), line, says)
 
 
+def test_keys_of_earlier_releases_name_their_successors(tmp_path: Path) -> None:
+    text = "request_log:\n  retention_days: 3\n  files-max: 2\n"
+    assert_refused(
+        load_config, write(tmp_path, text), 3, "'files-max' is no key any more; request_log.bytes_max is for"
+    )
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "missing.yaml")

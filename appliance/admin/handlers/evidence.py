@@ -16,8 +16,7 @@ from appliance.errors import ChangeRefused, StateError
 from appliance.models.version import ModelVersion
 from appliance.models.version_store import FILE as VERSIONS
 from appliance.models.version_store import read_versions
-from appliance.telemetry.record_search import find_record
-from appliance.telemetry.request_log import FILE as REQUESTS
+from appliance.telemetry.request_reader import RequestReader
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import SamplingParams
 
@@ -41,10 +40,7 @@ async def show(call: Call) -> Answer:
     given = call.match["request_id"]
     if not _ID.fullmatch(given):
         raise ChangeRefused("invalid", f"{given[:140]!r} is no request id; the header X-Request-Id of an answer has it")
-    try:
-        found = await asyncio.to_thread(_find, call.site.state.store, given)
-    except OSError as error:
-        raise StateError(f"the request log cannot be read: {error.strerror}") from error
+    found = await asyncio.to_thread(_find, call.site.requests, call.site.state.store, given)
     if found is None:
         call.office.audit.append(call.event("failed", request_id=given, reason="not_found"))
         raise ChangeRefused(
@@ -55,11 +51,11 @@ async def show(call: Call) -> Answer:
     return call.answer(found)
 
 
-def _find(folder: Path, given: str) -> RequestEvidence | None:
-    """Blocks. Raises OSError."""
+def _find(requests: RequestReader, folder: Path, given: str) -> RequestEvidence | None:
+    """Blocks. Raises StateError."""
     # A client's own id may begin so too.
     ids = {given, *(given.removeprefix(prefix) for prefix in _PREFIXES)}
-    record = find_record(folder / REQUESTS, sorted(ids))
+    record = requests.find(sorted(ids))
     if record is None:
         return None
     try:

@@ -111,7 +111,7 @@ def test_a_first_start_that_was_cut_short_is_made_anew(state: StateDir) -> None:
 @pytest.mark.parametrize("left", ["store", "audit"])
 def test_credentials_that_are_missing_although_it_has_served_are_damage(state: StateDir, left: str) -> None:
     opened(state).close()
-    (state.store / "requests.jsonl").write_text("{}\n")
+    (state.store / "requests.db").write_text("{}\n")
     (state.secrets / "credentials").unlink()
     emptied = state.store if left == "audit" else state.audit
     shutil.rmtree(emptied)
