@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -102,6 +102,20 @@ class AdminClient:
         query: dict[str, str | int | None] = {"plan": "true"} if plan else {}
         return await self._call("POST", path, query, body or {}, headers)
 
+    async def download(self, path: str, **query: str | int | None) -> AsyncIterator[bytes]:
+        """An answer that comes piece by piece, of any size. Raises AdminError, also where it ends unfinished."""
+        waiting = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS)
+        try:
+            async with self._session.get(_url(path, query), timeout=waiting, allow_redirects=False) as answer:
+                if answer.status >= 400:
+                    raise _refused(await answer.read(), answer.status)
+                async for chunk in answer.content.iter_any():
+                    yield chunk
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise AdminError(
+                "unreachable", f"the appliance cannot be reached, or ended the answer early: {_reason(error)}"
+            ) from error
+
     async def _call(
         self,
         method: str,
@@ -111,8 +125,7 @@ class AdminClient:
         headers: Mapping[str, str],
     ) -> Any:
         """Once more where the connection ended before an answer: a POST's Idempotency-Key makes that harmless."""
-        given = {name: str(value) for name, value in query.items() if value is not None}
-        url = URL(PREFIX + path, encoded=True).with_query(given or None)
+        url = _url(path, query)
         try:
             try:
                 status, generation, raw = await self._ask(method, url, body, headers)
@@ -152,6 +165,11 @@ class AdminClient:
         trace: TracebackType | None = None,
     ) -> None:
         await self._session.close()
+
+
+def _url(path: str, query: Mapping[str, str | int | None]) -> URL:
+    given = {name: str(value) for name, value in query.items() if value is not None}
+    return URL(PREFIX + path, encoded=True).with_query(given or None)
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -21,7 +21,7 @@ from aiohttp.typedefs import Handler
 
 from appliance.admin.administrator import Administrator
 from appliance.admin.idempotency import IdempotentAnswers, KeptAnswer
-from appliance.admin.route import Answer, Call, Route
+from appliance.admin.route import Answer, Call, Route, Stream
 from appliance.admin.site import AdminSite
 from appliance.admin_client import PREFIX
 from appliance.audit.record import AuditEvent, Outcome
@@ -91,7 +91,8 @@ class AdminApi:
                 connected_at=connected_at,
             )
             if route.method == "GET":
-                return _response(_kept(await route.handler(call)))
+                answer = await route.handler(call)
+                return await _sent(http, answer) if isinstance(answer, Stream) else _response(_kept(answer))
             if call.plan:
                 self._check_generation(route, call, http)
                 return _response(_kept(await route.handler(call)))
@@ -292,7 +293,33 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _kept(answer: Answer) -> KeptAnswer:
+async def _sent(http: web.Request, answer: Stream) -> web.StreamResponse:
+    """A stream that fails ends without its end: whoever reads it knows."""
+    chunks = answer.chunks
+    try:
+        # What cannot be begun is still a real status.
+        first = await anext(chunks, b"")
+        headers = {"ETag": f'"{answer.generation}"', "Cache-Control": "no-store", "Content-Type": answer.content_type}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(http)
+        try:
+            if first:
+                await response.write(first)
+            async for chunk in chunks:
+                await response.write(chunk)
+            await response.write_eof()
+        except (ApplianceError, OSError) as error:
+            _log.error("%s ended unfinished: %s", http.path, error)
+            if http.transport is not None:
+                http.transport.abort()
+        return response
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+
+
+def _kept(answer: Answer | Stream) -> KeptAnswer:
+    assert isinstance(answer, Answer), "only a GET is answered piece by piece"
     body = answer.body if isinstance(answer.body, bytes) else msgspec.json.encode(answer.body)
     return KeptAnswer(answer.status, body, answer.generation)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -27,6 +27,15 @@ class Answer:
     body: object
     generation: int
     status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer to a GET that is sent piece by piece. Where `chunks` raises after the first, the connection is cut."""
+
+    chunks: AsyncIterator[bytes]
+    content_type: str
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +151,7 @@ class Route:
     path: str
     action: str
     roles: frozenset[AdminRole]
-    handler: Callable[[Call], Awaitable[Answer]]
+    handler: Callable[[Call], Awaitable[Answer | Stream]]
     body: type[Struct] | None = None
     plans: bool = True
     alone: bool = False

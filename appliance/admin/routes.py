@@ -21,6 +21,7 @@ from appliance.admin.handlers import (
     instances,
     keys,
     models,
+    requests,
     secrets,
 )
 from appliance.admin.route import Route
@@ -103,6 +104,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/store/{name}/remove", "model.remove", _OPERATOR, models.remove, models.Remove),
     Route("GET", "/jobs/{id}", "job.show", _LOOK, models.job),
     Route("POST", "/jobs/{id}/cancel", "job.cancel", _OPERATOR, models.cancel, plans=False, alone=True),
+    # Requests. A report that names nobody is for anyone.
+    Route("GET", "/requests", "requests.list", _INQUIRES, requests.show),
+    Route("GET", "/requests/export", "requests.export", _INQUIRES, requests.export),
+    Route("GET", "/usage", "usage.show", _ANYONE, requests.usage),
     Route("GET", "/evidence/{request_id}", "evidence.read", _INQUIRES, evidence.show),
     # The allowlist.
     Route("GET", "/allowlist", "allow.list", _LOOK, allow.show),

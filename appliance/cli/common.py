@@ -23,12 +23,14 @@ from appliance.cli.options import DEFAULT_STATE, REMOTE_ENV, ConfigOption, How, 
 from appliance.config import load_config
 from appliance.errors import ApplianceError, ConfigError, StateError
 from appliance.safe_text import safe_lines, safe_text
-from appliance.state_dir import StateDir
+from appliance.state_dir import StateDir, replacing
 
 DEFAULT_CONFIG: Final = Path("/etc/appliance/appliance.yaml")
 DEFAULT_SOCKET: Final = Path("/run/appliance/admin.sock")
 LOOK_SECONDS: Final = 0.25
+WATCH_SECONDS: Final = 1.0
 _AS_IT_IS: Final = How()
+_INTERRUPTED: Final = "interrupted; it may have been done all the same, so look before repeating it"
 
 T = TypeVar("T")
 
@@ -93,11 +95,39 @@ class Appliance:
 
         return self._work(work)
 
+    def watch(self, path: str, look: Callable[[Any], None], **query: str | int | None) -> None:
+        """Asks again and again, a second apart, until it is interrupted. Raises ApplianceError."""
+
+        async def work(admin: AdminClient) -> None:
+            while True:
+                look(await admin.get(path, **query))
+                await asyncio.sleep(WATCH_SECONDS)
+
+        try:
+            self._work(work, interrupted="")
+        except typer.Exit:
+            return
+
+    def download(self, path: str, out: Path, **query: str | int | None) -> None:
+        """Writes an answer to the new file `out`, all of it or nothing. Raises ApplianceError."""
+
+        async def work(admin: AdminClient) -> None:
+            try:
+                with replacing(out) as file:
+                    async for chunk in admin.download(path, **query):
+                        file.write(chunk)
+            except OSError as error:
+                raise StateError(f"{out}: cannot be written: {error.strerror}") from error
+
+        self._work(work, interrupted="interrupted; nothing was written")
+
     def found_and_ask(self, path: str) -> Any:
         """The answer to a question; where there is no appliance yet, one is made. Raises ApplianceError."""
         return self._work(lambda admin: admin.get(path), create=True)
 
-    def _work(self, work: Callable[[AdminClient], Awaitable[T]], *, create: bool = False) -> T:
+    def _work(
+        self, work: Callable[[AdminClient], Awaitable[T]], *, create: bool = False, interrupted: str = _INTERRUPTED
+    ) -> T:
         async def run() -> T:
             async with self._client(create=create) as client:
                 return await work(client)
@@ -105,9 +135,8 @@ class Appliance:
         try:
             return asyncio.run(run())
         except KeyboardInterrupt:
-            typer.echo(
-                "appliance: interrupted; it may have been done all the same, so look before repeating it", err=True
-            )
+            if interrupted:
+                typer.echo(f"appliance: {interrupted}", err=True)
             raise typer.Exit(130) from None
 
     def _client(self, *, create: bool) -> AbstractAsyncContextManager[AdminClient]:

@@ -77,6 +77,21 @@ class CommandGroup(typer.Typer):
 
         return add
 
+    def default(self, command: Command) -> Command:
+        """What the group's name alone does, without a command after it."""
+        spelled_out = _spelled_out(command)
+
+        def run(ctx: typer.Context, **options: Any) -> None:
+            if ctx.invoked_subcommand is None:
+                spelled_out(**options)
+
+        own = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        shared = inspect.signature(spelled_out).parameters.values()
+        run.__signature__ = inspect.Signature([own, *shared])  # type: ignore[attr-defined]
+        add = self.callback(invoke_without_command=True, no_args_is_help=False, help=_unfolded(command.__doc__ or ""))
+        add(run)
+        return command
+
 
 def _spelled_out(command: Command) -> Command:
     """The same command with every option as a parameter of its own."""

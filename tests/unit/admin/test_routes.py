@@ -45,6 +45,9 @@ POST /aliases/{alias}/rollout        .o..
 POST /aliases/{alias}/rollback       .o..
 POST /drain                          .o..
 POST /resume                         .o..
+GET  /requests                       .o.a
+GET  /requests/export                .o.a
+GET  /usage                          vosa
 GET  /evidence/{request_id}          .o.a
 GET  /clients                        .os.
 POST /clients                        ..s.
