@@ -21,6 +21,7 @@ BUSY_SECONDS: Final = 5.0
 # What a write-ahead log is cut to once its content is in the file.
 _WAL_BYTES_MAX: Final = 8 * 2**20
 _READER_CACHE_KIB: Final = 16_384
+_WRITER_CACHE_KIB: Final = 8_192
 
 Connection = sqlite3.Connection
 # One per release that changed the schema: statements that follow on those before them.
@@ -45,6 +46,7 @@ def open_writer(path: Path, migrations: Migrations, *, check: bool) -> Connectio
         if mode != "wal":
             raise OSError(errno.ENOTSUP, f"its file system cannot hold a write-ahead log (journal mode {mode})")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_MAX}")
         _distrust(connection)
         if check:

@@ -112,7 +112,7 @@ def find(connection: Connection, ids: Sequence[str]) -> RequestRecord | None:
 def usage(connection: Connection, since: float, until: float, by: Sequence[UsageBy]) -> list[Usage]:
     """Of the requests that arrived in this time, by every combination of `by` that there is, most requests first.
 
-    At most USAGE_ROWS_MAX rows. Reads all requests of the time: a second for half a million.
+    At most USAGE_ROWS_MAX rows. Reads all requests of the time: some six seconds of a core for a million.
     """
     columns = {"principal": "principal", "model": "model", "day": f"time / {_DAY}"}
     keys = [columns[one] for one in by] or ["1"]
@@ -175,13 +175,20 @@ def _rarest(connection: Connection, conditions: Sequence[Condition], top: int) -
     for condition in conditions:
         if not condition.indexed:
             continue
-        # The `+` keeps SQLite from reading rows in their order, which is what is to be avoided.
-        counted = f"SELECT count(*) FROM (SELECT 1 FROM requests WHERE {condition.sql} AND +seq <= ? LIMIT ?)"
+        rows, parameters = _on_indexes(condition, top)
         most = _LOOKED_UP_MAX if rare is None else rare[0]
-        count = connection.execute(counted, (*condition.parameters, top, most + 1)).fetchone()[0]
+        counted = f"SELECT count(*) FROM ({rows} LIMIT ?)"
+        count = connection.execute(counted, (*parameters, most + 1)).fetchone()[0]
         if count <= most and (rare is None or count < rare[0]):
             rare = (count, condition)
     return None if rare is None else rare[1]
+
+
+def _on_indexes(condition: Condition, top: int) -> tuple[str, tuple[Parameter, ...]]:
+    """A SELECT of the rows up to `top` that meet a condition, some of them twice, from indexes alone."""
+    # The `+` keeps SQLite from reading rows in their order, which is what is to be avoided.
+    each = (f"SELECT seq FROM requests WHERE {one.sql} AND +seq <= ?" for one in condition.indexed)
+    return " UNION ALL ".join(each), tuple(value for one in condition.indexed for value in (*one.parameters, top))
 
 
 def _scan(
@@ -195,8 +202,8 @@ def _look_up(
     connection: Connection, rare: Condition, where: str, parameters: Sequence[Parameter], top: int, limit: int
 ) -> list[_Row]:
     """Of the few rows up to `top` that meet a condition."""
-    few = f"seq IN (SELECT seq FROM requests WHERE {rare.sql} AND +seq <= ?)"
-    return _rows(connection, f"{few} AND {where}", (*rare.parameters, top, *parameters), limit)
+    few, of_few = _on_indexes(rare, top)
+    return _rows(connection, f"seq IN ({few}) AND {where}", (*of_few, *parameters), limit)
 
 
 def _rows(connection: Connection, where: str, parameters: Sequence[Parameter], limit: int) -> list[_Row]:

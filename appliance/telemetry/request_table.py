@@ -53,9 +53,9 @@ _PLAIN: Final[Mapping[str, str]] = {
 # What filters ask for; the last ones are of columns that most rows have nothing in.
 _INDEXED: Final = (
     *("time", "status", "outcome", "model", "principal", "key_id"),
-    *("address", "total", "prompt", "completion", "id"),
+    *("address", "total", "id"),
 )
-_SPARSE: Final = ("alias", "error", "finish", "ttft", "queue")
+_SPARSE: Final = ("alias", "error", "finish", "ttft")
 
 MIGRATIONS: Final[Migrations] = (
     (

@@ -159,9 +159,9 @@ def test_nothing_that_was_typed_is_in_the_sql() -> None:
 
 
 def test_which_terms_an_index_serves() -> None:
-    text = "st>=400 model:q !st:200 path:/v1 since:1h any stream:yes ip:10.0.0.0/8 id:8f key:a|-"
-    indexed = [one.indexed for one in parse(text).conditions(NOW)]
-    assert indexed == [True, True, False, False, True, False, False, True, True, False]
+    text = "st>=400 model:q !st:200 path:/v1 since:1h any stream:yes in>5 ip:10.0.0.0/8 id:8f key:a|-"
+    indexed = [bool(one.indexed) for one in parse(text).conditions(NOW)]
+    assert indexed == [True, True, False, False, True, False, False, False, True, True, False]
 
 
 # Values that records and filters share, so that they meet.
