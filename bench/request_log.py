@@ -3,13 +3,16 @@
     python -m bench.request_log [--records 1000000] [--folder /tmp/requests] [--keep]
 
 Records are made up: ten models, 200 principals, one request in a hundred refused or failed. Prints the records a second
-of the insertions alone and of JSON lines written as the log before this one did, then the time of pages for filters
-that are served in different ways, each on a connection of its own, the median and the worst of five.
+of the insertions alone and of JSON lines written as the log before this one did; the time of pages for filters that are
+served in different ways, each on a connection of its own, the median and the worst of five; what an event loop feels
+that files records.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -22,8 +25,10 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.errors import StateError
 from appliance.store.connection import open_reader, open_writer, transaction
 from appliance.telemetry.request_filter import parse
+from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_query import find, page, usage
 from appliance.telemetry.request_record import AnswerEvidence, Outcome, RequestRecord
 from appliance.telemetry.request_table import FILE, MIGRATIONS, insert
@@ -107,6 +112,8 @@ def main() -> None:
         if not (options.keep and (folder / FILE).exists()):
             fill(folder, options.records)
         find_all(folder)
+        for rate in (0, 20, 200):
+            asyncio.run(serve(folder, rate))
     finally:
         if options.folder is None:
             shutil.rmtree(folder)
@@ -184,6 +191,36 @@ def find_all(folder: Path) -> None:
             rows = usage(connection, now - days * 86_400, now, ("principal", "model"))
         asked = sum(row.requests for row in rows)
         print(f"usage of {days} days: {time.perf_counter() - began:.2f} s, {asked} requests in {len(rows)} rows")
+
+
+async def serve(folder: Path, rate: int, seconds: float = 10.0) -> None:
+    """What an event loop feels that files `rate` records a second into the filled log, which has come to its bytes."""
+    size = (folder / FILE).stat().st_size
+    log = RequestLog(folder, retention_days=3660, bytes_max=size, clock=time.time)
+    while True:
+        with contextlib.suppress(StateError):
+            log.reader.find(["checked by now"])
+            break
+    late: list[float] = []
+    adding: list[float] = []
+    made = records(int(rate * seconds) + 1, seed=2)
+    busy, end, filed = time.process_time(), time.monotonic() + seconds, 0
+    while (now := time.monotonic()) < end:
+        await asyncio.sleep(0.001)
+        late.append(time.monotonic() - now - 0.001)
+        while filed < rate * (seconds - (end - time.monotonic())):
+            began = time.perf_counter()
+            log.add(next(made))
+            adding.append(time.perf_counter() - began)
+            filed += 1
+    busy = time.process_time() - busy
+    log.close()
+    late.sort()
+    worst_add = f"{max(adding) * 1e3:.2f} ms" if adding else "-"
+    print(
+        f"{rate:4} records/s: loop late p50 {late[len(late) // 2] * 1e3:.2f} p99 {late[-len(late) // 100] * 1e3:.1f}"
+        f" worst {late[-1] * 1e3:.0f} ms; worst add {worst_add}; {busy / seconds:.1%} of a core; lost {log.lost}"
+    )
 
 
 if __name__ == "__main__":
