@@ -20,7 +20,7 @@ SCAN_SECONDS: Final = 0.05
 USAGE_ROWS_MAX: Final = 10_000
 _SCANNED_AT_ONCE: Final = 20_000
 # A condition that at most so many rows meet is looked up, not scanned for.
-_LOOKED_UP_MAX: Final = 5_000
+_LOOKED_UP_MAX: Final = 15_000
 _DAY: Final = 86_400_000_000
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
@@ -72,8 +72,8 @@ def page(
 ) -> Page:
     """The newest `limit` records that the filter takes, of those before the row `before`.
 
-    First the newest rows are looked at, where most filters find enough. Then the rarest condition that an index serves
-    is looked up; where none is rare, rows are scanned on, for SCAN_SECONDS.
+    First the newest rows are looked at, where most filters find enough. Then what meets every rare condition that an
+    index serves is looked up; where none is rare, rows are scanned on, for SCAN_SECONDS.
     """
     where, parameters = wanted.where(now)
     # Each by itself is read off the table's ends.
@@ -92,7 +92,7 @@ def page(
         if looked_up or top < oldest or len(found) == limit:
             continue
         looked_up = True
-        if (rare := _rarest(connection, wanted.conditions(now), top)) is not None:
+        if rare := _rare(connection, wanted.conditions(now), top):
             found += _look_up(connection, rare, where, parameters, top, limit - len(found))
             top = oldest - 1
     if len(found) == limit:
@@ -169,19 +169,16 @@ def usage(connection: Connection, since: float, until: float, by: Sequence[Usage
     return rows
 
 
-def _rarest(connection: Connection, conditions: Sequence[Condition], top: int) -> Condition | None:
-    """The condition that the fewest rows up to `top` meet, where those are few."""
-    rare: tuple[int, Condition] | None = None
+def _rare(connection: Connection, conditions: Sequence[Condition], top: int) -> list[Condition]:
+    """The conditions that few rows up to `top` meet."""
+    rare = []
     for condition in conditions:
-        if not condition.indexed:
-            continue
-        rows, parameters = _on_indexes(condition, top)
-        most = _LOOKED_UP_MAX if rare is None else rare[0]
-        counted = f"SELECT count(*) FROM ({rows} LIMIT ?)"
-        count = connection.execute(counted, (*parameters, most + 1)).fetchone()[0]
-        if count <= most and (rare is None or count < rare[0]):
-            rare = (count, condition)
-    return None if rare is None else rare[1]
+        if condition.indexed:
+            rows, parameters = _on_indexes(condition, top)
+            counted = f"SELECT count(*) FROM ({rows} LIMIT ?)"
+            if connection.execute(counted, (*parameters, _LOOKED_UP_MAX + 1)).fetchone()[0] <= _LOOKED_UP_MAX:
+                rare.append(condition)
+    return rare
 
 
 def _on_indexes(condition: Condition, top: int) -> tuple[str, tuple[Parameter, ...]]:
@@ -199,10 +196,17 @@ def _scan(
 
 
 def _look_up(
-    connection: Connection, rare: Condition, where: str, parameters: Sequence[Parameter], top: int, limit: int
+    connection: Connection,
+    rare: Sequence[Condition],
+    where: str,
+    parameters: Sequence[Parameter],
+    top: int,
+    limit: int,
 ) -> list[_Row]:
-    """Of the few rows up to `top` that meet a condition."""
-    few, of_few = _on_indexes(rare, top)
+    """Of the few rows up to `top` that meet these conditions."""
+    each = [_on_indexes(one, top) for one in rare]
+    few = " INTERSECT ".join(f"SELECT seq FROM ({rows})" for rows, _ in each)
+    of_few = [value for _, values in each for value in values]
     return _rows(connection, f"seq IN ({few}) AND {where}", (*of_few, *parameters), limit)
 
 
