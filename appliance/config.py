@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -119,6 +119,18 @@ class RequestLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bytes_max: Annotated[int, Meta(ge=16 * 2**20, le=2**40)] = 2**30
 
 
+class ServiceLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the daemon says on standard error, from `level` on; json: an object a line, named as OpenTelemetry does.
+
+    buffer_lines_max, buffer_bytes_max: what of it is kept in memory for `appliance logs`.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    buffer_lines_max: Annotated[int, Meta(ge=100, le=1_000_000)] = 10_000
+    buffer_bytes_max: Annotated[int, Meta(ge=2**16, le=2**30)] = 8 * 2**20
+
+
 class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Model files that are imported.
 
@@ -144,6 +156,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worker: WorkerLimits = WorkerLimits()
     shutdown: Shutdown = Shutdown()
     request_log: RequestLog = RequestLog()
+    service_log: ServiceLog = ServiceLog()
     models: Models = Models()
     principals: Annotated[dict[str, PrincipalSettings], Meta(max_length=10_000)] = {}
     jwt: Annotated[tuple[JwtIssuer, ...], Meta(max_length=16)] = ()

@@ -59,6 +59,7 @@ from appliance.security.resealing import renew_data_keys
 from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
+from appliance.telemetry.log_buffer import LogBuffer
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
 
@@ -73,6 +74,7 @@ class Settings:
 
     read_models: reads them again; raises ConfigError, also where a file is missing.
     path: of appliance.yaml, None where there is none. adjust: what the command line changes in it, also at a reload.
+    log_buffer: what the service log's newest lines are in, None where nobody can ask for them.
     """
 
     config: Config
@@ -81,6 +83,7 @@ class Settings:
     state: StateDir
     path: Path | None = None
     adjust: Callable[[Config], Config] = lambda config: config
+    log_buffer: LogBuffer | None = None
 
     @property
     def folder(self) -> Path:
@@ -261,6 +264,7 @@ class _Daemon:
             router=self._router,
             rollouts=self._rollouts,
             requests=self._request_log.reader,
+            log_buffer=self._settings.log_buffer,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)

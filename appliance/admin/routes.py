@@ -20,6 +20,7 @@ from appliance.admin.handlers import (
     general,
     instances,
     keys,
+    logs,
     models,
     requests,
     secrets,
@@ -31,6 +32,8 @@ _ANYONE: Final[frozenset[AdminRole]] = frozenset({"viewer", "operator", "securit
 _LOOK: Final[frozenset[AdminRole]] = frozenset({"operator", "security"})
 # To agree takes a role of the act itself, which `Approvals` asks for.
 _DECIDES: Final[frozenset[AdminRole]] = frozenset({"operator", "security", "auditor"})
+# What names clients and addresses.
+_STAFF: Final[frozenset[AdminRole]] = frozenset({"operator", "security", "auditor"})
 _OPERATOR: Final[frozenset[AdminRole]] = frozenset({"operator"})
 _SECURITY: Final[frozenset[AdminRole]] = frozenset({"security"})
 # A request as it was answered, without its text: who runs the models has to look into complaints.
@@ -104,6 +107,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/store/{name}/remove", "model.remove", _OPERATOR, models.remove, models.Remove),
     Route("GET", "/jobs/{id}", "job.show", _LOOK, models.job),
     Route("POST", "/jobs/{id}/cancel", "job.cancel", _OPERATOR, models.cancel, plans=False, alone=True),
+    Route("GET", "/logs", "logs.read", _STAFF, logs.show),
     # Requests. A report that names nobody is for anyone.
     Route("GET", "/requests", "requests.list", _INQUIRES, requests.show),
     Route("GET", "/requests/export", "requests.export", _INQUIRES, requests.export),

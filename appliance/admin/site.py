@@ -16,6 +16,7 @@ from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
+from appliance.telemetry.log_buffer import LogBuffer
 from appliance.telemetry.request_reader import RequestReader
 from appliance.types import ModelInfo
 from appliance.upstream_spec import ServedModel
@@ -54,8 +55,8 @@ class AdminSite:
     """Belongs to the event loop.
 
     environment: of the process, for the key-encryption key's sources. requests: who asks the request log.
-    one_command: it ends with the command that it serves, before a second person could come. router, rollouts: None
-    where no daemon runs.
+    one_command: it ends with the command that it serves, before a second person could come. router, rollouts,
+    log_buffer: None where no daemon runs.
     """
 
     office: Office
@@ -69,3 +70,4 @@ class AdminSite:
     one_command: bool = False
     router: Router | None = None
     rollouts: Rollouts | None = None
+    log_buffer: LogBuffer | None = None

@@ -20,6 +20,7 @@ from appliance.api.envelope import error_response, from_http_exception
 from appliance.api.evidence import Evidence
 from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, ROLES
 from appliance.errors import RequestError
+from appliance.telemetry.log_context import ABOUT, LogContext
 from appliance.telemetry.request_record import RequestRecord
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def evidence(doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None]) -> M
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         draft = Evidence.of(request, doorkeeper.address(request))
         request[EVIDENCE] = draft
+        about = ABOUT.set(LogContext(draft.id))
         request[ANSWER_HEADERS] = dict.fromkeys(dialect_of(request).id_headers, draft.id)
         response: web.StreamResponse | None = None
         gone = False
@@ -49,6 +51,7 @@ def evidence(doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None]) -> M
             gone = True
             raise
         finally:
+            ABOUT.reset(about)
             if request.path not in HEALTH_PATHS:
                 record = draft.record(response.status if response else None, client_gone=gone)
                 keep(record)

@@ -95,12 +95,15 @@ class Appliance:
 
         return self._work(work)
 
-    def watch(self, path: str, look: Callable[[Any], None], **query: str | int | None) -> None:
-        """Asks again and again, a second apart, until it is interrupted. Raises ApplianceError."""
+    def watch(self, path: str, look: Callable[[Any], Mapping[str, int] | None], **query: str | int | None) -> None:
+        """Asks again and again, a second apart, until it is interrupted. Raises ApplianceError.
+
+        look: may change the next question.
+        """
 
         async def work(admin: AdminClient) -> None:
             while True:
-                look(await admin.get(path, **query))
+                query.update(look(await admin.get(path, **query)) or {})
                 await asyncio.sleep(WATCH_SECONDS)
 
         try:

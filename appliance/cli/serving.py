@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -27,6 +28,7 @@ from appliance.process_hardening import keep_memory_private
 from appliance.safe_text import safe_lines
 from appliance.state_dir import StateDir
 from appliance.telemetry import logs
+from appliance.telemetry.log_buffer import LogBuffer
 from appliance.types import ModelSpec
 from appliance.upstream_spec import ServedModel
 
@@ -34,6 +36,14 @@ if TYPE_CHECKING:
     from appliance.chat_client import ChatClient
 
 DEFAULT_MODELS: Final = Path("/etc/appliance/models.yaml")
+
+
+class LogFormat(StrEnum):
+    """Of the service log."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="The models.yaml; else the one here, else that in /etc/appliance.")
@@ -48,28 +58,37 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Overrides the port of the listener `api`; 0 takes a free one.")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Serve the bundled demo model; needs no other file.")] = False,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error; overrides service_log.level.")
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None, typer.Option("--log-format", help="As lines for people, or an object of JSON a line.")
+    ] = None,
 ) -> None:
     """Run the daemon until it is told to stop."""
     from appliance.banner import banner
     from appliance.daemon import Settings
     from appliance.daemon import serve as run_daemon
 
-    logs.configure(log_level)
     keep_memory_private()
     path = existing(config, DEFAULT_CONFIG)
 
     def adjust(loaded: Config) -> Config:
         return loaded if port is None else _with_port(loaded, port)
 
+    loaded = adjust(load_config(path))
+    log = loaded.service_log
+    buffer = LogBuffer(lines_max=log.buffer_lines_max, bytes_max=log.buffer_bytes_max)
+    logs.configure(log_level or log.level, log_format.value if log_format else log.format, buffer)
     run_daemon(
         Settings(
-            config=adjust(load_config(path)),
+            config=loaded,
             models=_models(models, demo=demo),
             read_models=functools.partial(_checked_models, models, demo=demo),
             state=state_of(state_dir),
             path=path,
             adjust=adjust,
+            log_buffer=buffer,
         ),
         lambda ready: typer.echo(banner(ready)),
     )

@@ -38,6 +38,7 @@ from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
+from appliance.telemetry.log_buffer import LogBuffer
 from appliance.telemetry.request_reader import RequestReader
 from appliance.types import ModelInfo, ModelSpec, QuantizeOrder
 from tests.fakes.scripted_worker import INFO
@@ -120,6 +121,7 @@ class Desk:
         path: Path,
         router: Router | None = None,
         rollouts: Rollouts | None = None,
+        log_buffer: LogBuffer | None = None,
     ) -> None:
         self.state = state
         self.path = path
@@ -149,6 +151,7 @@ class Desk:
             requests=RequestReader.of_folder(state.store),
             router=router,
             rollouts=rollouts,
+            log_buffer=log_buffer,
         )
         self.api = AdminApi(self.site, tuple(routes))
 
@@ -163,9 +166,10 @@ class Desk:
         path: Path | None = None,
         router: Router | None = None,
         rollouts: Rollouts | None = None,
+        log_buffer: LogBuffer | None = None,
     ) -> AsyncIterator[Desk]:
         """Serves until the block ends. path: of the socket, elsewhere than in the state directory."""
-        desk = cls(state, config or Config(), routes, path or state.run / "admin.sock", router, rollouts)
+        desk = cls(state, config or Config(), routes, path or state.run / "admin.sock", router, rollouts, log_buffer)
         try:
             async with unix_listener(desk.api, desk.site, desk.path):
                 yield desk

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import sys
+from datetime import UTC, datetime
 
-from appliance.telemetry.logs import LineFormatter
+from appliance.telemetry.log_context import ABOUT, LogContext
+from appliance.telemetry.logs import JsonFormatter, LineFormatter
 
 
 def formatted(message: str, *arguments: object) -> str:
@@ -25,3 +29,25 @@ def test_untrusted_text_cannot_forge_a_line_or_drive_a_terminal() -> None:
 
 def test_a_long_line_is_cut() -> None:
     assert len(formatted("x" * 100_000)) < 17_000
+
+
+def test_json_has_the_names_of_opentelemetry() -> None:
+    try:
+        raise ValueError("apl_sk_" + "k" * 12 + "_" + "s" * 40)
+    except ValueError:
+        record = logging.LogRecord("a.b", logging.WARNING, "", 0, "x\n\u202e %s", ("y",), sys.exc_info())
+    token = ABOUT.set(LogContext("r1", "t1"))
+    text = JsonFormatter().format(record)
+    ABOUT.reset(token)
+    said = json.loads(text)
+    assert "\n" not in text and "s" * 40 not in text
+    assert datetime.fromisoformat(said.pop("timestamp")).tzinfo is UTC
+    assert "ValueError" in said.pop("exception.stacktrace")
+    assert said == {
+        "severity_text": "WARNING",
+        "severity_number": 13,
+        "otel.scope.name": "a.b",
+        "body": "x\\x0a\\u202e y",
+        "appliance.request_id": "r1",
+        "trace_id": "t1",
+    }
