@@ -29,7 +29,8 @@ from appliance.api.app import ApiRunner, build_app
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
 from appliance.audit.siem import SiemForwarder
 from appliance.capture.prompt_capture import PromptCapture
-from appliance.config import Config
+from appliance.config import Config, load_config
+from appliance.doctor.examination import Examination
 from appliance.errors import ErrorCode, StateError
 from appliance.front_door import FrontDoor, bind, bind_all, url_of
 from appliance.model_store.file_hashes import FileHashes
@@ -128,7 +129,7 @@ class _Daemon:
         self._environment = environment
         self._announce = announce
         read_signers(config)
-        launcher = SpawnLauncher()
+        launcher = self._launcher = SpawnLauncher()
         self._imported = model_keeper(settings.state, self._office, launcher)
         self._hardware = HardwareWatch(launcher)
         self._ledger = MemoryLedger(settings.state.store / "memory.json")
@@ -265,6 +266,7 @@ class _Daemon:
             rollouts=self._rollouts,
             requests=self._request_log.reader,
             log_buffer=self._settings.log_buffer,
+            examine=self._examination(),
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)
@@ -274,6 +276,20 @@ class _Daemon:
             await stack.enter_async_context(remote_admin(api, self._office, self._door, listening))
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGHUP, lambda: self._tasks.spawn(self._premises.reload_by_signal(), name="reload") and None
+        )
+
+    def _examination(self) -> Examination:
+        settings = self._settings
+        return Examination(
+            state=settings.state,
+            office=self._office,
+            launcher=self._launcher,
+            read_config=lambda: settings.adjust(load_config(settings.path)),
+            read_models=settings.read_models,
+            check_unchanged=self._imported.store.check_unchanged,
+            serves=self._premises.port,
+            status=self._premises.status,
+            watch=self._hardware,
         )
 
     async def _main_loop(self, stop: asyncio.Event, url: str) -> None:

@@ -6,8 +6,9 @@ So there is one way in which things change, with the same checks and the same re
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from appliance.admin.routes import ROUTES
 from appliance.admin.site import AdminSite
 from appliance.admin.unix_listener import unix_listener
 from appliance.admin_client import AdminClient
+from appliance.alias_spec import ModelsFile
 from appliance.audit.record import Actor
-from appliance.config import Config
+from appliance.config import Config, load_models
+from appliance.doctor.examination import Examination
 from appliance.errors import ChangeRefused
 from appliance.model_trial import model_keeper
 from appliance.models.launcher import SpawnLauncher
@@ -44,16 +47,28 @@ async def offline_admin(
         state.check()
     with state.lock(), _private_path(state) as socket:
         security = open_security(state, config, folder, environment, create=create)
+        launcher, premises = SpawnLauncher(), _Closed(security)
+        keeper = model_keeper(state, security.office, launcher)
         site = AdminSite(
             office=security.office,
             keyring=security.keyring,
-            models=model_keeper(state, security.office, SpawnLauncher()),
+            models=keeper,
             state=state,
-            premises=_Closed(security),
+            premises=premises,
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
             environment=environment,
             requests=RequestReader.of_folder(state.store),
             one_command=True,
+            examine=Examination(
+                state=state,
+                office=security.office,
+                launcher=launcher,
+                read_config=lambda: config,
+                read_models=_models_reader(folder),
+                check_unchanged=keeper.store.check_unchanged,
+                serves=premises.port,
+                status=premises.status,
+            ),
         )
         try:
             async with unix_listener(AdminApi(site, ROUTES), site, socket), AdminClient.local(socket) as client:
@@ -61,6 +76,12 @@ async def offline_admin(
         finally:
             await site.models.close()
             security.close()
+
+
+def _models_reader(folder: Path) -> Callable[[], ModelsFile] | None:
+    """Of the models.yaml that a daemon would serve: the one beside appliance.yaml, or that here."""
+    found = next((path for path in (folder / "models.yaml", Path("models.yaml")) if path.is_file()), None)
+    return None if found is None else functools.partial(load_models, found)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from appliance.admin.handlers import (
     capture,
     certificates,
     dify,
+    doctor,
     evidence,
     general,
     instances,
@@ -107,6 +108,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/store/{name}/remove", "model.remove", _OPERATOR, models.remove, models.Remove),
     Route("GET", "/jobs/{id}", "job.show", _LOOK, models.job),
     Route("POST", "/jobs/{id}/cancel", "job.cancel", _OPERATOR, models.cancel, plans=False, alone=True),
+    Route("GET", "/doctor", "doctor.examine", _STAFF, doctor.show),
     Route("GET", "/logs", "logs.read", _STAFF, logs.show),
     # Requests. A report that names nobody is for anyone.
     Route("GET", "/requests", "requests.list", _INQUIRES, requests.show),

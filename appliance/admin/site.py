@@ -9,6 +9,7 @@ from typing import Protocol
 
 from appliance.admin.approvals import Approvals
 from appliance.audit.record import Actor
+from appliance.doctor.examination import Examine
 from appliance.keyring.keyring import Keyring
 from appliance.model_store.keeper import ModelKeeper
 from appliance.models.models_plan import ModelChange
@@ -56,7 +57,7 @@ class AdminSite:
 
     environment: of the process, for the key-encryption key's sources. requests: who asks the request log.
     one_command: it ends with the command that it serves, before a second person could come. router, rollouts,
-    log_buffer: None where no daemon runs.
+    log_buffer: None where no daemon runs. examine: what `appliance doctor` is answered with.
     """
 
     office: Office
@@ -71,3 +72,4 @@ class AdminSite:
     router: Router | None = None
     rollouts: Rollouts | None = None
     log_buffer: LogBuffer | None = None
+    examine: Examine | None = None

@@ -45,6 +45,7 @@ POST /aliases/{alias}/rollout        .o..
 POST /aliases/{alias}/rollback       .o..
 POST /drain                          .o..
 POST /resume                         .o..
+GET  /doctor                         .osa
 GET  /logs                           .osa
 GET  /requests                       .o.a
 GET  /requests/export                .o.a
