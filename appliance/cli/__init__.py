@@ -13,6 +13,7 @@ from appliance.cli import (
     certs,
     clients,
     dashboard,
+    diagnose,
     doctor,
     evidence,
     instances,
@@ -62,6 +63,7 @@ for name, group in (
     ("secrets", secrets.app),
     ("approvals", approvals.app),
     ("backup", backup.app),
+    ("diagnose", diagnose.app),
 ):
     app.add_typer(group, name=name)
 

@@ -50,6 +50,22 @@ class Appliance:
         """The answer to a question. Raises ApplianceError."""
         return self._work(lambda admin: admin.get(path, **query))
 
+    def ask_each(self, questions: Mapping[str, tuple[str, Mapping[str, str | int]]]) -> dict[str, Any]:
+        """Several answers, by name; a question that is refused is answered with its error. Raises ApplianceError."""
+
+        async def work(admin: AdminClient) -> dict[str, Any]:
+            answers: dict[str, Any] = {}
+            for name, (path, query) in questions.items():
+                try:
+                    answers[name] = await admin.get(path, **query)
+                except AdminError as refused:
+                    if refused.code == "unreachable":
+                        raise
+                    answers[name] = {"error": str(refused)}
+            return answers
+
+        return self._work(work)
+
     def act(self, path: str, body: Mapping[str, object] | None = None, how: How = _AS_IT_IS) -> Any:
         """Does something, or says what would happen, and at which generation it is said. Raises ApplianceError."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -84,9 +85,10 @@ async def busy_run(appliance: Appliance) -> tuple[dict[str, bytes], list[str]]:
         write_files(appliance.bundle(), await admin.post("/clients/demo/renew", {}))
         for path in ("/whoami", "/status", "/keys", "/clients", "/certificates", "/secrets", "/allowlist", "/crl"):
             told[f"GET {path}"] = repr(await admin.get(path)).encode()
-        for name in ("status", "keys list", "clients list", "certs list", "secrets list"):
+        for name in ("status", "doctor", "logs", "keys list", "clients list", "certs list", "secrets list"):
             done = await asyncio.to_thread(run_command, *name.split(), "--state-dir", appliance.state)
             told[name] = done.stdout.encode() + done.stderr.encode()
+        told |= await asyncio.to_thread(diagnose_bundle, appliance)
         for path, body in (("/keys", {"principal": key}), (f"/keys/{key}/revoke", {}), ("/none", {"key": key})):
             try:
                 await admin.post(path, body)
@@ -101,6 +103,20 @@ async def busy_run(appliance: Appliance) -> tuple[dict[str, bytes], list[str]]:
             assert answer.status == 401
             told[f"refusal {len(told)}"] = await answer.read()
     return told, [key, other, rotated, further, token[7:]]
+
+
+def diagnose_bundle(appliance: Appliance) -> dict[str, bytes]:
+    """Every file of an archive for whoever helps, and how it looks from outside."""
+    out = appliance.folder / "diagnose.tar.gz"
+    done = run_command("diagnose", "bundle", "--out", out, "--state-dir", appliance.state)
+    assert done.returncode == 0, done.stderr
+    told = {"bundle": out.read_bytes()}
+    with tarfile.open(out) as archive:
+        for member in archive.getmembers():
+            if (file := archive.extractfile(member)) is not None:
+                told[f"bundle {member.name}"] = file.read()
+    assert any(name.endswith("log.json") for name in told) and len(told) > 10
+    return told
 
 
 async def wrong_places(session: aiohttp.ClientSession, told: dict[str, bytes], key: str) -> None:
