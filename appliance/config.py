@@ -131,6 +131,33 @@ class ServiceLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     buffer_bytes_max: Annotated[int, Meta(ge=2**16, le=2**30)] = 8 * 2**20
 
 
+class Tracing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where requests go as traces, OTLP in JSON: `endpoint`, a collector's URL, or `file`; without either, nowhere.
+
+    sampled_ratio: which part of those whose sender has not decided it. key_file, ca, certificate, private_key,
+    allow_plaintext: as of a replica in models.yaml. queue_max: requests that wait; further ones are left out.
+    """
+
+    endpoint: str | None = None
+    file: str | None = None
+    sampled_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    interval_seconds: Annotated[float, Meta(ge=0.1, le=300)] = 5.0
+    queue_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 8192
+    file_bytes_max: Bytes = 64 * 2**20
+    key_file: str | None = None
+    ca: str | None = None
+    certificate: str | None = None
+    private_key: str | None = None
+    allow_plaintext: bool = False
+
+    def collector(self) -> UpstreamReplica | None:
+        """How the endpoint is reached: as another server is that we ask."""
+        if self.endpoint is None:
+            return None
+        names = ("key_file", "ca", "certificate", "private_key", "allow_plaintext")
+        return UpstreamReplica(base_url=self.endpoint, **{name: getattr(self, name) for name in names})
+
+
 class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Model files that are imported.
 
@@ -157,6 +184,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shutdown: Shutdown = Shutdown()
     request_log: RequestLog = RequestLog()
     service_log: ServiceLog = ServiceLog()
+    tracing: Tracing = Tracing()
     models: Models = Models()
     principals: Annotated[dict[str, PrincipalSettings], Meta(max_length=10_000)] = {}
     jwt: Annotated[tuple[JwtIssuer, ...], Meta(max_length=16)] = ()
@@ -198,7 +226,9 @@ def load_config(path: Path | None) -> Config:
         return Config()
     source = YamlSource.read(path, verbatim=("principals",))
     _check_principals(source)
-    return _located(_convert(source, source.data, Config), path.resolve().parent)
+    config = _convert(source, source.data, Config)
+    _check_tracing(source, config.tracing)
+    return _located(config, path.resolve().parent)
 
 
 def load_models(path: Path) -> ModelsFile:
@@ -266,12 +296,25 @@ def _located(config: Config, folder: Path) -> Config:
     audit = _absolute(msgspec.structs.replace(audit, siem=siem), folder, "anchor")
     signers = tuple(str(folder / path) for path in config.models.signers)
     models = msgspec.structs.replace(config.models, signers=signers)
+    tracing = _absolute(config.tracing, folder, "file", "key_file", "ca", "certificate", "private_key")
+    config = msgspec.structs.replace(config, tracing=tracing)
     return msgspec.structs.replace(config, audit=audit, admin=_absolute(admin, folder, "socket"), models=models)
 
 
 def _absolute(section: S, folder: Path, *names: str) -> S:
     given = {name: path for name in names if (path := getattr(section, name)) is not None}
     return msgspec.structs.replace(section, **{name: str(folder / path) for name, path in given.items()})
+
+
+def _check_tracing(source: YamlSource, tracing: Tracing) -> None:
+    """One place to go to, and none where the way gives anything away."""
+    if tracing.endpoint is not None and tracing.file is not None:
+        raise source.error("endpoint and file exclude each other; leave one of them out", "tracing.file")
+    collector = tracing.collector()
+    if collector is not None and (fault := base_url_fault(collector)) is not None:
+        raise source.error(f"endpoint {fault}", "tracing.endpoint")
+    if (tracing.certificate is None) != (tracing.private_key is None):
+        raise source.error("certificate and private_key go together; write both or none", "tracing.certificate")
 
 
 def _check_principals(source: YamlSource) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 
 import uvloop
 
+from appliance import __version__
 from appliance.access_config import MAIN_LISTENER
 from appliance.admin.app import AdminApi
 from appliance.admin.approvals import Approvals
@@ -30,6 +31,7 @@ from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
 from appliance.audit.siem import SiemForwarder
 from appliance.capture.prompt_capture import PromptCapture
 from appliance.config import Config, load_config
+from appliance.config import Tracing as TracingSettings
 from appliance.doctor.examination import Examination
 from appliance.errors import ErrorCode, StateError
 from appliance.front_door import FrontDoor, bind, bind_all, url_of
@@ -55,7 +57,7 @@ from appliance.security.limits import PrincipalLimits
 from appliance.security.opening import Security, open_security
 from appliance.security.quota_store import QuotaStore
 from appliance.security.refusal_log import RefusalLog
-from appliance.security.replica_files import ReplicaFiles
+from appliance.security.replica_files import ReplicaFiles, read_access
 from appliance.security.resealing import renew_data_keys
 from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
@@ -63,6 +65,8 @@ from appliance.tasks import TaskOwner
 from appliance.telemetry.log_buffer import LogBuffer
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
+from appliance.telemetry.trace_sinks import FileSink, HttpSink, TraceSink
+from appliance.telemetry.tracing import Tracing
 
 QUOTA_SECONDS: Final = 10.0
 
@@ -159,6 +163,7 @@ class _Daemon:
             has_room=lambda: self._disk.room == "enough",
         )
         self._siem = _siem(settings, security)
+        self._tracing = _tracing(config.tracing)
         self._limits = PrincipalLimits()
         self._quotas = QuotaStore(settings.state.store / "quotas.json")
         self._request_log = RequestLog(
@@ -232,6 +237,7 @@ class _Daemon:
             self._keep,
             self._capture,
             responses=self._responses,
+            tracing=self._tracing,
         )
         runner = ApiRunner(
             app, keepalive_seconds=self._settings.config.connections.keepalive_seconds, refused=self._door.refused
@@ -243,6 +249,7 @@ class _Daemon:
         self._rollouts.start()
         self._tasks.spawn(upkeep.run(), name="upkeep")
         self._tasks.spawn(self._save_quotas(), name="quotas")
+        self._tasks.spawn(self._tracing.run(), name="tracing")
         self._tasks.spawn(self._imported.scrub(), name="scrub")
         if self._siem is not None:
             self._siem.start(self._tasks)
@@ -391,6 +398,27 @@ def _siem(settings: Settings, security: Security) -> SiemForwarder | None:
     if siem is None:
         return None
     return SiemForwarder(settings.state.audit, siem, security.keyring.cipher("audit"), security.office.audit)
+
+
+def _tracing(settings: TracingSettings) -> Tracing:
+    """Where requests go as traces; trace ids of clients are kept also where that is nowhere. Raises StateError."""
+    sink: TraceSink | None = None
+    if (collector := settings.collector()) is not None:
+        access = read_access(collector)
+        sink = HttpSink(collector.base_url, access.context, access.authorization)
+    elif settings.file is not None:
+        sink = FileSink(Path(settings.file), settings.file_bytes_max)
+    return Tracing(
+        sink,
+        resource={
+            "service.name": "llm-appliance",
+            "service.version": __version__,
+            "host.name": socket.gethostname(),
+        },
+        ratio=settings.sampled_ratio,
+        queue_max=settings.queue_max,
+        interval_seconds=settings.interval_seconds,
+    )
 
 
 def _main(sockets: Mapping[str, socket.socket]) -> socket.socket:

@@ -89,6 +89,10 @@ class FrontDoor:
         """The peer's address, as its gate saw it."""
         return str(self._gate_of(http).peer(http.protocol).address)
 
+    def gate_seconds(self, http: web.Request) -> float | None:
+        """How long the gate took with this request's connection; for its first request alone."""
+        return self._gate_of(http).gate_seconds(http.protocol)
+
     def check_recordable(self) -> None:
         """What cannot be recorded does not happen."""
         if not self._office.audit.available:

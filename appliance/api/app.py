@@ -66,6 +66,7 @@ from appliance.security.limit_queue import LimitQueue
 from appliance.security.limits import PrincipalLimits
 from appliance.security.refusal_log import RefusalLog, Refused
 from appliance.telemetry.request_record import RequestRecord
+from appliance.telemetry.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS: Final = 2.0
@@ -86,11 +87,12 @@ def build_app(
     capture: CaptureSink | None = None,
     draw_seed: Callable[[], int] = lambda: secrets.randbits(_SEED_BITS),
     responses: ResponseStore | None = None,
+    tracing: Tracing | None = None,
 ) -> web.Application:
     """Routes and middlewares. The API's routes exist with and without `/v1`."""
     app = web.Application(
         client_max_size=limits().body_bytes_max,
-        middlewares=[evidence(doorkeeper, keep), http_sanity, principal(doorkeeper)],
+        middlewares=[evidence(doorkeeper, keep, tracing), http_sanity, principal(doorkeeper)],
     )
     app.on_response_prepare.append(finish_headers)
     app[ROUTER] = router

@@ -34,6 +34,10 @@ class Doorkeeper(Protocol):
         """The peer's address."""
         ...
 
+    def gate_seconds(self, http: web.Request) -> float | None:
+        """How long the gate took with this request's connection; for its first request alone."""
+        ...
+
     def check_recordable(self) -> None:
         """Raises RequestError while what happens cannot be recorded: then nothing may happen."""
         ...

@@ -16,6 +16,7 @@ from appliance.errors import ErrorCode, RequestError
 from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Relayed, Vectors
 from appliance.safe_text import without_secrets
 from appliance.telemetry.request_record import AnswerEvidence, Fallback, Outcome, RequestRecord
+from appliance.telemetry.trace_context import TraceContext
 from appliance.types import FinishReason
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -26,6 +27,7 @@ class Evidence:
     """The draft of one request's record. Times come from one monotonic clock; `wall` is UTC at arrival.
 
     answer_evidence: what a replay needs of the request, as the attempt under way asks it; without who answers.
+    known: when it was known who asked.
     """
 
     id: str
@@ -50,9 +52,11 @@ class Evidence:
     source: AnswerSource | None = None
     end: AnswerEnd | None = None
     captured: CapturedRequest | None = None
+    trace: TraceContext | None = None
+    known: float | None = None
 
     @classmethod
-    def of(cls, http: web.Request, address: str) -> Evidence:
+    def of(cls, http: web.Request, address: str, trace: TraceContext | None = None) -> Evidence:
         """Starts the record of a request; a well-formed X-Request-Id of the client's is kept, unless it is a key."""
         sent = http.headers.get("X-Request-Id", "")
         return cls(
@@ -60,6 +64,7 @@ class Evidence:
             address=address,
             method=http.method[:16],
             path=without_secrets(http.path)[:256],
+            trace=trace,
         )
 
     def saw(self, event: AnswerEvent) -> None:
@@ -137,6 +142,7 @@ class Evidence:
             decode_seconds=timings.decode_seconds if timings else None,
             attempts=self.source.attempts if self.source else 1,
             system_fingerprint=self.fingerprint(),
+            trace_id=None if self.trace is None else self.trace.trace_id,
             evidence=self._whole_evidence(),
         )
 

@@ -68,6 +68,7 @@ def forwarded(
         include_usage=asked.include_usage,
         prompt_tokens=prompt_tokens,
         seconds_max=seconds_max,
+        traceparent=None if draft.trace is None else draft.trace.header(),
     )
     max_tokens = body.max_completion_tokens or body.max_tokens
     tokens = prompt_tokens + answer_tokens(max_tokens, n)

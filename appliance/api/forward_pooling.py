@@ -55,6 +55,7 @@ def forwarded_whole(
         # Names and quotes of the body are few beside its texts.
         prompt_tokens=1 + tokens_of_text(len(raw)),
         seconds_max=seconds_max,
+        traceparent=None if draft.trace is None else draft.trace.header(),
     )
     terms = Terms(1, stream=False, tokens=request.prompt_tokens, seconds_max=seconds_max)
     return Attempt(http.app[ROUTER].forward(request), RelayedAnswer(), terms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,6 +23,9 @@ from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, ROLES
 from appliance.errors import RequestError
 from appliance.telemetry.log_context import ABOUT, LogContext
 from appliance.telemetry.request_record import RequestRecord
+from appliance.telemetry.spans import TracedRequest
+from appliance.telemetry.trace_context import HEADER as TRACE_HEADER
+from appliance.telemetry.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -30,18 +34,24 @@ HEALTH_PATHS: Final = frozenset({"/livez", "/readyz"})
 EXPIRES_HEADER: Final = "X-Appliance-Key-Expires"
 
 
-def evidence(doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None]) -> Middleware:
-    """The outermost middleware: answers every error and hands one record per request to `keep`.
+def evidence(
+    doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None], tracing: Tracing | None = None
+) -> Middleware:
+    """The outermost middleware: answers every error and hands one record per request to `keep`, and to `tracing`.
 
     Health checks leave no record: they would be most of the log.
     """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        draft = Evidence.of(request, doorkeeper.address(request))
+        trace = None if tracing is None else tracing.trace(request.headers.get(TRACE_HEADER))
+        gate_seconds = None if trace is None else doorkeeper.gate_seconds(request)
+        draft = Evidence.of(request, doorkeeper.address(request), trace)
         request[EVIDENCE] = draft
-        about = ABOUT.set(LogContext(draft.id))
         request[ANSWER_HEADERS] = dict.fromkeys(dialect_of(request).id_headers, draft.id)
+        if trace is not None:
+            request[ANSWER_HEADERS][TRACE_HEADER] = trace.header()
+        about = ABOUT.set(LogContext(draft.id, None if trace is None else trace.trace_id))
         response: web.StreamResponse | None = None
         gone = False
         try:
@@ -55,6 +65,15 @@ def evidence(doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None]) -> M
             if request.path not in HEALTH_PATHS:
                 record = draft.record(response.status if response else None, client_gone=gone)
                 keep(record)
+                if tracing is not None and trace is not None:
+                    tracing.ended(
+                        TracedRequest(
+                            record=record,
+                            trace=trace,
+                            gate_seconds=gate_seconds,
+                            auth_seconds=None if draft.known is None else draft.known - draft.arrived,
+                        )
+                    )
                 if draft.captured is not None:
                     draft.captured.end(record)
 
@@ -136,6 +155,8 @@ def principal(doorkeeper: Doorkeeper) -> Middleware:
             raise
         draft = request[EVIDENCE]
         draft.principal, draft.key_id = caller.id, caller.kid
+        if draft.trace is not None:
+            draft.known = time.monotonic()
         request[CALLER] = caller
         if caller.expires is not None:
             request[ANSWER_HEADERS][EXPIRES_HEADER] = f"{caller.expires:%Y-%m-%dT%H:%M:%SZ}"

@@ -180,6 +180,7 @@ def _check_access(config: Config, path: Path | None) -> None:
     from appliance.clock import utc_now
     from appliance.security.access_view import ConfiguredAccess
     from appliance.security.allow_changes import allowlists
+    from appliance.security.replica_files import read_access
 
     folder = Path.cwd() if path is None else path.resolve().parent
     try:
@@ -187,7 +188,9 @@ def _check_access(config: Config, path: Path | None) -> None:
         ConfiguredAccess.load(config, folder, utc_now())
         check_two_persons(config.admin.two_persons, ROUTES)
         read_signers(config)
-    except (ValueError, ConfigError) as error:
+        if (collector := config.tracing.collector()) is not None:
+            read_access(collector)
+    except (ValueError, ConfigError, StateError) as error:
         raise ConfigError(str(error), path=path) from error
 
 

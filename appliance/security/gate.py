@@ -20,7 +20,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -102,7 +102,9 @@ class Gate:
         self._now = now
         self._turns = asyncio.Semaphore(limits.handshakes_max)
         self._addresses: dict[Address, _AddressUse] = {}
-        self._handshaking: dict[web.RequestHandler, Address] = {}
+        self._handshaking: dict[web.RequestHandler, _Handshake] = {}
+        # Of connections whose first request has not come.
+        self._gate_seconds: dict[web.RequestHandler, float] = {}
         self._peers: dict[web.RequestHandler, Peer] = {}
         self._principals: dict[web.RequestHandler, Principal] = {}
         self._rates = AddressRates(limits.address_per_second, limits.address_burst)
@@ -138,6 +140,10 @@ class Gate:
     def holds(self, protocol: web.RequestHandler) -> bool:
         """Whether this connection came in here and is still open."""
         return protocol in self._peers
+
+    def gate_seconds(self, protocol: web.RequestHandler) -> float | None:
+        """How long the connection took from its acceptance to the end of its handshake; told once."""
+        return self._gate_seconds.pop(protocol, None)
 
     def note(self, protocol: web.RequestHandler, principal: Principal) -> None:
         """Remembers who the connection's latest request is from."""
@@ -203,7 +209,7 @@ class Gate:
         else:
             connection.setblocking(False)
             protocol = self._server()
-            self._handshaking[protocol] = address
+            self._handshaking[protocol] = _Handshake(address, asyncio.get_running_loop().time())
             self._use(address).connections += 1
             task = self._tasks.spawn(self._establish(connection, address, protocol), name=f"handshake {address}")
             # Not at the end of the task itself: one that is cancelled before its first step has no end.
@@ -280,7 +286,8 @@ class Gate:
         server, made, lost = self._server, self._server.connection_made, self._server.connection_lost
 
         def connection_made(protocol: web.RequestHandler, transport: asyncio.Transport) -> None:
-            address = self._handshaking.pop(protocol)
+            address, began = self._handshaking.pop(protocol)
+            self._gate_seconds[protocol] = asyncio.get_running_loop().time() - began
             certificate = transport.get_extra_info("ssl_object").getpeercert(True)
             self._peers[protocol] = Peer(address, certificate, self._listener, self._now())
             made(protocol, transport)
@@ -293,6 +300,7 @@ class Gate:
 
         def connection_lost(protocol: web.RequestHandler, error: BaseException | None = None) -> None:
             self._principals.pop(protocol, None)
+            self._gate_seconds.pop(protocol, None)
             peer = self._peers.pop(protocol, None)
             if peer is not None:
                 self._release(peer.address)
@@ -300,6 +308,13 @@ class Gate:
 
         server.connection_made = connection_made  # type: ignore[assignment]
         server.connection_lost = connection_lost  # type: ignore[assignment]
+
+
+class _Handshake(NamedTuple):
+    """began: on the loop's clock."""
+
+    address: Address
+    began: float
 
 
 class _Turn:

@@ -72,7 +72,7 @@ def _trusted(path: str) -> bytes:
 def _there(path: str | Path) -> Path:
     """`read_private` takes what is missing for a damaged state directory."""
     if not os.path.lexists(path):
-        raise StateError(f"{path} is missing; put it there, or correct models.yaml")
+        raise StateError(f"{path} is missing; put it there, or correct the file that names it")
     return Path(path)
 
 

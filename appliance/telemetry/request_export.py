@@ -32,6 +32,7 @@ _COLUMNS: Final[Mapping[str, Callable[[RequestRecord], object]]] = {
     "model": lambda one: one.model,
     "alias": lambda one: one.alias,
     "system_fingerprint": lambda one: one.system_fingerprint,
+    "trace_id": lambda one: one.trace_id,
     "stream": lambda one: one.stream,
     "prompt_tokens": lambda one: one.prompt_tokens,
     "cached_tokens": lambda one: one.cached_tokens,

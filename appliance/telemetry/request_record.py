@@ -46,8 +46,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue and prefill and the longest decode. finish_reason: `length` where any choice was cut. attempts: tries on a
     worker; more than one means that a worker died under an earlier one. alias: the name that was asked for, where it
     was one. fallback: what has answered in the place of `failed_models`, which were asked first. mirrored: a copy for a
-    version on trial, whose answer nobody got. system_fingerprint: as in the answer. evidence: None where no worker or
-    server was asked.
+    version on trial, whose answer nobody got. system_fingerprint: as in the answer. trace_id: of the trace that
+    it is part of, hex. evidence: None where no worker or server was asked.
     """
 
     id: str
@@ -77,4 +77,5 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     decode_seconds: float | None = None
     attempts: int = 1
     system_fingerprint: str | None = None
+    trace_id: str | None = None
     evidence: AnswerEvidence | None = None

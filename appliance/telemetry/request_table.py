@@ -49,6 +49,7 @@ _PLAIN: Final[Mapping[str, str]] = {
     "method": "method",
     "path": "path",
     "id": "id",
+    "trace_id": "trace_id",
 }
 # What filters ask for; the last ones are of columns that most rows have nothing in.
 _INDEXED: Final = (
@@ -100,6 +101,7 @@ MIGRATIONS: Final[Migrations] = (
         # How far the files of an older release's log have been taken over.
         "CREATE TABLE taken_over (file TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT",
     ),
+    ("ALTER TABLE requests ADD COLUMN trace_id TEXT",),
 )
 
 _NUMBER_OF_NAME: Final = "(SELECT id FROM names WHERE text = ?)"

@@ -27,6 +27,7 @@ from appliance.models.upstream.model import Dial
 from appliance.responses.store import ResponseStore
 from appliance.security.limits import PrincipalLimits
 from appliance.telemetry.request_record import RequestRecord
+from appliance.telemetry.tracing import Tracing
 from appliance.types import ModelSpec, SamplingParams
 from appliance.upstream_spec import ReplicaAccess, ServedModel
 from tests.fakes.forking_launcher import ForkingLauncher
@@ -64,6 +65,9 @@ class OneKey:
 
     def address(self, http: web.Request) -> str:
         return "127.0.0.1"
+
+    def gate_seconds(self, http: web.Request) -> float | None:
+        return None
 
     def authenticate(self, http: web.Request, authorization: Sequence[str]) -> KnownCaller:
         match list(authorization):
@@ -113,6 +117,7 @@ async def running_api(
     provenance: Provenance = NO_PROVENANCE,
     command: Sequence[str] | None = None,
     responses: ResponseStore | None = None,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Api]:
     spec = ModelSpec(
         id="demo", path="/nowhere.gguf", aliases=("gpt-x",), preload=preload, sampling=SamplingParams(temperature=0)
@@ -129,6 +134,7 @@ async def running_api(
         capture,
         lambda: SEED,
         responses,
+        tracing,
     )
     runner = ApiRunner(app, keepalive_seconds=30)
     await runner.setup()

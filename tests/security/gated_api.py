@@ -23,6 +23,7 @@ from appliance.security.opening import open_security
 from appliance.security.tls import client_context
 from appliance.state_dir import StateDir
 from appliance.telemetry.request_record import RequestRecord
+from appliance.telemetry.tracing import Tracing
 from appliance.types import ModelSpec, SamplingParams
 from tests.fakes.forking_launcher import ForkingLauncher
 
@@ -123,7 +124,10 @@ class GatedApi:
 
 @asynccontextmanager
 async def gated_api(
-    state: StateDir, limits: RequestLimits | None = None, connections: ConnectionLimits | None = None
+    state: StateDir,
+    limits: RequestLimits | None = None,
+    connections: ConnectionLimits | None = None,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[GatedApi]:
     """Serves until the block ends; the state directory is prepared."""
     limits, connections = limits or RequestLimits(), connections or ConnectionLimits()
@@ -133,7 +137,8 @@ async def gated_api(
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     door = FrontDoor(security.office, {"api": listening})
     api = GatedApi(state, router, listening.getsockname()[1])
-    app = build_app(router, lambda: limits, PrincipalLimits(), security.office.now, door, api.records.append)
+    parts = (router, lambda: limits, PrincipalLimits(), security.office.now, door, api.records.append)
+    app = build_app(*parts, tracing=tracing)
     runner = ApiRunner(app, keepalive_seconds=connections.keepalive_seconds)
     await runner.setup()
     await door.open(runner)

@@ -14,6 +14,7 @@ import pytest
 from appliance.config import RequestLimits
 from appliance.models.snapshot import InstanceState
 from appliance.telemetry.request_record import AnswerEvidence
+from appliance.telemetry.tracing import Tracing
 from tests.api.conftest import sse
 from tests.upstream.conftest import Serve, state, until
 from tests.upstream.other_server import FLOOD_CHARS
@@ -51,6 +52,22 @@ async def test_the_usage_chunk_comes_where_it_was_asked_for(serve: Serve) -> Non
     assert blocks[-2]["choices"] == []
     assert blocks[-2]["usage"] == blocks[-3]["usage"]
     assert blocks[-3]["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_trace_goes_on_to_the_server(serve: Serve) -> None:
+    api, (server,) = await serve(tracing=Tracing(None, resource={}))
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    answer = await api.session.post(
+        "/v1/chat/completions",
+        json={"model": "demo", "messages": [{"role": "user", "content": "say:a"}]},
+        headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
+    )
+    await answer.read()
+    await (await api.chat("say:a")).read()
+    ours = answer.headers["traceparent"]
+    assert ours.startswith(f"00-{trace}-") and "00f067aa0ba902b7" not in ours
+    with_trace, without = (headers for headers, _ in server.requests[-2:])
+    assert with_trace["traceparent"] == ours and "traceparent" not in without
 
 
 async def test_a_whole_answer(serve: Serve) -> None:

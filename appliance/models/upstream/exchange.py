@@ -97,7 +97,12 @@ async def _send(
     return await session.post(
         f"{replica.base_url}/{request.endpoint}",
         data=io.BytesIO(request.body),
-        headers={"Content-Type": "application/json", "X-Request-Id": request.id, **authorization(access)},
+        headers={
+            "Content-Type": "application/json",
+            "X-Request-Id": request.id,
+            **({} if request.traceparent is None else {"traceparent": request.traceparent}),
+            **authorization(access),
+        },
         ssl=access.context or True,
         timeout=ClientTimeout(total=None, connect=spec.connect_seconds),
         allow_redirects=False,

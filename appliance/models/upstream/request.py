@@ -21,7 +21,8 @@ class UpstreamRequest(Struct, frozen=True, kw_only=True):
 
     id: the X-Request-Id. model: the id of its UpstreamSpec. served_as: what the model is called there. body: as it goes
     out. n: choices. include_usage: the client asked for the usage chunk. prompt_tokens: our estimate, for as long as
-    the server has not counted. seconds_max: from now; then it ends with what it has.
+    the server has not counted. seconds_max: from now; then it ends with what it has. traceparent: the header,
+    where it is part of a trace.
     """
 
     id: str
@@ -35,6 +36,7 @@ class UpstreamRequest(Struct, frozen=True, kw_only=True):
     include_usage: bool
     prompt_tokens: int
     seconds_max: float
+    traceparent: str | None = None
 
 
 def upstream_body(fields: dict[str, Raw], *, model: str, stream: bool, cache_salt: str | None) -> bytes:

@@ -34,6 +34,7 @@ FULL = record(
     decode_seconds=11.5,
     attempts=2,
     system_fingerprint="fp_1",
+    trace_id="0f" * 16,
     evidence=AnswerEvidence(seed=3, sampling={"top_k": 5, "min_p": 0.5, "ignore_eos": True}, withheld={"stop": 1}),
 )
 
