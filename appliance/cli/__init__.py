@@ -36,6 +36,7 @@ for command in (
     serving.check,
     serving.run,
     state.status,
+    instances.ps,
     state.reload,
     instances.drain,
     instances.resume,

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -106,7 +106,7 @@ class Tracing:
         if not batch:
             return
         try:
-            await sink.send(msgspec.json.encode(export_request(batch, self._resource, self._random)))
+            await sink.send(await asyncio.to_thread(self._encoded, batch))
         except asyncio.CancelledError:
             self._queue.extendleft(reversed(batch))
             raise
@@ -122,6 +122,10 @@ class Tracing:
         if self.failure is not None:
             _log.info("traces are taken again; %d of them are lost", self.dropped)
             self.failure = None
+
+    def _encoded(self, batch: Sequence[TracedRequest]) -> bytes:
+        """In a thread: a batch takes some 15 ms of Python."""
+        return msgspec.json.encode(export_request(batch, self._resource, self._random))
 
     def _failed(self, refused: NotTaken) -> None:
         if self.failure is None:
