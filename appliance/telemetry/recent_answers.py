@@ -56,7 +56,7 @@ class RecentAnswers:
             return
         failed = record.outcome == "failed" or record.error_code in _BY_THE_MODEL
         if failed or record.outcome == "ok":
-            self._add(record.model, _Answer(ended, failed, record.ttft_seconds, _token_seconds(record)))
+            self._add(record.model, _Answer(ended, failed, record.ttft_seconds, record.token_seconds))
 
     def figures(self, *models: str, since: float, until: float = float("inf")) -> AnswerFigures:
         """Of all answers of `models` that ended in this time, UTC seconds since 1970."""
@@ -78,10 +78,3 @@ class RecentAnswers:
                 self._by_model.pop(min(self._by_model, key=lambda known: self._by_model[known][-1].ended))
             kept = self._by_model[model] = deque(maxlen=ANSWERS_MAX)
         kept.append(answer)
-
-
-def _token_seconds(record: RequestRecord) -> float | None:
-    """The first token belongs to the prompt."""
-    if record.decode_seconds is None or record.completion_tokens < 2:
-        return None
-    return record.decode_seconds / (record.completion_tokens - 1)

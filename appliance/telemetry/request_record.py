@@ -79,3 +79,10 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     system_fingerprint: str | None = None
     trace_id: str | None = None
     evidence: AnswerEvidence | None = None
+
+    @property
+    def token_seconds(self) -> float | None:
+        """What one token took on average, None without a second one: the first belongs to the prompt."""
+        if self.decode_seconds is None or self.completion_tokens < 2:
+            return None
+        return self.decode_seconds / (self.completion_tokens - 1)
