@@ -158,6 +158,20 @@ class Tracing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return UpstreamReplica(base_url=self.endpoint, **{name: getattr(self, name) for name in names})
 
 
+class Objectives(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a good answer keeps to: its first text after ttft_seconds, and then a token each token_seconds."""
+
+    ttft_seconds: Seconds = 2.0
+    token_seconds: Seconds = 0.1
+
+
+class Telemetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """slo: which answers are good. gpu_expected: this host has a GPU, and it is a fault where none can be read."""
+
+    slo: Objectives = Objectives()
+    gpu_expected: bool = False
+
+
 class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Model files that are imported.
 
@@ -185,6 +199,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_log: RequestLog = RequestLog()
     service_log: ServiceLog = ServiceLog()
     tracing: Tracing = Tracing()
+    telemetry: Telemetry = Telemetry()
     models: Models = Models()
     principals: Annotated[dict[str, PrincipalSettings], Meta(max_length=10_000)] = {}
     jwt: Annotated[tuple[JwtIssuer, ...], Meta(max_length=16)] = ()

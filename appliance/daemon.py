@@ -48,6 +48,7 @@ from appliance.models.router import Router
 from appliance.models.spare import SpareLauncher
 from appliance.models.version_store import FILE as VERSIONS
 from appliance.models.version_store import VersionStore
+from appliance.observer import Observer
 from appliance.premises import RunningPremises
 from appliance.remote_admin import remote_admin
 from appliance.responses.store import ResponseStore
@@ -222,6 +223,11 @@ class _Daemon:
             self._rollouts,
             self._responses,
         )
+        self._disk.look()
+        self._observer = Observer(
+            self._office, self._router, self._hardware, self._disk, self._door.counters, self._premises
+        )
+        self._office.audit.noticed = self._observer.noticed
         self._restore_quotas()
         upkeep = Upkeep(self._office, self._disk, self._renew_data_keys, self._premises.prune)
         await upkeep.round()
@@ -248,6 +254,7 @@ class _Daemon:
         self._router.start()
         self._rollouts.start()
         self._tasks.spawn(upkeep.run(), name="upkeep")
+        self._tasks.spawn(self._observer.run(), name="observer")
         self._tasks.spawn(self._save_quotas(), name="quotas")
         self._tasks.spawn(self._tracing.run(), name="tracing")
         self._tasks.spawn(self._imported.scrub(), name="scrub")
@@ -274,6 +281,7 @@ class _Daemon:
             requests=self._request_log.reader,
             log_buffer=self._settings.log_buffer,
             examine=self._examination(),
+            snapshot=lambda: self._observer.latest,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)
@@ -366,6 +374,7 @@ class _Daemon:
         Who could not be told was refused, and that is there already, folded where it was a flood.
         """
         self._request_log.add(record)
+        self._observer.saw(record)
         if record.mirrored:
             return
         if record.principal is None:

@@ -219,15 +219,16 @@ class RunningPremises:
         return {
             "running": True,
             "generation": document.generation,
-            "degraded": self._degraded(),
+            "degraded": self.degraded(),
             "ending_soon": ending,
-            "notes": self._notes(),
+            "notes": self.notes(),
             "models": {name: snapshot.state.value for name, snapshot in self._router.snapshots().items()},
             "connections": gates,
             "audit": asdict(office.audit.counters),
         }
 
-    def _degraded(self) -> list[str]:
+    def degraded(self) -> list[str]:
+        """Why the appliance is not well; empty while it is."""
         reasons = list(self._office.audit.degraded)
         if self._siem is not None and (failure := self._siem.status.failure) is not None:
             reasons.append(f"audit records do not reach the collector: {failure}")
@@ -252,7 +253,8 @@ class RunningPremises:
         reasons += [f"{what} has ended" for what in ended if not what.startswith("the certificate of ")]
         return reasons
 
-    def _notes(self) -> list[str]:
+    def notes(self) -> list[str]:
+        """What an administrator should know, although all is well."""
         notes = list(self._office.access.view.configured.trust.warnings)
         if any(key.kek.startswith("file:") for key in self._keyring.status()):
             notes.append("the key-encryption key lies beside what it protects; see key_encryption in docs/SECURITY.md")

@@ -306,28 +306,61 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 class HostReading(Struct, frozen=True, kw_only=True):
     """available_bytes: what can be had without swapping, within the limits of this service's control groups too.
 
-    total_bytes: of the machine, or of the smallest of those limits. cpu_busy: 0 to 1, since the last reading.
+    total_bytes: of the machine, or of the smallest of those limits. cpu_busy: 0 to 1, since the last reading, as are
+    the rates: of all network interfaces but the loopback. None: it cannot be read here, or there is no earlier reading.
     """
 
     total_bytes: int
     available_bytes: int
     cpu_busy: float
+    cpu_count: int | None = None
+    swap_used_bytes: int | None = None
+    receive_bytes_per_second: float | None = None
+    transmit_bytes_per_second: float | None = None
 
 
-class GpuReading(Struct, frozen=True, kw_only=True):
-    """One GPU that llama.cpp may use, in its order. None: the driver does not tell.
+class ProcessBytes(Struct, frozen=True, array_like=True):
+    """What one process has of a GPU. bytes: None where the driver does not tell."""
 
-    busy: part of the last moments in which it computed, 0 to 1.
+    pid: int
+    bytes: int | None
+
+
+class GpuReading(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One GPU that llama.cpp may use, in its order, or one MIG instance of one. None: the driver does not tell.
+
+    reserved_bytes: by the driver, neither used nor free. busy, memory_busy: part of the last moments in which it
+    computed, and in which it read or wrote its memory, 0 to 1. ecc_*: errors since the driver was loaded. throttle: why
+    its clocks are held down, in words. xid_errors: faults that the driver reported since the session with it began;
+    newest_xid: the number of the last one. processes_trouble: why `processes` are not known. instances: of a GPU in MIG
+    mode. memory_unified: it computes in the host's memory, and what is said of memory is the host's. trouble: why this
+    one cannot be read, while others can.
     """
 
     uuid: str
     name: str
-    total_bytes: int
-    free_bytes: int
-    used_bytes: int
+    total_bytes: int | None = None
+    free_bytes: int | None = None
+    used_bytes: int | None = None
+    reserved_bytes: int | None = None
     busy: float | None = None
+    memory_busy: float | None = None
     temperature_celsius: int | None = None
     power_watts: float | None = None
+    power_limit_watts: float | None = None
+    sm_mhz: int | None = None
+    pcie_receive_bytes_per_second: float | None = None
+    pcie_transmit_bytes_per_second: float | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    throttle: tuple[str, ...] = ()
+    xid_errors: int | None = None
+    newest_xid: int | None = None
+    processes: tuple[ProcessBytes, ...] = ()
+    processes_trouble: str | None = None
+    instances: tuple[GpuReading, ...] = ()
+    memory_unified: bool = False
+    trouble: str | None = None
 
 
 class HardwareReading(Struct, frozen=True, kw_only=True):

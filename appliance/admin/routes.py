@@ -25,6 +25,7 @@ from appliance.admin.handlers import (
     models,
     requests,
     secrets,
+    telemetry,
 )
 from appliance.admin.route import Route
 from appliance.models.rollout import RolloutPlan
@@ -48,6 +49,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/approvals", "approvals.list", _DECIDES, general.approvals),
     Route("POST", "/approvals/{id}/approve", "approval.approve", _DECIDES, general.approve, plans=False, alone=True),
     Route("POST", "/approvals/{id}/reject", "approval.reject", _DECIDES, general.reject, plans=False, alone=True),
+    Route("GET", "/snapshot", "snapshot.show", _ANYONE, telemetry.snapshot),
     # Models that are served.
     Route("GET", "/instances", "instances.list", _ANYONE, instances.show),
     Route("POST", "/instances/{model}/load", "model.load", _OPERATOR, instances.load),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from appliance.security.office import Office
 from appliance.state_dir import StateDir
 from appliance.telemetry.log_buffer import LogBuffer
 from appliance.telemetry.request_reader import RequestReader
+from appliance.telemetry.snapshot import Snapshot
 from appliance.types import ModelInfo
 from appliance.upstream_spec import ServedModel
 
@@ -57,7 +58,8 @@ class AdminSite:
 
     environment: of the process, for the key-encryption key's sources. requests: who asks the request log.
     one_command: it ends with the command that it serves, before a second person could come. router, rollouts,
-    log_buffer: None where no daemon runs. examine: what `appliance doctor` is answered with.
+    log_buffer: None where no daemon runs. examine: what `appliance doctor` is answered with. snapshot:
+    what there is to be seen of the appliance, None as those.
     """
 
     office: Office
@@ -73,3 +75,4 @@ class AdminSite:
     rollouts: Rollouts | None = None
     log_buffer: LogBuffer | None = None
     examine: Examine | None = None
+    snapshot: Callable[[], Snapshot] | None = None

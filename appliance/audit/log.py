@@ -62,6 +62,8 @@ class AuditLog:
         self._put = committer.inbox.put
         self._waiting = committer.inbox.qsize
         self._overflowing = False
+        # Told of every event that is to be recorded, whatever becomes of it.
+        self.noticed: Callable[[AuditEvent], None] = lambda event: None
 
     @classmethod
     def open(
@@ -96,6 +98,7 @@ class AuditLog:
 
     def append(self, event: AuditEvent) -> None:
         """Records an event within `commit_seconds`. Never blocks, never raises."""
+        self.noticed(event)
         if self._waiting() >= QUEUE_MAX or self._committer.closing:
             self._overflowing = True
             self._committer.lost += 1
@@ -109,6 +112,7 @@ class AuditLog:
         """
         if not self.available:
             raise AuditUnavailable(self._why())
+        self.noticed(event)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(Entry(event, self._now(), self._mono(), waiter))
         await self._wait(waiter)

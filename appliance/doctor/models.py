@@ -76,7 +76,8 @@ def memory_verdicts(models: Sequence[Served], reading: HardwareReading | None) -
                 )
             )
     room = f"{reading.host.total_bytes / _GIB:.1f} GiB of memory"
-    room += "".join(f", {gpu.total_bytes / _GIB:.1f} GiB on {gpu.name}" for gpu in reading.gpus)
+    sizes = [(gpu.total_bytes, gpu.name) for gpu in reading.gpus if gpu.total_bytes is not None]
+    room += "".join(f", {size / _GIB:.1f} GiB on {name}" for size, name in sizes)
     return found or [fine("memory", f"every model of models.yaml fits; this machine has {room}")]
 
 

@@ -117,8 +117,8 @@ def measured(use: MemoryUse, need: MemoryEstimate, model_bytes: int, uuids: tupl
     logits of prompts, for longer texts of a model that pools, and for computing on the processor.
     model_bytes: of all weights. uuids: of the machine's GPUs, in order.
     """
-    host = [buffer for buffer in use.buffers if _is_host(buffer.device)]
-    allocated = sum(buffer.bytes for buffer in host if not _is_mapped(buffer))
+    host = [buffer for buffer in use.buffers if is_host(buffer.device)]
+    allocated = sum(buffer.bytes for buffer in host if not is_mapped(buffer))
     weights = mapped_weights(use, model_bytes)
     computes = any(buffer.kind in ("KV", "RS") for buffer in host)
     promised = need.preempted + need.later + (need.host_work if computes else 0)
@@ -131,7 +131,7 @@ def measured(use: MemoryUse, need: MemoryEstimate, model_bytes: int, uuids: tupl
 
 def mapped_weights(use: MemoryUse, model_bytes: int) -> int:
     """Of the weights, those that are read where they lie in the page cache, in bytes. model_bytes: of all weights."""
-    mapped = sum(buffer.bytes for buffer in use.buffers if _is_mapped(buffer))
+    mapped = sum(buffer.bytes for buffer in use.buffers if is_mapped(buffer))
     elsewhere = sum(buffer.bytes for buffer in use.buffers if buffer.kind == "model") - mapped
     return min(mapped, max(0, model_bytes - elsewhere))
 
@@ -155,23 +155,23 @@ def settings_key(spec: ModelSpec) -> str:
 
 def _by_engine(use: MemoryUse, index: int, need: MemoryEstimate) -> int:
     """What llama.cpp says it has of a GPU, where the driver does not tell; 0 where it has nothing."""
-    own = sum(buffer.bytes for buffer in use.buffers if _device_index(buffer.device) == index)
+    own = sum(buffer.bytes for buffer in use.buffers if device_index(buffer.device) == index)
     return own + need.device_process if own else 0
 
 
-def _is_mapped(buffer: EngineBuffer) -> bool:
-    return buffer.kind == "model" and _is_host(buffer.device) and buffer.device.endswith("_Mapped")
+def is_mapped(buffer: EngineBuffer) -> bool:
+    return buffer.kind == "model" and is_host(buffer.device) and buffer.device.endswith("_Mapped")
 
 
-def _is_host(device: str) -> bool:
+def is_host(device: str) -> bool:
     """CPU, CPU_Mapped, CPU_REPACK, and memory of the host that a GPU may read: CUDA_Host."""
     return device.startswith("CPU") or device.endswith("_Host")
 
 
-def _device_index(device: str) -> int | None:
+def device_index(device: str) -> int | None:
     """CUDA1 is the second GPU."""
     number = device[len(device.rstrip("0123456789")) :]
-    return int(number) if number and not _is_host(device) else None
+    return int(number) if number and not is_host(device) else None
 
 
 def _drop_oldest(entries: dict[str, _Entry] | dict[str, dict[str, _Entry]], most: int) -> None:

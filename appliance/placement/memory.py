@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from appliance.placement.estimate import Footprint
-from appliance.types import HardwareReading
+from appliance.types import GpuReading, HardwareReading
 
 # What is read in a second where nobody has said: desktop memory with two channels, a GPU of the middle.
 HOST_BYTES_PER_SECOND: Final = 40e9
@@ -35,14 +35,24 @@ class HostMemory(Struct, frozen=True, kw_only=True):
 
 
 def memory_of(reading: HardwareReading) -> Memory:
-    """What a reading of the machine says is free."""
+    """What a reading of the machine says is free.
+
+    A GPU that cannot be read, or has no memory of its own, keeps its place and has no room. Of one in MIG mode CUDA
+    shows a process the first instance.
+    """
     return Memory(
         HostMemory(total_bytes=reading.host.total_bytes, available_bytes=reading.host.available_bytes),
         tuple(
-            Device(uuid=gpu.uuid, name=gpu.name, total_bytes=gpu.total_bytes, free_bytes=gpu.free_bytes)
+            Device(uuid=gpu.uuid, name=gpu.name, total_bytes=total, free_bytes=free)
             for gpu in reading.gpus
+            for total, free in (_own_memory(gpu.instances[0] if gpu.instances else gpu),)
         ),
     )
+
+
+def _own_memory(gpu: GpuReading) -> tuple[int, int]:
+    """All of it, and what is free of it."""
+    return (0, 0) if gpu.memory_unified else (gpu.total_bytes or 0, gpu.free_bytes or 0)
 
 
 class Loaded(Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ class DiskGuard:
         self._settings = settings
         self.room: Room = "enough"
         self.free_bytes = 0
+        self.total_bytes = 0
 
     def look(self) -> None:
         """One system call; a change is logged."""
@@ -42,6 +43,7 @@ class DiskGuard:
             _log.warning("%s: how much room is left cannot be asked: %s", self._folder, error.strerror)
             return
         self.free_bytes = status.f_bavail * status.f_frsize
+        self.total_bytes = status.f_blocks * status.f_frsize
         found = room(self.free_bytes, self._settings)
         if found != self.room:
             level = logging.INFO if found == "enough" else logging.WARNING

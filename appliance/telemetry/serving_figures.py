@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from appliance.config import Objectives
 from appliance.telemetry.quantile import quantile
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.snapshot import FailureFold, Percentiles, ServingFigures
@@ -25,13 +26,6 @@ FAILURE_SECONDS: Final = 3600.0
 FAILURES_MAX: Final = 256
 # So many of them are in a snapshot.
 FAILURES_SHOWN: Final = 16
-
-
-class Objectives(Struct, frozen=True, kw_only=True):
-    """What a good answer keeps to, in seconds: its first text after `ttft`, and then a token each `token`."""
-
-    ttft: float
-    token: float
 
 
 class _Ordered:
@@ -207,8 +201,8 @@ def _counted(
         rate_limited=record.status == 429,
         finish=record.finish_reason if record.outcome == "ok" else None,
         good=record.outcome == "ok"
-        and (record.ttft_seconds is None or record.ttft_seconds <= objectives.ttft)
-        and (token is None or token <= objectives.token),
+        and (record.ttft_seconds is None or record.ttft_seconds <= objectives.ttft_seconds)
+        and (token is None or token <= objectives.token_seconds),
         prompt_tokens=record.prompt_tokens,
         cached_tokens=record.cached_tokens,
         completion_tokens=record.completion_tokens,

@@ -55,6 +55,7 @@ class GpuFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory_unified: it has no memory of its own; the host's is meant. processes_trouble: why other processes are not
     known. other_bytes: what processes that are not ours hold; None where the driver does not tell.
     ecc_uncorrected: since the driver was loaded. throttle: why its clock is held down, in the driver's words.
+    xid_errors: faults that the driver has reported since the daemon started; newest_xid: the number of the last one.
     """
 
     uuid: str
@@ -77,6 +78,8 @@ class GpuFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ecc_corrected: int | None = None
     ecc_uncorrected: int | None = None
     throttle: tuple[str, ...] = ()
+    xid_errors: int | None = None
+    newest_xid: int | None = None
     memory_unified: bool = False
     trouble: str | None = None
     processes_trouble: str | None = None
@@ -238,6 +241,7 @@ class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     host_name: of the machine. gpu_trouble: why no GPU can be read. gpus_expected: appliance.yaml says that one is here.
     failures: newest first. draining: new requests are refused. degraded, notes: as `GET /status` has them.
     read_age_seconds: since the machine was read; a reading that is old is shown as such.
+    auth_failures: requests since the start of which could not be told who they are from.
     """
 
     time: float
@@ -259,8 +263,20 @@ class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     certificates: tuple[CertificateFigures, ...] = ()
     keys_active: int = 0
     keys_ending: int = 0
+    auth_failures: int | None = None
     audit: AuditFigures = AuditFigures()
     alerts: tuple[AlertFigures, ...] = ()
     last_action: LastAction | None = None
     degraded: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def unplanned_bytes(self, gpu: GpuFigures) -> int | None:
+        """What is in use on a GPU beyond what loaded models account for; None where that cannot be told.
+
+        Of a GPU that is cut into instances, each of them is asked instead.
+        """
+        cut = any(each.parent == gpu.uuid for each in self.gpus)
+        if gpu.used_bytes is None or gpu.memory_unified or cut:
+            return None
+        planned = sum(share.bytes for model in self.models for share in model.devices if share.gpu == gpu.uuid)
+        return max(0, gpu.used_bytes - planned)

@@ -38,7 +38,6 @@ from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
-from appliance.telemetry.log_buffer import LogBuffer
 from appliance.telemetry.request_reader import RequestReader
 from appliance.types import ModelInfo, ModelSpec, QuantizeOrder
 from tests.fakes.scripted_worker import INFO
@@ -121,7 +120,7 @@ class Desk:
         path: Path,
         router: Router | None = None,
         rollouts: Rollouts | None = None,
-        log_buffer: LogBuffer | None = None,
+        **others: Any,
     ) -> None:
         self.state = state
         self.path = path
@@ -151,7 +150,7 @@ class Desk:
             requests=RequestReader.of_folder(state.store),
             router=router,
             rollouts=rollouts,
-            log_buffer=log_buffer,
+            **others,
         )
         self.api = AdminApi(self.site, tuple(routes))
 
@@ -166,10 +165,13 @@ class Desk:
         path: Path | None = None,
         router: Router | None = None,
         rollouts: Rollouts | None = None,
-        log_buffer: LogBuffer | None = None,
+        **others: Any,
     ) -> AsyncIterator[Desk]:
-        """Serves until the block ends. path: of the socket, elsewhere than in the state directory."""
-        desk = cls(state, config or Config(), routes, path or state.run / "admin.sock", router, rollouts, log_buffer)
+        """Serves until the block ends. path: of the socket, elsewhere than in the state directory.
+
+        others: fields of the site.
+        """
+        desk = cls(state, config or Config(), routes, path or state.run / "admin.sock", router, rollouts, **others)
         try:
             async with unix_listener(desk.api, desk.site, desk.path):
                 yield desk

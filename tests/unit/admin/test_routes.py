@@ -30,6 +30,7 @@ ROLES: Final = get_args(AdminRole)
 EXPECTED: Final = """
 GET  /whoami                         vosa
 GET  /status                         vosa
+GET  /snapshot                       vosa
 POST /reload                         .os.
 GET  /approvals                      .osa
 POST /approvals/{id}/approve         .osa

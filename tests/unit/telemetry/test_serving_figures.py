@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from appliance.config import Objectives
 from appliance.telemetry import serving_figures
 from appliance.telemetry.quantile import quantile
 from appliance.telemetry.request_record import RequestRecord
-from appliance.telemetry.serving_figures import FAILURE_SECONDS, Objectives, RecentFailures, ServingWindow
+from appliance.telemetry.serving_figures import FAILURE_SECONDS, RecentFailures, ServingWindow
 from appliance.telemetry.snapshot import Percentiles
 from tests.unit.telemetry.making import record
 
-OBJECTIVES = Objectives(ttft=2.0, token=0.1)
+OBJECTIVES = Objectives()
 
 
 def window() -> ServingWindow:
