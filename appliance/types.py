@@ -333,8 +333,8 @@ class GpuReading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     computed, and in which it read or wrote its memory, 0 to 1. ecc_*: errors since the driver was loaded. throttle: why
     its clocks are held down, in words. xid_errors: faults that the driver reported since the session with it began;
     newest_xid: the number of the last one. processes_trouble: why `processes` are not known. instances: of a GPU in MIG
-    mode. memory_unified: it computes in the host's memory, and what is said of memory is the host's. trouble: why this
-    one cannot be read, while others can.
+    mode. memory_unified: it has no memory of its own and computes in the host's. trouble: why this one cannot be read,
+    while others can.
     """
 
     uuid: str

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from msgspec.structs import replace
+
 from appliance.telemetry.snapshot import GpuFigures, HostFigures
 from appliance.types import GpuReading, HardwareReading, HostReading
 
@@ -37,7 +39,8 @@ def gpu_figures(
     """
     found: list[GpuFigures] = []
     for gpu in reading.gpus:
-        found.append(_figures(gpu, None, own_pids, own_bytes))
+        seen = _figures(gpu, None, own_pids, own_bytes)
+        found.append(_with_host_memory(seen, reading.host) if gpu.memory_unified else seen)
         # CUDA shows a process the first instance, and a worker knows it by the GPU's place.
         for number, instance in enumerate(gpu.instances):
             held = {instance.uuid: own_bytes[gpu.uuid]} if number == 0 and gpu.uuid in own_bytes else {}
@@ -75,6 +78,15 @@ def _figures(
         memory_unified=gpu.memory_unified,
         trouble=gpu.trouble,
         processes_trouble=gpu.processes_trouble,
+    )
+
+
+def _with_host_memory(seen: GpuFigures, host: HostReading) -> GpuFigures:
+    return replace(
+        seen,
+        total_bytes=host.total_bytes,
+        free_bytes=host.available_bytes,
+        used_bytes=host.total_bytes - host.available_bytes,
     )
 
 

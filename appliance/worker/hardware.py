@@ -28,7 +28,11 @@ class Sampler:
         room: Callable[[], Room] = host_room,
         cpu_percent: Callable[[], float] = psutil.cpu_percent,
         clock: Callable[[], float] = time.monotonic,
+        network: Callable[[], tuple[int, int] | None] | None = None,
     ) -> None:
+        self._network = network or network_bytes
+        # When what had been received and sent.
+        self._before: tuple[float, int, int] | None = None
         self._open_driver = open_driver
         self._room = room
         self._cpu_percent = cpu_percent
@@ -40,14 +44,28 @@ class Sampler:
     def read(self) -> HardwareReading:
         """The machine now. GPUs that cannot be read are none, with the reason."""
         gpus = self._gpus()
-        room = self._room()
-        return HardwareReading(
-            host=HostReading(
-                total_bytes=room.total, available_bytes=room.available, cpu_busy=min(1.0, self._cpu_percent() / 100)
-            ),
-            gpus=gpus,
-            gpu_trouble=self._trouble,
+        return HardwareReading(host=self._host(), gpus=gpus, gpu_trouble=self._trouble)
+
+    def _host(self) -> HostReading:
+        room, (receive, transmit) = self._room(), self._rates()
+        return HostReading(
+            total_bytes=room.total,
+            available_bytes=room.available,
+            cpu_busy=min(1.0, self._cpu_percent() / 100),
+            cpu_count=psutil.cpu_count(),
+            swap_used_bytes=_swap_used(),
+            receive_bytes_per_second=receive,
+            transmit_bytes_per_second=transmit,
         )
+
+    def _rates(self) -> tuple[float | None, float | None]:
+        """Since the last reading; unknown where a count went back, as it does with an interface that is removed."""
+        before, counts, now = self._before, self._network(), self._clock()
+        self._before = None if counts is None else (now, *counts)
+        if before is None or counts is None or now <= before[0] or counts[0] < before[1] or counts[1] < before[2]:
+            return None, None
+        seconds = now - before[0]
+        return (counts[0] - before[1]) / seconds, (counts[1] - before[2]) / seconds
 
     def _gpus(self) -> tuple[GpuReading, ...]:
         try:
@@ -65,6 +83,23 @@ class Sampler:
             return ()
         self._trouble = None
         return gpus
+
+
+def network_bytes() -> tuple[int, int] | None:
+    """What has come and gone through all interfaces but the loopback; None where it cannot be read."""
+    try:
+        found = [one for name, one in psutil.net_io_counters(pernic=True).items() if name != "lo"]
+    except OSError:
+        return None
+    return sum(one.bytes_recv for one in found), sum(one.bytes_sent for one in found)
+
+
+def _swap_used() -> int | None:
+    try:
+        return int(psutil.swap_memory().used)
+    except (OSError, RuntimeError):
+        # psutil raises RuntimeError where /proc/meminfo has no line of it.
+        return None
 
 
 def watch_hardware(

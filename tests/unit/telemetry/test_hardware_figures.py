@@ -60,3 +60,9 @@ def test_instances_follow_their_gpu() -> None:
         ("GPU-bb", None),
     ]
     assert (found[1].own_bytes, found[2].own_bytes) == (4, 0)
+
+
+def test_a_gpu_in_the_hosts_memory_has_the_hosts() -> None:
+    gpu = GpuReading(uuid="GPU-aa", name="NVIDIA GB10", memory_unified=True)
+    (found,) = gpu_figures(HardwareReading(host=HOST, gpus=(gpu,)), (), {})
+    assert (found.total_bytes, found.free_bytes, found.used_bytes, found.memory_unified) == (100, 60, 40, True)
