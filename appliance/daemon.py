@@ -26,7 +26,8 @@ from appliance.admin.routes import ROUTES
 from appliance.admin.site import AdminSite
 from appliance.admin.unix_listener import unix_listener
 from appliance.alias_spec import ModelsFile
-from appliance.api.app import ApiRunner, build_app
+from appliance.api.app import ApiRunner, api_routes, build_app
+from appliance.audit.last_action import is_act
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
 from appliance.audit.siem import SiemForwarder
 from appliance.capture.prompt_capture import PromptCapture
@@ -64,6 +65,7 @@ from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
 from appliance.telemetry.log_buffer import LogBuffer
+from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.trace_sinks import FileSink, HttpSink, TraceSink
@@ -227,7 +229,9 @@ class _Daemon:
         self._observer = Observer(
             self._office, self._router, self._hardware, self._disk, self._door.counters, self._premises
         )
-        self._office.audit.noticed = self._observer.noticed
+        self._metrics = Metrics((route.path for route in api_routes()), lambda: self._observer.latest)
+        self._observer.sinks.append(self._metrics.look)
+        self._office.audit.noticed = self._noticed
         self._restore_quotas()
         upkeep = Upkeep(self._office, self._disk, self._renew_data_keys, self._premises.prune)
         await upkeep.round()
@@ -244,6 +248,7 @@ class _Daemon:
             self._capture,
             responses=self._responses,
             tracing=self._tracing,
+            sent=self._metrics.sent,
         )
         runner = ApiRunner(
             app, keepalive_seconds=self._settings.config.connections.keepalive_seconds, refused=self._door.refused
@@ -282,6 +287,7 @@ class _Daemon:
             log_buffer=self._settings.log_buffer,
             examine=self._examination(),
             snapshot=lambda: self._observer.latest,
+            metrics=self._metrics,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)
@@ -354,6 +360,12 @@ class _Daemon:
             except StateError as error:
                 _log.warning("%s", error)
 
+    def _noticed(self, event: AuditEvent) -> None:
+        """Something goes into the audit log."""
+        self._observer.noticed(event)
+        if is_act(event):
+            self._metrics.acted(event.action, event.outcome)
+
     def _rolled(self, alias: str, what: str, reason: str) -> None:
         """How a rollout goes on is in the audit log."""
         outcome: Outcome = "failed" if what == "rolled_back" else "ok"
@@ -375,6 +387,7 @@ class _Daemon:
         """
         self._request_log.add(record)
         self._observer.saw(record)
+        self._metrics.saw(record)
         if record.mirrored:
             return
         if record.principal is None:

@@ -50,6 +50,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/approvals/{id}/approve", "approval.approve", _DECIDES, general.approve, plans=False, alone=True),
     Route("POST", "/approvals/{id}/reject", "approval.reject", _DECIDES, general.reject, plans=False, alone=True),
     Route("GET", "/snapshot", "snapshot.show", _ANYONE, telemetry.snapshot),
+    Route("GET", "/metrics", "metrics.show", _ANYONE, telemetry.metrics),
     # Models that are served.
     Route("GET", "/instances", "instances.list", _ANYONE, instances.show),
     Route("POST", "/instances/{model}/load", "model.load", _OPERATOR, instances.load),

@@ -18,6 +18,7 @@ from appliance.models.router import Router
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
 from appliance.telemetry.log_buffer import LogBuffer
+from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.request_reader import RequestReader
 from appliance.telemetry.snapshot import Snapshot
 from appliance.types import ModelInfo
@@ -59,7 +60,7 @@ class AdminSite:
     environment: of the process, for the key-encryption key's sources. requests: who asks the request log.
     one_command: it ends with the command that it serves, before a second person could come. router, rollouts,
     log_buffer: None where no daemon runs. examine: what `appliance doctor` is answered with. snapshot:
-    what there is to be seen of the appliance, None as those.
+    what there is to be seen of the appliance, and metrics: None as those.
     """
 
     office: Office
@@ -76,3 +77,4 @@ class AdminSite:
     log_buffer: LogBuffer | None = None
     examine: Examine | None = None
     snapshot: Callable[[], Snapshot] | None = None
+    metrics: Metrics | None = None

@@ -17,6 +17,7 @@ from appliance.api.chat import CHAT_COMPLETIONS, chat_completions
 from appliance.api.completions import COMPLETIONS, completions
 from appliance.api.embeddings import EMBEDDINGS, embeddings
 from appliance.api.envelope import error_body, error_response
+from appliance.api.evidence import TokensSent
 from appliance.api.health import LIVEZ, READYZ, livez, readyz
 from appliance.api.kept_responses import (
     CANCEL_RESPONSE,
@@ -88,11 +89,12 @@ def build_app(
     draw_seed: Callable[[], int] = lambda: secrets.randbits(_SEED_BITS),
     responses: ResponseStore | None = None,
     tracing: Tracing | None = None,
+    sent: TokensSent | None = None,
 ) -> web.Application:
-    """Routes and middlewares. The API's routes exist with and without `/v1`."""
+    """Routes and middlewares. The API's routes exist with and without `/v1`. sent: see Evidence."""
     app = web.Application(
         client_max_size=limits().body_bytes_max,
-        middlewares=[evidence(doorkeeper, keep, tracing), http_sanity, principal(doorkeeper)],
+        middlewares=[evidence(doorkeeper, keep, tracing, sent), http_sanity, principal(doorkeeper)],
     )
     app.on_response_prepare.append(finish_headers)
     app[ROUTER] = router

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +20,9 @@ from appliance.telemetry.request_record import AnswerEvidence, Fallback, Outcome
 from appliance.telemetry.trace_context import TraceContext
 from appliance.types import FinishReason
 
+# So many tokens of a model's answer left, so many seconds after those before them.
+TokensSent = Callable[[str, float, int], None]
+
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -28,6 +32,7 @@ class Evidence:
 
     answer_evidence: what a replay needs of the request, as the attempt under way asks it; without who answers.
     known: when it was known who asked.
+    tokens_sent: is told of each piece of an answer but the first.
     """
 
     id: str
@@ -54,9 +59,17 @@ class Evidence:
     captured: CapturedRequest | None = None
     trace: TraceContext | None = None
     known: float | None = None
+    tokens_sent: TokensSent | None = None
+    last_text: float = 0.0
 
     @classmethod
-    def of(cls, http: web.Request, address: str, trace: TraceContext | None = None) -> Evidence:
+    def of(
+        cls,
+        http: web.Request,
+        address: str,
+        trace: TraceContext | None = None,
+        tokens_sent: TokensSent | None = None,
+    ) -> Evidence:
         """Starts the record of a request; a well-formed X-Request-Id of the client's is kept, unless it is a key."""
         sent = http.headers.get("X-Request-Id", "")
         return cls(
@@ -65,6 +78,7 @@ class Evidence:
             method=http.method[:16],
             path=without_secrets(http.path)[:256],
             trace=trace,
+            tokens_sent=tokens_sent,
         )
 
     def saw(self, event: AnswerEvent) -> None:
@@ -85,12 +99,25 @@ class Evidence:
             if isinstance(event, AnswerEnd):
                 self.end = event
             return
-        self._note_first()
+        self._note_text(event.tokens)
         self.completion_tokens += event.tokens
 
     def _note_first(self) -> None:
         if self.first_text is None:
             self.first_text = time.monotonic()
+
+    def _note_text(self, tokens: int) -> None:
+        """Between the choices of one request there are no gaps: they are computed side by side."""
+        now = time.monotonic()
+        if self.first_text is None:
+            self.first_text = now
+        elif tokens and self.tokens_sent is not None and self.model is not None and self._n == 1:
+            self.tokens_sent(self.model, now - self.last_text, tokens)
+        self.last_text = now
+
+    @property
+    def _n(self) -> int:
+        return 1 if self.answer_evidence is None else self.answer_evidence.n
 
     def fingerprint(self) -> str | None:
         """The `system_fingerprint` of the answer; stands from its first event on."""

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from appliance.api.caller import Doorkeeper
 from appliance.api.dialect import dialect_of, shown_keys
 from appliance.api.envelope import error_response, from_http_exception
-from appliance.api.evidence import Evidence
+from appliance.api.evidence import Evidence, TokensSent
 from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, ROLES
 from appliance.errors import RequestError
 from appliance.telemetry.log_context import ABOUT, LogContext
@@ -35,7 +35,10 @@ EXPIRES_HEADER: Final = "X-Appliance-Key-Expires"
 
 
 def evidence(
-    doorkeeper: Doorkeeper, keep: Callable[[RequestRecord], None], tracing: Tracing | None = None
+    doorkeeper: Doorkeeper,
+    keep: Callable[[RequestRecord], None],
+    tracing: Tracing | None = None,
+    sent: TokensSent | None = None,
 ) -> Middleware:
     """The outermost middleware: answers every error and hands one record per request to `keep`, and to `tracing`.
 
@@ -46,7 +49,7 @@ def evidence(
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         trace = None if tracing is None else tracing.trace(request.headers.get(TRACE_HEADER))
         gate_seconds = None if trace is None else doorkeeper.gate_seconds(request)
-        draft = Evidence.of(request, doorkeeper.address(request), trace)
+        draft = Evidence.of(request, doorkeeper.address(request), trace, sent)
         request[EVIDENCE] = draft
         request[ANSWER_HEADERS] = dict.fromkeys(dialect_of(request).id_headers, draft.id)
         if trace is not None:

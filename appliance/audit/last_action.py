@@ -13,6 +13,12 @@ from appliance.telemetry.snapshot import LastAction
 _LOOKS: Final = ("read", "list", "show", "export", "test", "head")
 
 
+def is_act(event: AuditEvent) -> bool:
+    """Whether somebody who administers is behind it, or the appliance itself. Pure."""
+    actor = event.actor
+    return actor.role is not None or actor.uid is not None or actor == APPLIANCE
+
+
 class LastActions:
     """Remembers the newest act. Belongs to the event loop; `now` is UTC seconds since 1970."""
 
@@ -21,10 +27,9 @@ class LastActions:
 
     def note(self, event: AuditEvent, now: float) -> None:
         """An event goes into the audit log. Where one was allowed and is done, what it took is known."""
-        actor = event.actor
-        by_somebody = actor.role is not None or actor.uid is not None or actor == APPLIANCE
-        if not by_somebody or event.action.rpartition(".")[2] in _LOOKS:
+        if not is_act(event) or event.action.rpartition(".")[2] in _LOOKS:
             return
+        actor = event.actor
         found = LastAction(
             time=now,
             action=event.action,

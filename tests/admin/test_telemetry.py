@@ -6,6 +6,7 @@ import msgspec
 
 from appliance.admin.handlers.telemetry import without_clients
 from appliance.state_dir import StateDir
+from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.snapshot import CertificateFigures, FailureFold, LastAction, Snapshot
 from tests.admin.desk import Desk, refused
 
@@ -50,3 +51,11 @@ def test_a_viewer_learns_of_nobody() -> None:
     assert not [word for word in ("ci", "k1", "r1", "10.0.0.1", "wang") if f'"{word}"' in text]
     assert (seen.failures[0].count, seen.certificates[0].name) == (3, "server")
     assert seen.last_action is not None and seen.last_action.action == "key.revoke"
+
+
+async def test_metrics_are_text(state: StateDir) -> None:
+    metrics = Metrics([], lambda: SEEN)
+    async with Desk.open(state, metrics=metrics) as desk, desk.session() as session:
+        answer = await session.get("/admin/v1/metrics")
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert (await answer.read()) == metrics.text()

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 from msgspec.structs import replace
 
-from appliance.admin.route import Answer, Call
+from appliance.admin.route import Answer, Call, Stream
 from appliance.errors import ChangeRefused
+from appliance.telemetry.metrics import CONTENT_TYPE
 from appliance.telemetry.snapshot import Snapshot
 
 # Who may know who uses the appliance: those who run it, and those who look into what happened.
 _KNOWS_CLIENTS = frozenset({"operator", "security", "auditor"})
 
 
+async def metrics(call: Call) -> Stream:
+    """For Prometheus. They are written in a thread: requests go on meanwhile."""
+    if call.site.metrics is None:
+        raise _closed()
+    text = await asyncio.to_thread(call.site.metrics.text)
+    return Stream(_whole(text), CONTENT_TYPE, call.office.document.generation)
+
+
 async def snapshot(call: Call) -> Answer:
     """The newest one, not older than a second. A viewer is not told whose requests failed."""
     if call.site.snapshot is None:
-        raise ChangeRefused("conflict", "no daemon runs here; start it, and ask again")
+        raise _closed()
     return call.answer(_for(call, call.site.snapshot()))
+
+
+async def _whole(text: bytes) -> AsyncIterator[bytes]:
+    yield text
+
+
+def _closed() -> ChangeRefused:
+    return ChangeRefused("conflict", "no daemon runs here; start it, and ask again")
 
 
 def _for(call: Call, found: Snapshot) -> Snapshot:

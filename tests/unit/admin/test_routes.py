@@ -31,6 +31,7 @@ EXPECTED: Final = """
 GET  /whoami                         vosa
 GET  /status                         vosa
 GET  /snapshot                       vosa
+GET  /metrics                        vosa
 POST /reload                         .os.
 GET  /approvals                      .osa
 POST /approvals/{id}/approve         .osa
