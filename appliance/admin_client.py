@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 from yarl import URL
 
 from appliance.errors import ApplianceError, ConfigError
@@ -22,6 +23,9 @@ from appliance.safe_text import safe_text
 
 PREFIX: Final = "/admin/v1"
 TIMEOUT_SECONDS: Final = 300.0
+# A stream of events has something to say each second.
+SILENCE_SECONDS: Final = 15.0
+EVENT_BYTES_MAX: Final = 32 * 2**20
 
 
 class AdminError(ApplianceError):
@@ -30,6 +34,14 @@ class AdminError(ApplianceError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class AdminEvent(Struct, frozen=True):
+    """One thing that happened. id: to go on behind it. data: JSON."""
+
+    id: str
+    kind: str
+    data: bytes
 
 
 def route(*segments: str) -> str:
@@ -116,6 +128,34 @@ class AdminClient:
                 "unreachable", f"the appliance cannot be reached, or ended the answer early: {_reason(error)}"
             ) from error
 
+    async def events(
+        self, *kinds: str, after: str = "", silence_seconds: float = SILENCE_SECONDS
+    ) -> AsyncGenerator[AdminEvent, None]:
+        """What happens, for as long as it is read. kinds: of events; none: all that the caller may see.
+
+        after: the id of the last event that is known already. Raises AdminError where the stream is lost, or nothing
+        comes for so long; it ends by itself where the appliance ends it.
+        """
+        waiting = aiohttp.ClientTimeout(total=None, sock_connect=silence_seconds, sock_read=silence_seconds)
+        headers = {"Last-Event-ID": after} if after else {}
+        url = _url("/events", {"kinds": ",".join(kinds) or None})
+        try:
+            async with self._session.get(url, headers=headers, timeout=waiting, allow_redirects=False) as answer:
+                if answer.status >= 400:
+                    raise _refused(await answer.read(), answer.status)
+                rest = b""
+                async for chunk in answer.content.iter_any():
+                    *whole, rest = (rest + chunk).split(b"\n\n")
+                    if len(rest) > EVENT_BYTES_MAX:
+                        raise AdminError("failed", "what answered sends events without an end")
+                    for text in whole:
+                        if (event := _event(text)) is not None:
+                            yield event
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise AdminError(
+                "unreachable", f"the appliance cannot be reached, or ended the connection: {_reason(error)}"
+            ) from error
+
     async def _call(
         self,
         method: str,
@@ -176,6 +216,14 @@ def _reason(error: Exception) -> str:
     """aiohttp's exceptions tell where, not why."""
     cause = getattr(error, "os_error", None) or error.__cause__ or error
     return safe_text(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__)
+
+
+def _event(text: bytes) -> AdminEvent | None:
+    """None for a comment, and for what is no event of ours."""
+    fields = dict(line.partition(b": ")[::2] for line in text.split(b"\n"))
+    if b"event" not in fields or b"data" not in fields:
+        return None
+    return AdminEvent(fields.get(b"id", b"").decode(), fields[b"event"].decode(), fields[b"data"])
 
 
 def _refused(raw: bytes, status: int) -> AdminError:

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from appliance import __version__
 from appliance.access_config import MAIN_LISTENER
 from appliance.admin.app import AdminApi
 from appliance.admin.approvals import Approvals
+from appliance.admin.handlers.telemetry import without_clients
 from appliance.admin.model_signers import read_signers
 from appliance.admin.routes import ROUTES
 from appliance.admin.site import AdminSite
@@ -64,7 +66,9 @@ from appliance.security.resealing import renew_data_keys
 from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
+from appliance.telemetry.event_stream import EventStream
 from appliance.telemetry.log_buffer import LogBuffer
+from appliance.telemetry.log_line import LogLine
 from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
@@ -230,7 +234,8 @@ class _Daemon:
             self._office, self._router, self._hardware, self._disk, self._door.counters, self._premises
         )
         self._metrics = Metrics((route.path for route in api_routes()), lambda: self._observer.latest)
-        self._observer.sinks.append(self._metrics.look)
+        self._events = EventStream(secrets.token_hex(4), bare=without_clients, logs=self._log_lines)
+        self._observer.sinks += [self._metrics.look, self._events.look]
         self._office.audit.noticed = self._noticed
         self._restore_quotas()
         upkeep = Upkeep(self._office, self._disk, self._renew_data_keys, self._premises.prune)
@@ -288,6 +293,7 @@ class _Daemon:
             examine=self._examination(),
             snapshot=lambda: self._observer.latest,
             metrics=self._metrics,
+            events=self._events,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)
@@ -331,6 +337,7 @@ class _Daemon:
     async def _shutdown(self, runner: ApiRunner) -> None:
         seconds = self._settings.config.shutdown.drain_seconds
         _log.info("stopping; running requests have %.0f s, or until the next signal", seconds)
+        self._events.close()
         await self._door.close()
         await self._rollouts.close()
         await self._router.close(seconds)
@@ -360,6 +367,13 @@ class _Daemon:
             except StateError as error:
                 _log.warning("%s", error)
 
+    def _log_lines(self, after: int) -> tuple[Sequence[LogLine], int]:
+        """Of the service log, what was said since that line, and the newest line's number."""
+        if (buffer := self._settings.log_buffer) is None:
+            return (), 0
+        page = buffer.page(after=after)
+        return page.lines, page.newest
+
     def _noticed(self, event: AuditEvent) -> None:
         """Something goes into the audit log."""
         self._observer.noticed(event)
@@ -388,6 +402,7 @@ class _Daemon:
         self._request_log.add(record)
         self._observer.saw(record)
         self._metrics.saw(record)
+        self._events.saw(record)
         if record.mirrored:
             return
         if record.principal is None:

@@ -5,6 +5,7 @@ identity → role → body → idempotency → If-Match → second person → ha
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import difflib
@@ -35,6 +36,7 @@ BODY_BYTES_MAX: Final = 32 * 2**20
 # Of a request that waits for a second person, what is shown of one field and of all.
 TEXT_CHARS_MAX: Final = 256
 SHORT_CHARS_MAX: Final = 2000
+SLOW_READER_SECONDS: Final = 15.0
 _GENERATION_DIGITS_MAX: Final = 18
 
 _STATUS: Final[dict[ChangeCode, int]] = {
@@ -89,6 +91,7 @@ class AdminApi:
                 expected=_if_match(http),
                 plan=_plan(route, http),
                 connected_at=connected_at,
+                last_event_id=http.headers.get("Last-Event-ID", ""),
             )
             if route.method == "GET":
                 answer = await route.handler(call)
@@ -303,19 +306,28 @@ async def _sent(http: web.Request, answer: Stream) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers)
         await response.prepare(http)
         try:
-            if first:
-                await response.write(first)
-            async for chunk in chunks:
-                await response.write(chunk)
-            await response.write_eof()
+            async with asyncio.timeout(None) as patience:
+                if first:
+                    await _written(response, first, patience, answer)
+                async for chunk in chunks:
+                    await _written(response, chunk, patience, answer)
+                await response.write_eof()
         except (ApplianceError, OSError) as error:
-            _log.error("%s ended unfinished: %s", http.path, error)
+            # TimeoutError is an OSError.
+            _log.log(logging.DEBUG if answer.live else logging.ERROR, "%s ended unfinished: %s", http.path, error)
             if http.transport is not None:
                 http.transport.abort()
         return response
     finally:
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
+
+
+async def _written(response: web.StreamResponse, chunk: bytes, patience: asyncio.Timeout, answer: Stream) -> None:
+    if answer.live:
+        patience.reschedule(asyncio.get_running_loop().time() + SLOW_READER_SECONDS)
+    await response.write(chunk)
+    patience.reschedule(None)
 
 
 def _kept(answer: Answer | Stream) -> KeptAnswer:

@@ -31,11 +31,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer to a GET that is sent piece by piece. Where `chunks` raises after the first, the connection is cut."""
+    """An answer to a GET that is sent piece by piece. Where `chunks` raises after the first, the connection is cut.
+
+    live: it goes on for as long as somebody reads. That one leaves is nothing to log, and who takes nothing for
+    SLOW_READER_SECONDS is cut.
+    """
 
     chunks: AsyncIterator[bytes]
     content_type: str
     generation: int
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Call:
     """One request that has passed identity, role and body checks.
 
     route: its row of the table. expected: the generation in If-Match. plan: only say what would happen.
-    connected_at: when its connection was made.
+    connected_at: when its connection was made. last_event_id: where a stream of events is to go on.
     """
 
     route: Route
@@ -55,6 +60,7 @@ class Call:
     expected: int | None
     plan: bool
     connected_at: datetime
+    last_event_id: str = ""
 
     @property
     def office(self) -> Office:

@@ -51,6 +51,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/approvals/{id}/reject", "approval.reject", _DECIDES, general.reject, plans=False, alone=True),
     Route("GET", "/snapshot", "snapshot.show", _ANYONE, telemetry.snapshot),
     Route("GET", "/metrics", "metrics.show", _ANYONE, telemetry.metrics),
+    Route("GET", "/events", "events.follow", _ANYONE, telemetry.events),
     # Models that are served.
     Route("GET", "/instances", "instances.list", _ANYONE, instances.show),
     Route("POST", "/instances/{model}/load", "model.load", _OPERATOR, instances.load),

@@ -17,6 +17,7 @@ from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
+from appliance.telemetry.event_stream import EventStream
 from appliance.telemetry.log_buffer import LogBuffer
 from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.request_reader import RequestReader
@@ -60,7 +61,7 @@ class AdminSite:
     environment: of the process, for the key-encryption key's sources. requests: who asks the request log.
     one_command: it ends with the command that it serves, before a second person could come. router, rollouts,
     log_buffer: None where no daemon runs. examine: what `appliance doctor` is answered with. snapshot:
-    what there is to be seen of the appliance, and metrics: None as those.
+    what there is to be seen of the appliance, metrics and events: None as those.
     """
 
     office: Office
@@ -78,3 +79,4 @@ class AdminSite:
     examine: Examine | None = None
     snapshot: Callable[[], Snapshot] | None = None
     metrics: Metrics | None = None
+    events: EventStream | None = None

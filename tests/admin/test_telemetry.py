@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import msgspec
+import asyncio
+from collections.abc import AsyncIterator
 
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from appliance.admin import app
 from appliance.admin.handlers.telemetry import without_clients
 from appliance.state_dir import StateDir
+from appliance.telemetry.event_stream import READERS_MAX, EventStream
 from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.snapshot import CertificateFigures, FailureFold, LastAction, Snapshot
 from tests.admin.desk import Desk, refused
+from tests.unit.telemetry.making import record
 
 FAILURE = FailureFold(
     time=2.0,
@@ -59,3 +67,78 @@ async def test_metrics_are_text(state: StateDir) -> None:
         answer = await session.get("/admin/v1/metrics")
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert (await answer.read()) == metrics.text()
+
+
+@pytest.fixture
+async def stream(state: StateDir) -> AsyncIterator[tuple[EventStream, Desk]]:
+    events = EventStream("run", bare=without_clients)
+    async with Desk.open(state, events=events) as desk:
+        yield events, desk
+        events.close()
+
+
+async def test_a_client_follows_and_takes_up_again(stream: tuple[EventStream, Desk]) -> None:
+    events, desk = stream
+    events.saw(record(1))
+    events.look(SEEN)
+    async with desk.client() as admin:
+        following = admin.events()
+        first, second = await anext(following), await anext(following)
+        assert (first.kind, second.kind) == ("snapshot", "requests")
+        assert msgspec.json.decode(first.data, type=Snapshot) == SEEN
+        await following.aclose()
+        events.look(SEEN)
+        resumed = admin.events(after=first.id)
+        assert [(await anext(resumed)).id for _ in range(2)] == [second.id, "run-3"]
+        await resumed.aclose()
+
+
+async def test_a_client_follows_what_it_asks_for(stream: tuple[EventStream, Desk]) -> None:
+    events, desk = stream
+    events.saw(record(1))
+    events.look(SEEN)
+    async with desk.client() as admin:
+        following = admin.events("requests")
+        assert (await anext(following)).kind == "requests"
+        await following.aclose()
+        wrong = admin.events("weather")
+        assert "known: snapshot" in str(await refused(anext(wrong)))
+
+
+async def test_followers_are_bounded(stream: tuple[EventStream, Desk]) -> None:
+    events, desk = stream
+    events.readers = READERS_MAX
+    async with desk.client() as admin:
+        assert (await refused(anext(admin.events()))).code == "conflict"
+    events.readers = 0
+
+
+async def test_the_end_of_the_daemon_is_the_end_of_the_stream(stream: tuple[EventStream, Desk]) -> None:
+    events, desk = stream
+    events.look(SEEN)
+    async with desk.client() as admin:
+        following = admin.events()
+        await anext(following)
+        events.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(following)
+
+
+async def test_silence_is_a_lost_stream(stream: tuple[EventStream, Desk]) -> None:
+    async with stream[1].client() as admin:
+        assert (await refused(anext(admin.events(silence_seconds=0.05)))).code == "unreachable"
+
+
+async def test_who_does_not_read_is_cut(stream: tuple[EventStream, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "SLOW_READER_SECONDS", 0.1)
+    events, desk = stream
+    _, writer = await asyncio.open_unix_connection(str(desk.path), limit=1024)
+    writer.write(b"GET /admin/v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
+    large = replace(SEEN, notes=("x" * 100_000,) * 10)
+    while events.readers == 0:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        while events.readers:
+            events.look(large)
+            await asyncio.sleep(0.02)
+    writer.close()

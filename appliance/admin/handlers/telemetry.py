@@ -1,19 +1,27 @@
-"""What there is to be seen of the running appliance, in figures."""
+"""What there is to be seen of the running appliance: figures, and events as they happen."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
 
 from msgspec.structs import replace
 
+from appliance.access_config import AdminRole
 from appliance.admin.route import Answer, Call, Stream
 from appliance.errors import ChangeRefused
+from appliance.telemetry.event_stream import KINDS, READERS_MAX, EventKind
 from appliance.telemetry.metrics import CONTENT_TYPE
 from appliance.telemetry.snapshot import Snapshot
 
 # Who may know who uses the appliance: those who run it, and those who look into what happened.
-_KNOWS_CLIENTS = frozenset({"operator", "security", "auditor"})
+_KNOWS_CLIENTS: Final[frozenset[AdminRole]] = frozenset({"operator", "security", "auditor"})
+# As the routes `/requests` and `/logs` have it; the other kinds are for everybody.
+_FOLLOWS: Final[Mapping[EventKind, frozenset[AdminRole]]] = {
+    "requests": frozenset({"operator", "auditor"}),
+    "logs": frozenset({"operator", "security", "auditor"}),
+}
 
 
 async def metrics(call: Call) -> Stream:
@@ -29,6 +37,30 @@ async def snapshot(call: Call) -> Answer:
     if call.site.snapshot is None:
         raise _closed()
     return call.answer(_for(call, call.site.snapshot()))
+
+
+async def events(call: Call) -> Stream:
+    """What happens from now on, or since Last-Event-ID. `kinds`: some of them, with commas.
+
+    It ends when the configuration is read again: roles may have changed. Whoever may still look asks again.
+    """
+    stream, office, roles = call.site.events, call.office, call.administrator.roles
+    if stream is None:
+        raise _closed()
+    if stream.readers >= READERS_MAX:
+        raise ChangeRefused("conflict", f"{READERS_MAX} dashboards follow already; close one, or try again later")
+    asked = [kind for kind in call.query.get("kinds", ",".join(KINDS)).split(",") if kind]
+    if unknown := [kind for kind in asked if kind not in KINDS]:
+        raise ChangeRefused("invalid", f"kinds: {unknown[0][:40]!r} is none; known: {', '.join(KINDS)}")
+    kinds = [kind for kind in KINDS if kind in asked and _FOLLOWS.get(kind, roles) & roles]
+    config = office.config
+    chunks = stream.follow(
+        kinds,
+        call.last_event_id or call.query.get("after", ""),
+        trusted=bool(_KNOWS_CLIENTS & roles),
+        allowed=lambda: office.config is config,
+    )
+    return Stream(chunks, "text/event-stream", office.document.generation, live=True)
 
 
 async def _whole(text: bytes) -> AsyncIterator[bytes]:

@@ -32,6 +32,7 @@ GET  /whoami                         vosa
 GET  /status                         vosa
 GET  /snapshot                       vosa
 GET  /metrics                        vosa
+GET  /events                         vosa
 POST /reload                         .os.
 GET  /approvals                      .osa
 POST /approvals/{id}/approve         .osa
