@@ -158,18 +158,18 @@ class Tracing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return UpstreamReplica(base_url=self.endpoint, **{name: getattr(self, name) for name in names})
 
 
-class Objectives(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a good answer keeps to: its first text after ttft_seconds, and then a token each token_seconds."""
-
-    ttft_seconds: Seconds = 2.0
-    token_seconds: Seconds = 0.1
-
-
 class Telemetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """slo: which answers are good. gpu_expected: this host has a GPU, and it is a fault where none can be read."""
+    """What the figures of the appliance are measured against, and how much of them is kept.
 
-    slo: Objectives = Objectives()
+    slo_ttft_seconds, slo_token_seconds: a good answer has its first text after so long, and then a token each so long.
+    gpu_expected: this host has a GPU, and it is a fault where none can be read. recorder_bytes_max: what the flight
+    recorder may take; the oldest seconds go first.
+    """
+
+    slo_ttft_seconds: Seconds = 2.0
+    slo_token_seconds: Seconds = 0.1
     gpu_expected: bool = False
+    recorder_bytes_max: Annotated[int, Meta(ge=16 * 2**20, le=2**40)] = 2**29
 
 
 class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -70,6 +70,7 @@ from appliance.telemetry.event_stream import EventStream
 from appliance.telemetry.log_buffer import LogBuffer
 from appliance.telemetry.log_line import LogLine
 from appliance.telemetry.metrics import Metrics
+from appliance.telemetry.recorder import FlightRecorder
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.trace_sinks import FileSink, HttpSink, TraceSink
@@ -179,6 +180,9 @@ class _Daemon:
             bytes_max=config.request_log.bytes_max,
             clock=time.time,
         )
+        self._recorder = FlightRecorder(
+            settings.state.store, bytes_max=config.telemetry.recorder_bytes_max, clock=time.time
+        )
         self._rollouts = Rollouts(
             self._router.registry,
             self._request_log.recent,
@@ -195,6 +199,7 @@ class _Daemon:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(_ignore_signals)
             stack.enter_context(contextlib.closing(self._request_log))
+            stack.enter_context(contextlib.closing(self._recorder))
             stack.enter_context(contextlib.closing(self._capture))
             stack.enter_context(contextlib.closing(self._responses))
             sockets = bind_all(config.listeners)
@@ -235,7 +240,7 @@ class _Daemon:
         )
         self._metrics = Metrics((route.path for route in api_routes()), lambda: self._observer.latest)
         self._events = EventStream(secrets.token_hex(4), bare=without_clients, logs=self._log_lines)
-        self._observer.sinks += [self._metrics.look, self._events.look]
+        self._observer.sinks += [self._metrics.look, self._events.look, self._recorder.look]
         self._office.audit.noticed = self._noticed
         self._restore_quotas()
         upkeep = Upkeep(self._office, self._disk, self._renew_data_keys, self._premises.prune)
@@ -294,6 +299,7 @@ class _Daemon:
             snapshot=lambda: self._observer.latest,
             metrics=self._metrics,
             events=self._events,
+            history=self._recorder.reader,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)

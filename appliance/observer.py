@@ -98,7 +98,7 @@ class Observer:
         self._synchronized = synchronized
         self._started = wall()
         self._host_name = socket.gethostname()
-        self._window = ServingWindow(clock(), office.config.telemetry.slo)
+        self._window = ServingWindow(clock(), office.config.telemetry)
         self._failures = RecentFailures()
         self._actions = LastActions()
         self._endings: tuple[int, float, Endings] | None = None
@@ -130,7 +130,7 @@ class Observer:
     def look(self) -> Snapshot:
         """What there is to be seen now."""
         office, now = self._office, self._clock()
-        self._window.objectives = office.config.telemetry.slo
+        self._window.objectives = office.config.telemetry
         nothing = (ServingFigures(seconds=0.0), dict[str, ServingFigures]())
         serving, by_model = self._safely("serving", lambda: self._window.figures(now), nothing)
         seen = self._safely("models", self._router.snapshots, dict[str, InstanceSnapshot]())

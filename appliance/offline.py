@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from appliance.models.launcher import SpawnLauncher
 from appliance.models.models_plan import ModelChange
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir, temporary_sibling
+from appliance.telemetry.history import HistoryReader
 from appliance.telemetry.request_reader import RequestReader
 from appliance.types import ModelInfo
 from appliance.upstream_spec import ServedModel
@@ -58,6 +60,7 @@ async def offline_admin(
             approvals=Approvals(timedelta(seconds=config.admin.approval_seconds)),
             environment=environment,
             requests=RequestReader.of_folder(state.store),
+            history=HistoryReader.of_folder(state.store, time.time),
             one_command=True,
             examine=Examination(
                 state=state,

@@ -44,8 +44,16 @@ from appliance.types import ModelInfo, ModelSpec
 from appliance.upstream_spec import ServedModel
 
 # What counts only when the daemon starts: sections of appliance.yaml, but for some fields, and fields of others.
-_AT_START: Final = ("connections", "worker", "shutdown", "request_log", "service_log", "tracing", "audit")
-_AT_ONCE: Final = frozenset({"audit.retention_days", "audit.legal_hold"})
+_AT_START: Final = ("connections", "worker", "shutdown", "request_log", "service_log", "tracing", "audit", "telemetry")
+_AT_ONCE: Final = frozenset(
+    {
+        "audit.retention_days",
+        "audit.legal_hold",
+        "telemetry.slo_ttft_seconds",
+        "telemetry.slo_token_seconds",
+        "telemetry.gpu_expected",
+    }
+)
 _ADMIN_AT_START: Final = ("socket", "approval_seconds")
 
 _TO_REKEY: Final = (

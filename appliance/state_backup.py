@@ -1,7 +1,7 @@
 """A backup of a state directory: what goes in, and how it becomes a state directory again.
 
 Not in it: what binds the state to this host, which a restore makes anew, and captured prompts and kept
-responses, whose life a backup would lengthen.
+responses, whose life a backup would lengthen; nor what the flight recorder has recorded of it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from appliance.keyring.open_kek import open_kek
 from appliance.keyring.recovery import RecoveryPublicKey, RecoverySecretKey
 from appliance.state_dir import StateDir, temporary_sibling
 from appliance.store.connection import copy_whole
+from appliance.telemetry.recording import FILE as RECORDER
 from appliance.telemetry.request_table import FILE as REQUESTS
 
 FOLDERS: Final = ("audit", "clients", "secrets", "store")
@@ -57,7 +58,7 @@ def contents(state: StateDir) -> dict[str, Path]:
     entries |= {f"audit/{path.name}": path for path in sorted(state.audit.iterdir()) if path.name not in _NOT_COPIED}
     entries |= {name: state.path / name for name in FOLDERS if name not in ("audit", "store")}
     # The request log goes in as a copy that is whole: its file and what lies beside it change all the time.
-    kept = (path for path in sorted(state.store.iterdir()) if not path.name.startswith((REQUESTS, ".")))
+    kept = (path for path in sorted(state.store.iterdir()) if not path.name.startswith((REQUESTS, RECORDER, ".")))
     return entries | {f"store/{path.name}": path for path in kept}
 
 

@@ -52,6 +52,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/snapshot", "snapshot.show", _ANYONE, telemetry.snapshot),
     Route("GET", "/metrics", "metrics.show", _ANYONE, telemetry.metrics),
     Route("GET", "/events", "events.follow", _ANYONE, telemetry.events),
+    Route("GET", "/history", "history.show", _ANYONE, telemetry.history),
     # Models that are served.
     Route("GET", "/instances", "instances.list", _ANYONE, instances.show),
     Route("POST", "/instances/{model}/load", "model.load", _OPERATOR, instances.load),

@@ -18,6 +18,7 @@ from appliance.models.router import Router
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
 from appliance.telemetry.event_stream import EventStream
+from appliance.telemetry.history import HistoryReader
 from appliance.telemetry.log_buffer import LogBuffer
 from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.request_reader import RequestReader
@@ -61,7 +62,8 @@ class AdminSite:
     environment: of the process, for the key-encryption key's sources. requests: who asks the request log.
     one_command: it ends with the command that it serves, before a second person could come. router, rollouts,
     log_buffer: None where no daemon runs. examine: what `appliance doctor` is answered with. snapshot:
-    what there is to be seen of the appliance, metrics and events: None as those.
+    what there is to be seen of the appliance, metrics and events: None as those. history: who asks the
+    flight recorder.
     """
 
     office: Office
@@ -80,3 +82,4 @@ class AdminSite:
     snapshot: Callable[[], Snapshot] | None = None
     metrics: Metrics | None = None
     events: EventStream | None = None
+    history: HistoryReader | None = None

@@ -43,7 +43,7 @@ def model_figures(
         id=spec.id,
         state=seen.state.value,
         aliases=spec.aliases,
-        progress=seen.progress if seen.state is InstanceState.STARTING else None,
+        progress=round(seen.progress, 3) if seen.state is InstanceState.STARTING else None,
         running=seen.running,
         waiting=max(0, seen.outstanding - seen.running),
         queue_depth_max=queue_depth_max,
@@ -65,13 +65,13 @@ def _with_info(found: ModelFigures, seen: InstanceSnapshot, info: ModelInfo, gpu
     return replace(
         found,
         slots=info.parallel,
-        kv_used=seen.kv_cells / info.n_ctx_total if info.n_ctx_total and info.kind == "chat" else None,
+        kv_used=round(seen.kv_cells / info.n_ctx_total, 4) if info.n_ctx_total and info.kind == "chat" else None,
         n_ctx=info.n_ctx,
         description=info.description,
         kind=info.kind,
         devices=() if info.memory is None else device_shares(info.memory, info.size_bytes, gpus),
         gpu_layers=info.gpu_layers,
-        load_seconds=info.load_seconds,
+        load_seconds=round(info.load_seconds, 3),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from appliance.config import Objectives
+from appliance.config import Telemetry
 from appliance.telemetry.quantile import quantile
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.snapshot import FailureFold, Percentiles, ServingFigures
@@ -45,8 +45,12 @@ class _Ordered:
             del self._values[bisect_left(self._values, value)]
 
     def percentiles(self) -> Percentiles:
-        values = self._values
-        return Percentiles(p50=quantile(values, 0.50), p95=quantile(values, 0.95), p99=quantile(values, 0.99))
+        return Percentiles(p50=self._quantile(0.50), p95=self._quantile(0.95), p99=self._quantile(0.99))
+
+    def _quantile(self, q: float) -> float | None:
+        found = quantile(self._values, q)
+        # Digits that say nothing would be most of what is recorded of a snapshot.
+        return None if found is None else round(found, 6)
 
 
 class _Counted(Struct, frozen=True, array_like=True, gc=False):
@@ -101,7 +105,7 @@ class _Sums:
         span = max(seconds, 1.0)
         answers = self.outcomes["ok"] + self.outcomes["failed"]
         return ServingFigures(
-            seconds=seconds,
+            seconds=round(seconds, 1),
             requests=self.requests,
             ok=self.outcomes["ok"],
             refused=self.outcomes["refused"],
@@ -112,12 +116,12 @@ class _Sums:
             token=self.token.percentiles(),
             total=self.total.percentiles(),
             queue=self.queue.percentiles(),
-            requests_per_second=self.requests / span,
-            prompt_tokens_per_second=self.prompt / span,
-            completion_tokens_per_second=self.completion / span,
-            cached_share=self.cached / self.prompt if self.prompt else None,
+            requests_per_second=round(self.requests / span, 3),
+            prompt_tokens_per_second=round(self.prompt / span, 1),
+            completion_tokens_per_second=round(self.completion / span, 1),
+            cached_share=round(self.cached / self.prompt, 4) if self.prompt else None,
             finish={reason: count for reason, count in sorted(self.finish.items()) if count},
-            goodput=self.good / answers if answers else None,
+            goodput=round(self.good / answers, 4) if answers else None,
         )
 
     def _count(self, one: _Counted, change: int) -> None:
@@ -139,7 +143,7 @@ class ServingWindow:
     them. A model that failed, so that another one answered, has a failed request of its own.
     """
 
-    def __init__(self, started: float, objectives: Objectives, seconds: float = WINDOW_SECONDS) -> None:
+    def __init__(self, started: float, objectives: Telemetry, seconds: float = WINDOW_SECONDS) -> None:
         self.objectives = objectives
         self._whole_since = started
         self._seconds = seconds
@@ -189,7 +193,7 @@ class ServingWindow:
 
 
 def _counted(
-    record: RequestRecord, now: float, objectives: Objectives, model: str | None, failed: tuple[str, ...]
+    record: RequestRecord, now: float, objectives: Telemetry, model: str | None, failed: tuple[str, ...]
 ) -> _Counted:
     token = record.token_seconds
     answered = record.model is not None and record.outcome in ("ok", "failed")
@@ -201,8 +205,8 @@ def _counted(
         rate_limited=record.status == 429,
         finish=record.finish_reason if record.outcome == "ok" else None,
         good=record.outcome == "ok"
-        and (record.ttft_seconds is None or record.ttft_seconds <= objectives.ttft_seconds)
-        and (token is None or token <= objectives.token_seconds),
+        and (record.ttft_seconds is None or record.ttft_seconds <= objectives.slo_ttft_seconds)
+        and (token is None or token <= objectives.slo_token_seconds),
         prompt_tokens=record.prompt_tokens,
         cached_tokens=record.cached_tokens,
         completion_tokens=record.completion_tokens,

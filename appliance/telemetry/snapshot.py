@@ -99,7 +99,7 @@ class ServingFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ttft: arrival to the first text. token: time of one token after the first. total: arrival to the end. queue: until
     the worker began. refused: 4xx, rate_limited among them; failed: by us. *_per_second: over `seconds`. cached_share:
     of prompt tokens. finish: answers by finish_reason. goodput: share of the answers within the objectives
-    (`telemetry.slo` of appliance.yaml), None without an answer.
+    (`telemetry` of appliance.yaml), None without one; a failed request is none of them.
     """
 
     seconds: float

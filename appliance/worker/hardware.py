@@ -65,7 +65,7 @@ class Sampler:
         if before is None or counts is None or now <= before[0] or counts[0] < before[1] or counts[1] < before[2]:
             return None, None
         seconds = now - before[0]
-        return (counts[0] - before[1]) / seconds, (counts[1] - before[2]) / seconds
+        return round((counts[0] - before[1]) / seconds), round((counts[1] - before[2]) / seconds)
 
     def _gpus(self) -> tuple[GpuReading, ...]:
         try:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
 from appliance.admin import app
-from appliance.admin.handlers.telemetry import without_clients
+from appliance.admin.handlers.telemetry import without_clients, written
 from appliance.state_dir import StateDir
 from appliance.telemetry.event_stream import READERS_MAX, EventStream
 from appliance.telemetry.metrics import Metrics
+from appliance.telemetry.recorder import FlightRecorder
 from appliance.telemetry.snapshot import CertificateFigures, FailureFold, LastAction, Snapshot
 from tests.admin.desk import Desk, refused
 from tests.unit.telemetry.making import record
@@ -142,3 +145,21 @@ async def test_who_does_not_read_is_cut(stream: tuple[EventStream, Desk], monkey
             events.look(large)
             await asyncio.sleep(0.02)
     writer.close()
+
+
+async def test_what_was_to_be_seen_earlier(state: StateDir, tmp_path: Path) -> None:
+    now = datetime.now(UTC).timestamp()
+    recorder = FlightRecorder(tmp_path, bytes_max=2**30, clock=lambda: now)
+    for second in range(5):
+        recorder.look(replace(SEEN, time=now - 4 + second))
+    async with Desk.open(state, history=recorder.reader) as desk, desk.client() as admin:
+        since = datetime.fromtimestamp(now - 2.5, UTC).isoformat()
+        found = await admin.get("/history", since=since)
+        assert found["step"] == 1.0
+        assert [one["time"] for one in found["snapshots"]] == [now - 2, now - 1, now]
+        assert (await refused(admin.get("/history", since="yesterday"))).code == "invalid"
+        assert (await refused(admin.get("/history", since=since, until="2020-01-01T00:00:00Z"))).code == "invalid"
+    bare = msgspec.json.decode(await asyncio.to_thread(written, recorder.reader, now - 2.5, now, 0.0, True))
+    assert [one["time"] for one in bare["snapshots"]] == [now - 2, now - 1, now]
+    assert "10.0.0.1" not in str(bare)
+    recorder.close()

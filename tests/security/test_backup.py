@@ -39,6 +39,7 @@ async def backed_up(folder: Path) -> tuple[Path, Mapping[str, str], str]:
         k0 = (await admin.post("/audit/take-key"))["verification_key"]
         write(state.store, record(1), record(2))
         (state.store / "requests.db.damaged").write_bytes(b"damage")
+        (state.store / "recorder.db").write_bytes(b"what was seen")
         await admin.post("/backup", {"target": str(archive), "recovery_public": PUBLIC})
     return archive, files, k0
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from appliance.access_config import AdminRole
 from appliance.admin.route import Answer, Call, Stream
 from appliance.errors import ChangeRefused
 from appliance.telemetry.event_stream import KINDS, READERS_MAX, EventKind
+from appliance.telemetry.history import HistoryReader
 from appliance.telemetry.metrics import CONTENT_TYPE
 from appliance.telemetry.snapshot import Snapshot
 
@@ -22,6 +25,10 @@ _FOLLOWS: Final[Mapping[EventKind, frozenset[AdminRole]]] = {
     "requests": frozenset({"operator", "auditor"}),
     "logs": frozenset({"operator", "security", "auditor"}),
 }
+
+_HISTORY: Final = timedelta(hours=1)
+_STEP_MAX: Final = 86_400
+_decode: Final = msgspec.json.Decoder(Snapshot).decode
 
 
 async def metrics(call: Call) -> Stream:
@@ -61,6 +68,27 @@ async def events(call: Call) -> Stream:
         allowed=lambda: office.config is config,
     )
     return Stream(chunks, "text/event-stream", office.document.generation, live=True)
+
+
+async def history(call: Call) -> Answer:
+    """What was to be seen earlier."""
+    reader, now = call.site.history, call.office.now()
+    if reader is None:
+        raise _closed()
+    until = call.time("until") or now
+    since = call.time("since") or until - _HISTORY
+    if since > until:
+        raise ChangeRefused("invalid", "since: it is later than until")
+    bare = not _KNOWS_CLIENTS & call.administrator.roles
+    step = float(call.number("step", 0, _STEP_MAX))
+    return call.answer(await asyncio.to_thread(written, reader, since.timestamp(), until.timestamp(), step, bare))
+
+
+def written(reader: HistoryReader, since: float, until: float, step: float, bare: bool) -> bytes:
+    """The answer as JSON. bare: for a viewer. Blocks. Raises StateError."""
+    found = reader.read(since, until, step)
+    snapshots = [msgspec.json.encode(without_clients(_decode(one))) if bare else one for one in found.snapshots]
+    return b'{"step":%b,"snapshots":[%b]}' % (msgspec.json.encode(found.step), b",".join(snapshots))
 
 
 async def _whole(text: bytes) -> AsyncIterator[bytes]:

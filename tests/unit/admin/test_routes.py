@@ -33,6 +33,7 @@ GET  /status                         vosa
 GET  /snapshot                       vosa
 GET  /metrics                        vosa
 GET  /events                         vosa
+GET  /history                        vosa
 POST /reload                         .os.
 GET  /approvals                      .osa
 POST /approvals/{id}/approve         .osa
