@@ -158,7 +158,21 @@ class Appliance:
                 typer.echo(f"appliance: {interrupted}", err=True)
             raise typer.Exit(130) from None
 
-    def _client(self, *, create: bool) -> AbstractAsyncContextManager[AdminClient]:
+    @property
+    def where(self) -> str:
+        """Where its daemon is asked for."""
+        return os.environ.get(REMOTE_ENV) or str(self.state_dir)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is asked over the remote admin port."""
+        return bool(os.environ.get(REMOTE_ENV))
+
+    def daemon(self) -> AbstractAsyncContextManager[AdminClient]:
+        """A client of its daemon, for as long as the block lasts. Raises ApplianceError where none runs."""
+        return self._client(create=False, offline=False)
+
+    def _client(self, *, create: bool, offline: bool = True) -> AbstractAsyncContextManager[AdminClient]:
         remote = os.environ.get(REMOTE_ENV)
         if remote:
             return AdminClient.remote(remote, _admin_context())
@@ -191,6 +205,8 @@ class Appliance:
                 f"no daemon answers at {settings.admin.socket}, and {state.path} is closed to this user; start the "
                 "appliance, or run the command as the user that it runs as"
             ) from closed
+        if not offline:
+            raise AdminError("unreachable", f"no daemon runs on {state.path}; start the appliance, or name another one")
         # Imported here: most commands talk to a daemon and should not wait for all that one is made of.
         from appliance.offline import offline_admin
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from appliance.cli.common import Appliance
 from appliance.cli.options import JsonOption
-from appliance.errors import ConfigError
 
 if TYPE_CHECKING:
     from tui.source import Source
@@ -33,6 +33,7 @@ class Shown:
 
 
 def top(
+    appliance: Appliance,
     shown: Shown,
     demo: Annotated[bool, typer.Option("--demo", help="Show a made-up appliance.")] = False,
     seed: Annotated[int, typer.Option(help="Which one.")] = 1,
@@ -45,7 +46,7 @@ def top(
     from tui.terminal import Wishes
 
     open_dashboard(
-        _source(demo=demo, seed=seed, scenario=scenario),
+        _source(appliance, demo=demo, seed=seed, scenario=scenario),
         Wanted(
             once=once,
             json=as_json,
@@ -57,9 +58,11 @@ def top(
     )
 
 
-def _source(*, demo: bool, seed: int, scenario: Scenario) -> Source:
-    if not demo:
-        raise ConfigError("a running appliance cannot be watched yet; `appliance top --demo` shows the dashboard")
-    from tui.demo.source import DemoSource
+def _source(appliance: Appliance, *, demo: bool, seed: int, scenario: Scenario) -> Source:
+    if demo:
+        from tui.demo.source import DemoSource
 
-    return DemoSource(seed, scenario)
+        return DemoSource(seed, scenario)
+    from tui.live import LiveSource
+
+    return LiveSource(appliance.daemon, appliance.where, "mtls" if appliance.is_remote else "unix")
