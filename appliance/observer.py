@@ -22,6 +22,7 @@ from appliance.errors import CODES, ErrorCode
 from appliance.models.hardware import HardwareWatch
 from appliance.models.instance import ModelInstance
 from appliance.models.model_figures import model_figures
+from appliance.models.residency import Outlook
 from appliance.models.router import Router
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.security.disk_guard import DiskGuard
@@ -45,6 +46,9 @@ from appliance.types import HardwareReading
 INTERVAL_SECONDS: Final = 1.0
 # A document that has not changed is looked through again after so long: keys end by themselves.
 ENDINGS_SECONDS: Final = 60.0
+# What loading a model would take is reckoned so often; where nobody can tell, it is asked again after longer.
+OUTLOOK_SECONDS: Final = 10.0
+OUTLOOK_PAUSE_SECONDS: Final = 3600.0
 
 T = TypeVar("T")
 # Is given every snapshot, on the event loop; must not block.
@@ -101,6 +105,8 @@ class Observer:
         self._window = ServingWindow(clock(), office.config.telemetry)
         self._failures = RecentFailures()
         self._actions = LastActions()
+        self._outlooks: dict[str, Outlook] = {}
+        self._hopeless: dict[str, float] = {}
         self._endings: tuple[int, float, Endings] | None = None
         self._faults: set[str] = set()
         self.latest = self.look()
@@ -118,7 +124,12 @@ class Observer:
         self._actions.note(event, self._wall())
 
     async def run(self) -> None:
-        """Looks each second, until it is cancelled."""
+        """Looks each second, until it is cancelled. What takes longer goes on beside it."""
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(self._look_ahead())
+            await self._look_on()
+
+    async def _look_on(self) -> None:
         due = self._clock()
         while True:
             self.latest = self.look()
@@ -126,6 +137,27 @@ class Observer:
                 self._safely("a reader of snapshots", lambda sink=sink: sink(self.latest), None)  # type: ignore[misc]
             due = max(due + INTERVAL_SECONDS, self._clock())
             await asyncio.sleep(due - self._clock())
+
+    async def _look_ahead(self) -> None:
+        """What loading those models would take that are not loaded. A file's header is read in a thread."""
+        while True:
+            for spec in self._router.specs():
+                if self._hopeless.get(spec.id, 0.0) > self._clock():
+                    continue
+                try:
+                    found = await self._router.registry.outlook(spec.id)
+                except Exception:
+                    _log.exception("what model %s would take cannot be said", spec.id)
+                    found = None
+                if found is not None:
+                    self._outlooks[spec.id] = found
+                elif self._outlooks.pop(spec.id, None) is None and self._resting(spec.id):
+                    self._hopeless[spec.id] = self._clock() + OUTLOOK_PAUSE_SECONDS
+            await asyncio.sleep(OUTLOOK_SECONDS)
+
+    def _resting(self, model: str) -> bool:
+        seen = self._router.snapshots().get(model)
+        return seen is not None and seen.state in _RESTING
 
     def look(self) -> Snapshot:
         """What there is to be seen now."""
@@ -181,6 +213,7 @@ class Observer:
                 queue_depth_max=depth,
                 system_fingerprint=model.origin.system_fingerprint if isinstance(model, ModelInstance) else None,
                 failing=self._router.is_failing(model.spec.id),
+                outlook=self._outlooks.get(model.spec.id) if seen[model.spec.id].state in _RESTING else None,
             )
             for model in self._router.registry.models()
         )
@@ -261,5 +294,6 @@ def _listeners(counters: Mapping[str, GateCounters]) -> tuple[ListenerFigures, .
     )
 
 
+_RESTING: Final = (InstanceState.STOPPED, InstanceState.FAILED)
 _ACCESS: Final = ("authentication_error", "permission_error")
 _NO_ENDINGS: Final = Endings(certificates=(), keys_active=0, keys_ending=0)

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from appliance.models.memory_ledger import device_index, is_host, is_mapped, mapped_weights
+from appliance.models.residency import Outlook
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.telemetry.snapshot import DeviceShare, ModelFigures, ServingFigures
 from appliance.types import EngineBuffer, MemoryUse, ModelInfo
@@ -34,8 +35,9 @@ def model_figures(
     queue_depth_max: int,
     system_fingerprint: str | None,
     failing: bool,
+    outlook: Outlook | None = None,
 ) -> ModelFigures:
-    """gpus: uuids in llama.cpp's order. failing: its circuit breaker is open."""
+    """gpus: uuids in llama.cpp's order. failing: its circuit breaker is open. outlook: where it is not loaded."""
     loaded = seen.state in _LOADED
     info = seen.info if loaded else None
     reason = seen.reason or ("it keeps failing, and gets no requests until a probe is answered" if failing else None)
@@ -48,6 +50,8 @@ def model_figures(
         waiting=max(0, seen.outstanding - seen.running),
         queue_depth_max=queue_depth_max,
         n_ctx=seen.n_ctx,
+        need_bytes=None if outlook is None else outlook.need_bytes,
+        fits=None if outlook is None else outlook.fits,
         serving=serving,
         idle_seconds=round(seen.idle_seconds, 1) if seen.pid is not None else None,
         expires_seconds=None if seen.expires_seconds is None else round(seen.expires_seconds, 1),

@@ -22,7 +22,7 @@ from appliance.models.launcher import Launcher
 from appliance.models.model import Model
 from appliance.models.models_plan import ModelChange, plan_models
 from appliance.models.provenance import Provenance
-from appliance.models.residency import Residency, RoomEnough, RoomFinder
+from appliance.models.residency import Outlook, Residency, RoomEnough, RoomFinder
 from appliance.models.routes import Routes
 from appliance.models.snapshot import InstanceState
 from appliance.models.upstream.model import Dial, UpstreamModel
@@ -128,6 +128,13 @@ class Registry:
         if not isinstance(found, ModelInstance) or found.state is InstanceState.READY:
             return True
         return await self._residency.fits_beside(found.spec)
+
+    async def outlook(self, model: str) -> Outlook | None:
+        """What loading a model now would take; None where nobody can tell, or it has what it takes already."""
+        found = self._models.get(model)
+        if not isinstance(found, ModelInstance) or found.state not in (InstanceState.STOPPED, InstanceState.FAILED):
+            return None
+        return await self._residency.outlook(found.spec)
 
     async def bring_up(self, model: str) -> str | None:
         """Loads a model, and has it answer. Returns why it could not."""

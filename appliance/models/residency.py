@@ -87,6 +87,16 @@ class RoomFinder(Protocol):
         ...
 
 
+class Outlook(Struct, frozen=True, kw_only=True):
+    """What a model that is not loaded would take, and whether there is room without anybody's leaving.
+
+    need_bytes: None where there is no room for it at all.
+    """
+
+    need_bytes: int | None
+    fits: bool
+
+
 class RoomEnough:
     """Where nothing is known of memory."""
 
@@ -148,6 +158,17 @@ class Residency:
         await self._finder.prepare(spec)
         found = decide(spec, self._residents(None), self._finder)
         return isinstance(found, Room) and not found.evict
+
+    async def outlook(self, spec: ModelSpec) -> Outlook | None:
+        """What loading it now would take; None where nobody can tell."""
+        await self._finder.prepare(spec)
+        found = decide(spec, self._residents(None), self._finder)
+        if isinstance(found, NoRoom):
+            return Outlook(need_bytes=None, fits=False)
+        if found.placement is None:
+            return None
+        footprint = found.placement.footprint
+        return Outlook(need_bytes=footprint.host + sum(footprint.devices), fits=not found.evict)
 
     async def make_room(self, newcomer: ModelInstance) -> ModelSpec:
         """How to load it, once there is room. Raises LoadError where there will be none."""

@@ -14,6 +14,7 @@ from appliance.config import Config
 from appliance.models.hardware import HardwareWatch
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.registry import Means
+from appliance.models.residency import Outlook
 from appliance.models.router import Router
 from appliance.observer import ENDINGS_SECONDS, Observer
 from appliance.security.disk_guard import DiskGuard
@@ -141,3 +142,21 @@ async def test_readers_get_each_snapshot_whatever_becomes_of_others(place: Place
     await arrived.wait()
     await tasks.close()
     assert got == [place.observer.latest]
+
+
+async def test_what_a_model_would_take_that_is_not_loaded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def outlook(model: str) -> Outlook:
+        asked.append(model)
+        return Outlook(need_bytes=11, fits=True)
+
+    monkeypatch.setattr(place.router.registry, "outlook", outlook)
+    arrived = asyncio.Event()
+    place.observer.sinks.append(lambda seen: arrived.set())
+    tasks = TaskOwner("test")
+    tasks.spawn(place.observer.run(), name="observer")
+    await arrived.wait()
+    await tasks.close()
+    (model,) = place.observer.look().models
+    assert (asked, model.need_bytes, model.fits) == (["m"], 11, True)
