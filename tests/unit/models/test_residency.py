@@ -13,10 +13,12 @@ from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
 from appliance.models import instance as instance_module
 from appliance.models.registry import Means
-from appliance.models.residency import NoRoom, Resident, Room, RoomEnough, RoomFinder, decide
+from appliance.models.residency import NoRoom, Outlook, Resident, Room, RoomEnough, RoomFinder, decide
 from appliance.models.router import Router
 from appliance.models.snapshot import InstanceState
 from appliance.models.stream import AnswerEnd, AnswerSource, Text
+from appliance.placement.estimate import Footprint
+from appliance.placement.place import Placement
 from appliance.types import ModelSpec, Request, TextPrompt
 from tests.fakes.forking_launcher import ForkingLauncher
 
@@ -402,3 +404,43 @@ async def test_a_worker_that_refuses_a_probe_is_alive(open_house: OpenHouse, mon
     pid = house.router.snapshots()["a"].pid
     await asyncio.sleep(0.4)
     assert (house.router.snapshots()["a"].pid, house.router.snapshots()["a"].restarts) == (pid, 0)
+
+
+class Tight(RoomEnough):
+    """Room for models whose id is in `placed`, at the cost of `evict`."""
+
+    def __init__(self, *placed: str, evict: tuple[str, ...] = ()) -> None:
+        self._placed = placed
+        self._evict = evict
+
+    def find(self, spec: ModelSpec, residents: Sequence[Resident], leaving: Sequence[Resident]) -> Room | NoRoom:
+        if spec.id not in self._placed:
+            return NoRoom(reason="too large")
+        placement = Placement(
+            n_gpu_layers=0,
+            layers=1,
+            tensor_split=(),
+            footprint=Footprint(30, (7, 5)),
+            evict=self._evict,
+            tokens_per_second=1.0,
+        )
+        return Room(spec=spec, evict=self._evict, placement=placement)
+
+
+async def test_what_loading_would_take(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"), spec("b"), finder=Tight("a"))
+    assert await house.router.registry.outlook("a") == Outlook(need_bytes=42, fits=True)
+    assert await house.router.registry.outlook("b") == Outlook(need_bytes=None, fits=False)
+    assert await house.router.registry.outlook("c") is None
+
+
+async def test_room_that_others_must_make_is_none_now(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"), finder=Tight("a", evict=("b",)))
+    assert await house.router.registry.outlook("a") == Outlook(need_bytes=42, fits=False)
+
+
+async def test_of_what_is_loaded_or_not_known_nothing_is_said(open_house: OpenHouse) -> None:
+    house = await open_house(spec("a"))
+    assert await house.router.registry.outlook("a") is None, "nothing is known of memory"
+    await house.ask("a")
+    assert await house.router.registry.outlook("a") is None
