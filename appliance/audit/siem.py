@@ -8,8 +8,6 @@ bounded by `buffer_bytes_max`; what is older is passed over, counted, and told i
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
 import random
 import socket
@@ -30,6 +28,7 @@ from appliance.audit.log import AuditLog
 from appliance.audit.log_file import append_whole
 from appliance.audit.record import canonical
 from appliance.audit.syslog import syslog_frame
+from appliance.audit.syslog_connection import SyslogConnection, parse_target
 from appliance.errors import ConfigError, StateError
 from appliance.keyring.cipher import Cipher
 from appliance.state_dir import read_private, write_atomic
@@ -37,8 +36,6 @@ from appliance.tasks import TaskOwner
 
 CURSOR_FILE: Final = "siem.cursor"
 POLL_SECONDS: Final = 0.25
-CONNECT_SECONDS: Final = 10.0
-SEND_SECONDS: Final = 30.0
 CONFIRM_SECONDS: Final = 3.0
 TRIM_SECONDS: Final = 10.0
 BACKOFF_SECONDS: Final = (1.0, 60.0)
@@ -86,7 +83,7 @@ class SiemForwarder:
         self._unconfirmed: deque[tuple[float, int]] = deque()
         self._trimmed = 0.0
         if settings.format == "syslog":
-            self._address = parse_target(settings.target)
+            self._address = parse_target(settings.target, "audit.siem.target")
             self._tls = _client_context(settings)
 
     def start(self, tasks: TaskOwner) -> None:
@@ -142,10 +139,7 @@ class SiemForwarder:
     async def _open(self) -> _Sink:
         if self._settings.format == "file":
             return _FileSink(Path(self._settings.target))
-        host, port = self._address
-        async with asyncio.timeout(CONNECT_SECONDS):
-            reader, writer = await asyncio.open_connection(host, port, ssl=self._tls, server_hostname=host)
-        return _SyslogSink(reader, writer)
+        return _SyslogSink(await SyslogConnection.open(*self._address, self._tls))
 
     async def _confirm(self) -> None:
         """What the connection has outlived for a while counts as delivered."""
@@ -174,26 +168,16 @@ class SiemForwarder:
 
 
 class _SyslogSink:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, connection: SyslogConnection) -> None:
+        self._connection = connection
         self._host = socket.gethostname()
 
     async def send(self, records: list[Copied]) -> None:
         """Raises OSError when the collector has gone, also without records."""
-        if self._reader.at_eof() or self._writer.is_closing():
-            raise ConnectionResetError(errno.ECONNRESET, "the collector closed the connection")
-        if records:
-            frames = await asyncio.to_thread(self._frames, records)
-            self._writer.write(frames)
-        async with asyncio.timeout(SEND_SECONDS):
-            await self._writer.drain()
+        await self._connection.send(await asyncio.to_thread(self._frames, records) if records else b"")
 
     async def close(self) -> None:
-        self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1):
-                await self._writer.wait_closed()
+        await self._connection.close()
 
     def _frames(self, records: list[Copied]) -> bytes:
         return b"".join(syslog_frame(copied.record, copied.body, self._host) for copied in records)
@@ -211,15 +195,6 @@ class _FileSink:
 
     async def close(self) -> None:
         """Nothing is held open."""
-
-
-def parse_target(target: str) -> tuple[str, int]:
-    """`host:port`, `[address]:port`. Raises ConfigError."""
-    host, colon, port = target.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"audit.siem.target {target!r} is no host:port")
-    return host, int(port)
 
 
 def _client_context(settings: Siem) -> ssl.SSLContext:

@@ -21,7 +21,7 @@ from appliance.access_config import Audit, Siem
 from appliance.audit import siem
 from appliance.audit.backlog import Backlog
 from appliance.audit.log import AuditLog
-from appliance.audit.siem import SiemForwarder, parse_target
+from appliance.audit.siem import SiemForwarder
 from appliance.errors import ConfigError
 from appliance.tasks import TaskOwner
 from tests.unit.audit.making import Site, event, three_segments
@@ -242,17 +242,6 @@ def test_the_backlog_reads_across_encrypted_segments(site: Site) -> None:
     backlog.seek(3)
     assert backlog.read(41)[0].record.seq == 16 and backlog.dropped == 12
     backlog.close()
-
-
-@pytest.mark.parametrize("target", ["", "host", "host:", ":514", "host:0", "host:70000", "host:x"])
-def test_a_wrong_target_is_refused(target: str) -> None:
-    with pytest.raises(ConfigError, match="host:port"):
-        parse_target(target)
-
-
-def test_targets() -> None:
-    assert parse_target("siem.example:6514") == ("siem.example", 6514)
-    assert parse_target("[::1]:6514") == ("::1", 6514)
 
 
 def test_missing_tls_files_are_refused(site: Site) -> None:
