@@ -33,6 +33,7 @@ from appliance.access_config import (
     Responses,
     Seconds,
 )
+from appliance.alert_config import Alerts
 from appliance.alias_spec import AliasSpec, ModelsFile
 from appliance.types import MODEL_NAME, ModelSpec
 from appliance.upstream_spec import ServedModel, UpstreamReplica, UpstreamSpec, base_url_fault
@@ -210,6 +211,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     capture: Capture = Capture()
     responses: Responses = Responses()
     admin: Admin = Admin()
+    alerts: Alerts = Alerts()
 
 
 class _ModelsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -234,8 +236,8 @@ T = TypeVar("T")
 def load_config(path: Path | None) -> Config:
     """Reads appliance.yaml; None gives the defaults. Raises ConfigError.
 
-    The paths of the audit log, of the admin socket and of the models' signers are absolute. Files of trust are read by
-    ConfiguredAccess and `admin.model_signers`.
+    The paths of the audit log, of the admin socket, of the models' signers and of alerts' receivers are absolute. Files
+    of trust are read by ConfiguredAccess and `admin.model_signers`.
     """
     if path is None:
         return Config()
@@ -311,9 +313,24 @@ def _located(config: Config, folder: Path) -> Config:
     audit = _absolute(msgspec.structs.replace(audit, siem=siem), folder, "anchor")
     signers = tuple(str(folder / path) for path in config.models.signers)
     models = msgspec.structs.replace(config.models, signers=signers)
-    tracing = _absolute(config.tracing, folder, "file", "key_file", "ca", "certificate", "private_key")
-    config = msgspec.structs.replace(config, tracing=tracing)
-    return msgspec.structs.replace(config, audit=audit, admin=_absolute(admin, folder, "socket"), models=models)
+    return msgspec.structs.replace(
+        config,
+        audit=audit,
+        admin=_absolute(admin, folder, "socket"),
+        models=models,
+        alerts=_receivers(config.alerts, folder),
+        tracing=_absolute(config.tracing, folder, "file", "key_file", "ca", "certificate", "private_key"),
+    )
+
+
+def _receivers(alerts: Alerts, folder: Path) -> Alerts:
+    tls = ("ca", "certificate", "key")
+    return msgspec.structs.replace(
+        alerts,
+        syslog=tuple(_absolute(one, folder, *tls) for one in alerts.syslog),
+        mail=tuple(_absolute(one, folder, "ca", "password_file") for one in alerts.mail),
+        webhooks=tuple(_absolute(one, folder, *tls, "secret_file") for one in alerts.webhooks),
+    )
 
 
 def _absolute(section: S, folder: Path, *names: str) -> S:

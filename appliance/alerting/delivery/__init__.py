@@ -1,0 +1,1 @@
+"""How people are told of alerts: syslog, mail and webhooks; a queue for each receiver."""
