@@ -27,6 +27,10 @@ from appliance.admin.model_signers import read_signers
 from appliance.admin.routes import ROUTES
 from appliance.admin.site import AdminSite
 from appliance.admin.unix_listener import unix_listener
+from appliance.alerting.alert_book import FILE as ALERTS
+from appliance.alerting.delivery.outbox import receivers
+from appliance.alerting.message import Sender
+from appliance.alerting.watch import AlertWatch
 from appliance.alias_spec import ModelsFile
 from appliance.api.app import ApiRunner, api_routes, build_app
 from appliance.audit.last_action import is_act
@@ -141,6 +145,10 @@ class _Daemon:
         self._environment = environment
         self._announce = announce
         read_signers(config)
+        self._receivers = receivers(config.alerts)
+        self._alerts = AlertWatch(
+            settings.state.store / ALERTS, Sender(host=socket.gethostname(), version=__version__), time.time
+        )
         launcher = self._launcher = SpawnLauncher()
         self._imported = model_keeper(settings.state, self._office, launcher)
         self._hardware = HardwareWatch(launcher)
@@ -233,6 +241,7 @@ class _Daemon:
             self._siem,
             self._rollouts,
             self._responses,
+            self._alerts,
         )
         self._disk.look()
         self._observer = Observer(
@@ -275,6 +284,7 @@ class _Daemon:
         self._tasks.spawn(self._imported.scrub(), name="scrub")
         if self._siem is not None:
             self._siem.start(self._tasks)
+        self._alerts.start(self._settings.config.alerts, self._receivers)
         return runner
 
     async def _renew_data_keys(self) -> bool:
@@ -300,6 +310,7 @@ class _Daemon:
             metrics=self._metrics,
             events=self._events,
             history=self._recorder.reader,
+            alerts=self._alerts,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)
@@ -353,6 +364,7 @@ class _Daemon:
         await runner.cleanup()
         self._malformed.close()
         await self._tasks.close()
+        await self._alerts.close()
         await self._imported.close()
         await self._hardware.close()
         self._quotas.save(self._limits.sums())

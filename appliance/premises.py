@@ -14,6 +14,8 @@ from msgspec.structs import asdict, fields
 from appliance.admin.app import check_two_persons
 from appliance.admin.model_signers import read_signers
 from appliance.admin.routes import ROUTES
+from appliance.alerting.delivery.outbox import receivers
+from appliance.alerting.watch import AlertWatch
 from appliance.alias_spec import ModelsFile
 from appliance.audit.errors import AuditUnavailable
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
@@ -89,6 +91,7 @@ class RunningPremises:
         siem: SiemForwarder | None = None,
         rollouts: Rollouts | None = None,
         responses: ResponseStore | None = None,
+        alerts: AlertWatch | None = None,
     ) -> None:
         self._office = office
         self._disk = disk
@@ -104,6 +107,7 @@ class RunningPremises:
         self._siem = siem
         self._rollouts = rollouts
         self._responses = responses
+        self._alerts = alerts
         self._environment = environment
         self._rejected: str | None = None
         # The names of the KEKs that wrapped the keys when a reload named another one.
@@ -120,6 +124,7 @@ class RunningPremises:
             config = self._adjust(load_config(self._path))
             check_two_persons(config.admin.two_persons, ROUTES)
             await asyncio.to_thread(read_signers, config)
+            told = await asyncio.to_thread(receivers, config.alerts)
             folder = Path.cwd() if self._path is None else self._path.resolve().parent
             configured = await asyncio.to_thread(ConfiguredAccess.load, config, folder, self._office.now())
             _same_listeners(before, config)
@@ -141,6 +146,8 @@ class RunningPremises:
         self._router.reconfigure(config.requests)
         if self._responses is not None:
             self._responses.configure(config.responses)
+        if self._alerts is not None:
+            self._alerts.reconfigure(config.alerts, told)
         notes = [_TO_REKEY] if self._to_rekey() else []
         try:
             await switch_capture(self._office.audit, self._capture, config.capture, actor)
@@ -258,6 +265,7 @@ class RunningPremises:
         # A client's own certificate is in ending_soon: the appliance is well without it.
         ended = (alarm.what for alarm in alarms(self._office.document, now) if alarm.days == 0)
         reasons += self._router.troubles()
+        reasons += [] if self._alerts is None else self._alerts.degraded()
         reasons += [f"{what} has ended" for what in ended if not what.startswith("the certificate of ")]
         return reasons
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from appliance.access_config import AdminRole
 from appliance.admin.handlers import (
+    alerts,
     aliases,
     allow,
     audit,
@@ -65,6 +66,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/aliases/{alias}/rollback", "model.rollback", _OPERATOR, aliases.roll_back),
     Route("POST", "/drain", "host.drain", _OPERATOR, instances.drain, instances.Drain),
     Route("POST", "/resume", "host.resume", _OPERATOR, instances.resume),
+    # Alerts.
+    Route("GET", "/alerts", "alerts.list", _ANYONE, alerts.show),
+    Route("POST", "/alerts/ack", "alert.ack", _LOOK, alerts.ack, alerts.Ack),
+    Route("POST", "/alerts/silence", "alert.silence", _LOOK, alerts.silence, alerts.SilenceFor),
+    Route("POST", "/alerts/test", "alert.test", _LOOK, alerts.test),
     # Clients, keys, tokens.
     Route("GET", "/clients", "clients.list", _LOOK, keys.list_clients),
     Route("POST", "/clients", "client.create", _SECURITY, keys.create_client, keys.AddClient),

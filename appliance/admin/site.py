@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from appliance.admin.approvals import Approvals
+from appliance.alerting.watch import AlertWatch
 from appliance.audit.record import Actor
 from appliance.doctor.examination import Examine
 from appliance.keyring.keyring import Keyring
@@ -61,9 +62,9 @@ class AdminSite:
 
     environment: of the process, for the key-encryption key's sources. requests: who asks the request log.
     one_command: it ends with the command that it serves, before a second person could come. router, rollouts,
-    log_buffer: None where no daemon runs. examine: what `appliance doctor` is answered with. snapshot:
-    what there is to be seen of the appliance, metrics and events: None as those. history: who asks the
-    flight recorder.
+    log_buffer: None where no daemon runs, as are `snapshot`, which says what there is to be seen of the appliance,
+    `metrics`, `events` and `alerts`. examine: what `appliance doctor` is answered with. history: who asks the flight
+    recorder.
     """
 
     office: Office
@@ -83,3 +84,4 @@ class AdminSite:
     metrics: Metrics | None = None
     events: EventStream | None = None
     history: HistoryReader | None = None
+    alerts: AlertWatch | None = None

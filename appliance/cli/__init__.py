@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from appliance.cli import (
+    alerts,
     allow,
     approvals,
     audit,
@@ -59,6 +60,7 @@ for name, group in (
     ("models", models.app),
     ("requests", requests.app),
     ("allow", allow.app),
+    ("alerts", alerts.app),
     ("audit", audit.app),
     ("capture", capture.app),
     ("secrets", secrets.app),

@@ -177,6 +177,7 @@ def _check_access(config: Config, path: Path | None) -> None:
     from appliance.admin.app import check_two_persons
     from appliance.admin.model_signers import read_signers
     from appliance.admin.routes import ROUTES
+    from appliance.alerting.delivery.outbox import receivers
     from appliance.clock import utc_now
     from appliance.security.access_view import ConfiguredAccess
     from appliance.security.allow_changes import allowlists
@@ -188,6 +189,7 @@ def _check_access(config: Config, path: Path | None) -> None:
         ConfiguredAccess.load(config, folder, utc_now())
         check_two_persons(config.admin.two_persons, ROUTES)
         read_signers(config)
+        receivers(config.alerts)
         if (collector := config.tracing.collector()) is not None:
             read_access(collector)
     except (ValueError, ConfigError, StateError) as error:

@@ -20,6 +20,7 @@ REFUSED |= {"model.remove": "not_found", "model.quantize": "not_found"}
 # No daemon runs behind this desk.
 REFUSED |= dict.fromkeys(("model.load", "model.unload", "model.pin", "model.unpin"), "conflict")
 REFUSED |= dict.fromkeys(("model.rollout", "model.rollback", "host.drain", "host.resume"), "conflict")
+REFUSED |= dict.fromkeys(("alert.ack", "alert.silence", "alert.test"), "conflict")
 PUBLIC = str(generate_recovery_key()[1])
 
 
@@ -37,6 +38,8 @@ def body_of(action: str, folder: Path, serial: str, model: Path) -> dict[str, ob
         "model.rollout": {"model": "new"},
         "model.quantize": {"to": "q4_k_m"},
         "model.import": {"path": str(model)},
+        "alert.ack": {"name": "GpuHot", "what": "", "note": "a"},
+        "alert.silence": {"name": "GpuHot", "reason": "a"},
         "backup.create": {"target": str(folder / "appliance.backup"), "recovery_public": PUBLIC},
     }
     return bodies.get(action, {})

@@ -55,6 +55,10 @@ GET  /requests                       .o.a
 GET  /requests/export                .o.a
 GET  /usage                          vosa
 GET  /evidence/{request_id}          .o.a
+GET  /alerts                         vosa
+POST /alerts/ack                     .os.
+POST /alerts/silence                 .os.
+POST /alerts/test                    .os.
 GET  /clients                        .os.
 POST /clients                        ..s.
 POST /clients/{name}/renew           ..s.
