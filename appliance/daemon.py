@@ -245,11 +245,17 @@ class _Daemon:
         )
         self._disk.look()
         self._observer = Observer(
-            self._office, self._router, self._hardware, self._disk, self._door.counters, self._premises
+            self._office,
+            self._router,
+            self._hardware,
+            self._disk,
+            self._door.counters,
+            self._premises,
+            self._alerts.figures,
         )
         self._metrics = Metrics((route.path for route in api_routes()), lambda: self._observer.latest)
         self._events = EventStream(secrets.token_hex(4), bare=without_clients, logs=self._log_lines)
-        self._observer.sinks += [self._metrics.look, self._events.look, self._recorder.look]
+        self._observer.sinks += [self._alerts.take, self._metrics.look, self._events.look, self._recorder.look]
         self._office.audit.noticed = self._noticed
         self._restore_quotas()
         upkeep = Upkeep(self._office, self._disk, self._renew_data_keys, self._premises.prune)

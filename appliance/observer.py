@@ -33,6 +33,7 @@ from appliance.telemetry.hardware_figures import gpu_figures, host_figures
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.serving_figures import RecentFailures, ServingWindow
 from appliance.telemetry.snapshot import (
+    AlertFigures,
     AuditFigures,
     GpuFigures,
     HostFigures,
@@ -72,8 +73,9 @@ class Wellbeing(Protocol):
 class Observer:
     """Belongs to the event loop. latest: the newest snapshot; the first is taken when it is made.
 
-    counters: of the listeners. auth_failures: requests of which could not be told who they are from, or that their
-    sender may not send, by error code. wall: UTC seconds since 1970. clock: monotonic, that of `hardware` too.
+    counters: of the listeners. alerts: by the snapshot before. auth_failures: requests of which could not be told who
+    they are from, or that their sender may not send, by error code. wall: UTC seconds since 1970. clock: monotonic,
+    that of `hardware` too.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Observer:
         disk: DiskGuard,
         counters: Callable[[], Mapping[str, GateCounters]],
         premises: Wellbeing,
+        alerts: Callable[[], tuple[AlertFigures, ...]] = tuple,
         *,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
@@ -97,6 +100,7 @@ class Observer:
         self._disk = disk
         self._counters = counters
         self._premises = premises
+        self._alerts = alerts
         self._wall = wall
         self._clock = clock
         self._synchronized = synchronized
@@ -191,6 +195,7 @@ class Observer:
             keys_ending=ends.keys_ending,
             auth_failures=self.auth_failures.total(),
             audit=self._safely("audit", self._audit, AuditFigures()),
+            alerts=self._safely("alerts", self._alerts, ()),
             last_action=self._actions.latest,
             degraded=self._safely("degraded", lambda: tuple(self._premises.degraded()), ()),
             notes=self._safely("notes", lambda: tuple(self._premises.notes()), ()),

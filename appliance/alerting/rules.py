@@ -14,6 +14,7 @@ from typing import Final
 from appliance.alerting.history import History
 from appliance.telemetry.snapshot import CertificateFigures, GpuFigures, Severity, Snapshot
 
+UNDELIVERED: Final = "AlertDeliveryFailing"
 RUNBOOK: Final = "docs/OPERATIONS.md"
 
 RESTARTS_MAX: Final = 2
@@ -78,6 +79,12 @@ def conditions(moment: Moment) -> Iterator[Condition]:
     for rule in RULES:
         for what, summary in rule.find(moment):
             yield Condition(rule.name, what, rule.severity, summary)
+
+
+def is_of_somebody(name: str, what: str) -> bool:
+    """Whether an alert names a client, an administrator or a receiver, which a viewer does not learn of."""
+    of_others = tuple(f"{role} " for role in _OF_OTHERS)
+    return name == UNDELIVERED or (name.startswith("TlsCertificate") and what.startswith(of_others))
 
 
 def _down(moment: Moment) -> Iterator[Finding]:
@@ -171,7 +178,10 @@ def _expires_now(moment: Moment) -> Iterator[Finding]:
 def _guessing(moment: Moment) -> Iterator[Finding]:
     failures = moment.history.increase("auth_failures", seconds=WINDOW_SECONDS)
     if failures / WINDOW_SECONDS > AUTH_FAILURES_PER_SECOND:
-        yield moment.snapshot.host_name, f"{failures} requests in 5 minutes could not say who they are from"
+        yield (
+            moment.snapshot.host_name,
+            f"{failures} requests in 5 minutes were refused for who sent them, or from where",
+        )
 
 
 def _audit_failing(moment: Moment) -> Iterator[Finding]:
@@ -215,7 +225,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("AuditLogFailing", "critical", 0, _audit_failing),
     Rule("ClockNotSynchronized", "warning", 3600, _clock),
     Rule("DiskAlmostFull", "warning", 600, _disk),
-    Rule("AlertDeliveryFailing", "warning", 60, _undelivered),
+    Rule(UNDELIVERED, "warning", 60, _undelivered),
 )
 FOR_SECONDS: Final[Mapping[str, float]] = {rule.name: rule.for_seconds for rule in RULES}
 

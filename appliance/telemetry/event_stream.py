@@ -70,10 +70,11 @@ class EventStream:
 
     def look(self, seen: Snapshot) -> None:
         """The newest snapshot; what has been collected since the one before goes with it."""
-        self._publish("snapshot", seen, self._bare(seen))
+        bare = self._bare(seen)
+        self._publish("snapshot", seen, bare)
         if seen.alerts != self._alerts:
             self._alerts = seen.alerts
-            self._publish("alerts", {"alerts": seen.alerts}, {"alerts": seen.alerts})
+            self._publish("alerts", {"alerts": seen.alerts}, {"alerts": bare.alerts})
         if self._requests:
             self._publish("requests", {"requests": tuple(self._requests), "missed": self._missed}, None)
             self._requests.clear()

@@ -241,7 +241,7 @@ class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     host_name: of the machine. gpu_trouble: why no GPU can be read. gpus_expected: appliance.yaml says that one is here.
     failures: newest first. draining: new requests are refused. degraded, notes: as `GET /status` has them.
     read_age_seconds: since the machine was read; a reading that is old is shown as such.
-    auth_failures: requests since the start of which could not be told who they are from.
+    auth_failures: requests since the start that were refused for who sent them, or from where.
     """
 
     time: float

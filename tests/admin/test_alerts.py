@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from appliance.admin.handlers.alerts import alerts_without_clients
 from appliance.admin_client import AdminError
 from appliance.alert_config import Alerts
 from appliance.alerting.delivery.outbox import Outbox
 from appliance.alerting.delivery.receiver import DeliveryError
 from appliance.alerting.watch import AlertWatch
 from appliance.state_dir import StateDir
-from appliance.telemetry.snapshot import CertificateFigures
+from appliance.telemetry.snapshot import AlertFigures, CertificateFigures
 from tests.admin.desk import Desk
 from tests.unit.alerting.delivery.conftest import SENDER
 from tests.unit.alerting.delivery.test_outbox import Fake, Time
@@ -95,3 +96,18 @@ async def test_without_a_daemon_there_are_none(state: StateDir) -> None:
     async with Desk.open(state) as desk, desk.client() as client:
         with pytest.raises(AdminError, match="no daemon runs here"):
             await client.get("/alerts")
+
+
+def test_a_viewer_learns_of_no_client() -> None:
+    names = (
+        ("TlsCertificateExpiresSoon", "client anna"),
+        ("AlertDeliveryFailing", "mail mx:25"),
+        ("GpuHot", "client a"),
+    )
+    shown = alerts_without_clients(
+        AlertFigures(
+            name=name, what=what, severity="warning", state="acked", since=START, summary="", acked_by="a", note="b"
+        )
+        for name, what in names
+    )
+    assert [(one.name, one.acked_by, one.note) for one in shown] == [("GpuHot", None, None)]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from appliance.admin.route import Answer, Call
-from appliance.alerting.rules import RULES
+from appliance.alerting.rules import RULES, is_of_somebody
 from appliance.alerting.watch import AlertWatch
 from appliance.errors import ChangeRefused
+from appliance.telemetry.snapshot import AlertFigures
 
-SILENCE_SECONDS_MAX = 30 * 86_400
-RESOLVED_SECONDS = 86_400.0
+SILENCE_SECONDS_MAX: Final = 30 * 86_400
+RESOLVED_SECONDS: Final = 86_400.0
 
 What = Annotated[str, Meta(max_length=512)]
 Note = Annotated[str, Meta(min_length=1, max_length=500)]
-_NAMES = frozenset(rule.name for rule in RULES)
+_NAMES: Final = frozenset(rule.name for rule in RULES)
 
 
 class Ack(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,11 +40,17 @@ class SilenceFor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 async def show(call: Call) -> Answer:
-    """What is wrong and lately was, who is told, and what nobody is told of."""
+    """What is wrong and lately was, who is told, and what nobody is told of; to a viewer less."""
     watch = _watch(call)
-    return call.answer(
-        {"alerts": watch.figures(RESOLVED_SECONDS), "silences": watch.silences, "receivers": watch.receivers}
-    )
+    alerts = watch.figures(RESOLVED_SECONDS)
+    if call.administrator.roles <= {"viewer"}:
+        return call.answer({"alerts": alerts_without_clients(alerts), "silences": [], "receivers": []})
+    return call.answer({"alerts": alerts, "silences": watch.silences, "receivers": watch.receivers})
+
+
+def alerts_without_clients(found: Iterable[AlertFigures]) -> tuple[AlertFigures, ...]:
+    """As a viewer may see them: without those of somebody's certificate, of receivers, and who attends. Pure."""
+    return tuple(replace(one, acked_by=None, note=None) for one in found if not is_of_somebody(one.name, one.what))
 
 
 async def ack(call: Call) -> Answer:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from appliance.access_config import AdminRole
+from appliance.admin.handlers.alerts import alerts_without_clients
 from appliance.admin.route import Answer, Call, Stream
 from appliance.errors import ChangeRefused
 from appliance.telemetry.event_stream import KINDS, READERS_MAX, EventKind
@@ -104,8 +105,10 @@ def _for(call: Call, found: Snapshot) -> Snapshot:
 
 
 def without_clients(found: Snapshot) -> Snapshot:
-    """Without who a failed request was from, the holders of certificates and keys, and who acted last. Pure."""
+    """Without who a failed request was from, the holders of certificates and keys, who acted, and who is told. Pure."""
     failures = tuple(replace(one, principal=None, key_id=None, address="", request_id="") for one in found.failures)
     own = tuple(one for one in found.certificates if one.role not in ("client", "admin", "api_key"))
     action = None if found.last_action is None else replace(found.last_action, actor="-", resource=None)
-    return replace(found, failures=failures, certificates=own, last_action=action)
+    return replace(
+        found, failures=failures, certificates=own, last_action=action, alerts=alerts_without_clients(found.alerts)
+    )

@@ -20,6 +20,7 @@ from appliance.alerting.delivery.receiver import DeliveryError, Receiver
 from appliance.alerting.delivery.syslog import SyslogDelivery
 from appliance.alerting.delivery.webhook import WebhookDelivery
 from appliance.alerting.message import Sender, Told
+from appliance.alerting.rules import UNDELIVERED
 from appliance.errors import ConfigError
 from appliance.tasks import TaskOwner
 
@@ -28,7 +29,6 @@ BATCH_MAX: Final = 50
 AGE_SECONDS: Final = 86_400.0
 DELIVER_SECONDS: Final = 30.0
 BACKOFF_SECONDS: Final = (2.0, 60.0)
-UNDELIVERED: Final = "AlertDeliveryFailing"
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ import pytest
 
 from appliance.alert_config import Alerts, LeastSeverity, SyslogReceiver, WebhookReceiver
 from appliance.alerting.delivery import outbox as outbox_module
-from appliance.alerting.delivery.outbox import AGE_SECONDS, UNDELIVERED, WAITING_MAX, Outbox, receivers
+from appliance.alerting.delivery.outbox import AGE_SECONDS, WAITING_MAX, Outbox, receivers
 from appliance.alerting.delivery.receiver import DeliveryError
 from appliance.alerting.message import Sender, Told
+from appliance.alerting.rules import UNDELIVERED
 from appliance.errors import ConfigError
 from tests.unit.alerting.delivery.conftest import SENDER, told
 from tests.unit.alerting.making import START
