@@ -10,6 +10,9 @@ import msgspec
 import pytest
 
 from appliance.access_config import Admin, Audit
+from appliance.alert_config import Alerts
+from appliance.alerting.message import Sender
+from appliance.alerting.watch import AlertWatch
 from appliance.alias_spec import ModelsFile
 from appliance.audit.read import RecordFilter, tail
 from appliance.audit.record import APPLIANCE
@@ -27,6 +30,8 @@ from appliance.security.disk_guard import DiskGuard
 from appliance.security.opening import open_security
 from appliance.state_dir import StateDir
 from tests.admin.conftest import founded, state
+from tests.unit.alerting.delivery.conftest import told
+from tests.unit.audit.test_siem import until
 from tests.unit.keyring.conftest import write_secret
 
 __all__ = ["founded", "state"]
@@ -137,3 +142,22 @@ async def test_a_key_encryption_key_that_could_not_be_used_is_not_taken_over(
     assert premises._office.config == Config()
     assert sorted(state.secrets.iterdir()) == before
     assert not says_to_rekey(premises)
+
+
+async def test_receivers_of_alerts_count_with_a_reload_and_wrong_ones_refuse_it(
+    premises: RunningPremises, state: StateDir, tmp_path: Path
+) -> None:
+    watch = AlertWatch(state.store / "alerts.json", Sender(host="box", version="1"), lambda: 1.0)
+    watch.start(Alerts(), ())
+    premises._alerts = watch
+    (tmp_path / "appliance.yaml").write_text("alerts: {webhooks: [{url: 'https://chat.example/', ca: none.pem}]}\n")
+    with pytest.raises(ApplianceError, match=r"none\.pem cannot be read"):
+        await premises.reload(APPLIANCE, force=False)
+    assert watch.receivers == []
+    (tmp_path / "appliance.yaml").write_text("alerts: {webhooks: [{url: 'http://127.0.0.1:1/hook'}]}\n")
+    answer = await premises.reload(APPLIANCE, force=False)
+    assert (answer["restart_needed"], [one.name for one in watch.receivers]) == ([], ["webhook 127.0.0.1:1/hook"])
+    watch._outbox.put((told(),))
+    await until(lambda: bool(watch.degraded()))
+    assert "alerts do not reach webhook 127.0.0.1:1/hook" in str(premises.status()["degraded"])
+    await watch.close()
