@@ -11,6 +11,7 @@
     │   ├── LoadCrash                it took its worker down, or never came to an end
     │   └── OutOfMemory              llama.cpp could not allocate what it takes
     ├── ChangeRefused   an administrator's change cannot be made as it was asked for
+    ├── DeliveryError   a receiver of alerts was not reached, or refused (alerting.delivery.receiver)
     ├── AdminError      what the admin API answered to a command (admin_client)
     └── RequestError    one request is refused or failed; becomes an OpenAI error envelope in api.envelope
         └── Refusal                  by access control, with the exact reason for the operator (security.refusal)

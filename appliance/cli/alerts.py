@@ -12,11 +12,13 @@ from appliance.cli.common import Appliance, print_json, print_table
 from appliance.cli.options import CommandGroup, How, JsonOption
 from appliance.errors import ConfigError
 from appliance.runbook import handbook, sections
+from appliance.safe_text import safe_text
 
 app = CommandGroup("What is wrong, who attends to it, and whether people are told.")
 
 NameArgument = Annotated[str, typer.Argument(help="The alert's name, such as GpuHot.")]
 WhatOption = Annotated[str, typer.Option("--of", help="Which model, GPU or file; needed where several have the alert.")]
+LINE_CHARS_MAX: Final = 2000
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400}
 
 
@@ -47,7 +49,7 @@ def ack(
     """
     what = of or _only(appliance, name)
     found = appliance.act("/alerts/ack", {"name": name, "what": what, "note": note}, how)
-    typer.echo(f"{found['name']} {found['what']}: {'would be acked' if how.plan else 'acked'}")
+    _say(f"{found['name']} {found['what']}: {'would be acked' if how.plan else 'acked'}")
 
 
 @app.command()
@@ -79,7 +81,7 @@ def test(appliance: Appliance, how: How) -> None:
         elif one["failure"] is None:
             typer.echo(f"{one['name']}: arrived in {one['seconds']:.1f} s")
         else:
-            typer.echo(f"{one['name']}: {one['failure']}")
+            _say(f"{one['name']}: {one['failure']}")
     if any(one.get("failure") for one in receivers):
         raise typer.Exit(1)
 
@@ -130,7 +132,7 @@ def _print(found: dict[str, Any]) -> None:
     _print_silences(found)
     for one in found["receivers"]:
         if one["failure"] is not None:
-            typer.echo(f"{one['name']}: {one['failure']}; {one['waiting']} alerts wait", err=True)
+            _say(f"{one['name']}: {one['failure']}; {one['waiting']} alerts wait", err=True)
     if not found["receivers"]:
         typer.echo("nobody is told of alerts; name receivers below alerts: in appliance.yaml", err=True)
 
@@ -138,7 +140,12 @@ def _print(found: dict[str, Any]) -> None:
 def _print_silences(found: dict[str, Any]) -> None:
     for one in found["silences"]:
         of = f" of {one['what']}" if one["what"] else ""
-        typer.echo(f"silenced: {one['name']}{of} until {_time(one['until'])} by {one['by']}: {one['reason']}")
+        _say(f"silenced: {one['name']}{of} until {_time(one['until'])} by {one['by']}: {one['reason']}")
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Others have written parts of it."""
+    typer.echo(safe_text(text, LINE_CHARS_MAX), err=err)
 
 
 def _seconds(text: str) -> int:

@@ -12,9 +12,14 @@ from appliance.telemetry.snapshot import Snapshot
 _PARTS: Final = {"histogram": ("_bucket", "_sum", "_count")}
 
 
-def series() -> frozenset[str]:
-    """As queries name them."""
+def exposition() -> bytes:
+    """What a scrape gets of an appliance that has done nothing yet."""
     empty = Snapshot(time=0.0, host_name="box", version="1", started=0.0, read_age_seconds=0.0)
     metrics = Metrics((route.path for route in api_routes()), lambda: empty)
-    types = re.findall(r"^# TYPE (\w+) (\w+)$", metrics.text().decode(), re.MULTILINE)
+    return metrics.text()
+
+
+def series() -> frozenset[str]:
+    """As queries name them."""
+    types = re.findall(r"^# TYPE (\w+) (\w+)$", exposition().decode(), re.MULTILINE)
     return frozenset(name + part for name, kind in types for part in _PARTS.get(kind, ("",)))

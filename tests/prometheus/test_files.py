@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from appliance.alerting.rules import RULES
-from tests.prometheus.exported import series
+from tests.prometheus.exported import exposition, series
 
 HERE: Final = Path(__file__).parent
 DOCS: Final = HERE.parents[1] / "docs"
@@ -27,12 +27,12 @@ PANELS: Final = {"row", "stat", "timeseries", "heatmap", "table"}
 UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
-def promtool(*arguments: str | Path) -> None:
+def promtool(*arguments: str | Path, given: bytes = b"") -> None:
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not here; the Debian package prometheus has it")
-    done = subprocess.run((program, *arguments), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run((program, *arguments), input=given, capture_output=True, timeout=60)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
 
 def rules(path: Path) -> list[dict[str, Any]]:
@@ -57,6 +57,10 @@ def queries() -> Iterator[str]:
 
 def test_promtool_takes_the_rules() -> None:
     promtool("check", "rules", ALERTS, COMPAT)
+
+
+def test_promtool_takes_the_metrics() -> None:
+    promtool("check", "metrics", given=exposition())
 
 
 def test_every_alert_fires_when_it_must() -> None:

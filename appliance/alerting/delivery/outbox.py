@@ -181,6 +181,8 @@ class _Lane:
     async def test(self, told: Told) -> ReceiverTest:
         started = asyncio.get_running_loop().time()
         failure = await self._try((told,))
+        if failure is None:
+            self._note(None)
         return ReceiverTest(self._receiver.name, round(asyncio.get_running_loop().time() - started, 3), failure)
 
     @property

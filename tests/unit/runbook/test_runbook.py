@@ -19,7 +19,7 @@ WORDS: Final = {
     "zh": ("含义：", "看", "做", "**警告**", "**严重**"),
 }
 # Of commands that are still being made.
-TO_COME: Final = frozenset({"requests", "doctor", "tui"})
+TO_COME: Final = frozenset({"doctor", "tui"})
 
 
 @pytest.mark.parametrize("language", get_args(Language))

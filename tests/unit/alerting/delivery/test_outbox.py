@@ -145,6 +145,11 @@ async def test_a_test_says_how_each_went(outbox: Outbox) -> None:
     assert [(one.name, one.failure) for one in results] == [("good", None), ("bad", "refused it")]
     assert good.batches == [["AlertTest/test/test"]]
     assert outbox.failures == {}
+    # One that arrives ends a failure, also where nothing waits.
+    outbox._lanes["bad"]._note("is away")
+    bad.failure = None
+    await outbox.test(Told.test("anna", START))
+    assert outbox.failures == {}
 
 
 def test_the_receivers_of_appliance_yaml(ca: str) -> None:
