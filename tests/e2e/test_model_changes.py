@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import signal
@@ -224,7 +225,9 @@ async def test_a_version_that_crashes_is_rolled_back(versions: Appliance) -> Non
         async def killed() -> bool:
             for one in await instances(admin):
                 if one["id"] == "new" and one["state"] == "ready" and one["running"]:
-                    psutil.Process(one["pid"]).send_signal(signal.SIGKILL)
+                    # It may have been replaced since it was listed.
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        psutil.Process(one["pid"]).send_signal(signal.SIGKILL)
             return bool((await alias(admin))["rollout"]["phase"] == "rolled_back")
 
         await until(killed, 60)

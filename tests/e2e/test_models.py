@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -55,6 +56,8 @@ async def test_from_a_file_to_an_answer(tmp_path: Path, recite_gguf: Path) -> No
             status, text = await ask(appliance, "served")
             if status == 200:
                 break
+            # A load that failed is tried again after a pause.
+            await asyncio.sleep(0.5)
         assert status == 200, text
         assert "is loaded as served" in models("remove", "mine", "--yes", code=1)
         audited = run_command("audit", "tail", "-n", "100", "--state-dir", appliance.state)
