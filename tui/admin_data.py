@@ -64,6 +64,7 @@ class Issued(Struct, frozen=True, kw_only=True):
     name: str
     not_after: str
     state: str
+    serial: str = ""
 
 
 class Certificates(Struct, frozen=True, kw_only=True):

@@ -6,28 +6,38 @@ is painted once a tick, and of that only what is in sight.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.widgets import ContentSwitcher
 
-from tui.board import Board
+from tui.acting import NOTE_SECONDS, Acting
+from tui.board import Board, Note
 from tui.drawing import frame
+from tui.drawing.disconnected import HINTS
 from tui.drawing.lists import alert_lines, help_lines
 from tui.feed import Feed
 from tui.guard import LOOK_SECONDS, hear_signals, terminal_is_gone
+from tui.labels import Language
 from tui.lines import Line, line
 from tui.look import Look
-from tui.messages import Arrived, Gone, Introduced, Recalled, ShowText
+from tui.messages import Arrived, Gone, Introduced, Propose, Recalled, Said, ShowText, Surrounded
+from tui.permission import offered
+from tui.proposals.others import leave
+from tui.rescue import Rescue
 from tui.screens.allow import Allow
+from tui.screens.asking import AskingScreen
 from tui.screens.audit import Audit
+from tui.screens.confirm import Confirm
 from tui.screens.keys import Keys
 from tui.screens.logs import Logs
+from tui.screens.modal import Modal
 from tui.screens.models import Models
 from tui.screens.overlay import Overlay
 from tui.screens.overview import Overview
@@ -65,16 +75,25 @@ _KEY_NAMES: Final = {
 RATES: Final = (0.2, 0.5, 1.0, 2.0)
 
 
+def _no_runbook(alert: str, language: Language) -> str:
+    return f"{alert}: docs/OPERATIONS.md"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the dashboard was started. rate: paints per second at most. clock: seconds of any origin, that only grow;
-    wall: UTC seconds since 1970."""
+    """How the dashboard was started.
+
+    rate: paints per second at most. clock: seconds of any origin, that only grow; wall: UTC seconds since 1970.
+    appliance: the options of the command line that name this appliance. runbook: what to do about an alert.
+    """
 
     theme: ThemeName = "dark"
     read_only: bool = False
     rate: float = 1.0
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
+    appliance: tuple[str, ...] = ()
+    runbook: Callable[[str, Language], str] = _no_runbook
 
 
 class Dashboard(App[None]):
@@ -107,6 +126,8 @@ class Dashboard(App[None]):
         self._options = options
         self._rate = options.rate
         self._feed = Feed(source, self.post_message)
+        self._acting = Acting(self, source, options.clock)
+        self._rescue = Rescue(self, source, self.post_message, options.appliance, options.wall)
         self._overview = Overview(look, self.board)
         self._requests = Requests(look, self.board, wall=options.wall)
         self._models = Models(look, self.board, source.ask)
@@ -121,9 +142,11 @@ class Dashboard(App[None]):
             self._logs,
         )
         self._chosen = 0
+        # Whether the screens show figures of before.
+        self._faded = False
         for theme in textual_themes():
             self.register_theme(theme)
-        self._theme: ThemeName = options.theme
+        self.theme_name: ThemeName = options.theme
         self.theme = "ansi-dark" if options.theme == "ansi" else options.theme
 
     def compose(self) -> ComposeResult:
@@ -137,15 +160,19 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         """Begins to follow the source."""
-        self._use_theme(self._theme)
+        self._use_theme(self.theme_name)
         self._screens[0].enter()
         if not self.is_headless:
             hear_signals(self.exit)
             if not terminal_is_gone():
                 # Where it is not the controlling terminal, nobody can tell.
                 self.set_interval(LOOK_SECONDS, self._leave_if_alone)
-        self.run_worker(self._feed.run(), name="feed", exit_on_error=True)
+        self.run_worker(self._feed.run(), name="feed", group="feed", exit_on_error=True)
         self._ticker = self.set_interval(1 / self._rate, self.paint)
+
+    async def on_unmount(self) -> None:
+        """The source is not asked any more."""
+        await self._source.close()
 
     def _critical(self) -> set[tuple[str, str]]:
         """What rings the terminal's bell, once."""
@@ -179,6 +206,20 @@ class Dashboard(App[None]):
         """Shown at once: whatever else is on the screen is of before."""
         self.board.lose(message.reason, self._options.clock() + message.retry_seconds)
         self.paint()
+        self.run_worker(self._rescue.look_around(), name="surroundings", group="surroundings", exclusive=True)
+
+    def on_surrounded(self, message: Surrounded) -> None:
+        """Shown at once."""
+        self.board.surroundings, self.board.local = message.found, message.found is not None
+        self.paint()
+
+    def on_overview_diagnose(self) -> None:
+        """In a process of its own: this one only looks."""
+        self.run_worker(self._rescue.write_bundle(), name="act", group="acts")
+
+    def on_overview_runbook(self) -> None:
+        """What is to be done, from the handbook that is shipped."""
+        self.show_text("AppDown", self._options.runbook("AppDown", self.look.language))
 
     # Keys.
 
@@ -224,7 +265,11 @@ class Dashboard(App[None]):
                 self.run_worker(self.run_action(action), name="command")
 
         commands = [*COMMANDS, *self._screens[self._chosen].commands()]
-        self.push_screen(Palette(commands, self.look, self._theme), chosen)
+        self.push_screen(Palette(commands, self.look, self.theme_name), chosen)
+
+    def action_on_screen(self, name: str) -> None:
+        """What a key of the screen in sight does, by name."""
+        getattr(self._screens[self._chosen], f"action_{name}")()
 
     def action_find(self, text: str) -> None:
         """Requests that a filter takes."""
@@ -233,11 +278,51 @@ class Dashboard(App[None]):
 
     def action_theme(self) -> None:
         """The next theme."""
-        self._use_theme(THEMES[(THEMES.index(self._theme) + 1) % len(THEMES)])
+        self._use_theme(THEMES[(THEMES.index(self.theme_name) + 1) % len(THEMES)])
 
     def on_show_text(self, message: ShowText) -> None:
         """Over the screen, until a key closes it."""
-        self._over(message.title, [line(one) for one in message.text.splitlines()])
+        self.show_text(message.title, message.text)
+
+    def show_text(self, title: str, text: str) -> None:
+        """Over the screen, until a key closes it; a line that is too long goes on below."""
+        width = max(20, self.size.width * 9 // 10 - 4)
+        folded = [part for one in text.splitlines() for part in (textwrap.wrap(one, width) or [""])]
+        self._over(title, [line(one) for one in folded])
+
+    # Acts.
+
+    def on_propose(self, message: Propose) -> None:
+        """Asks first, and then does it, beside everything else."""
+        self.run_worker(self._acting.propose(message.proposal), name="act", group="acts")
+
+    def on_said(self, message: Said) -> None:
+        """In the status line."""
+        self.board.note = Note(message.text, "warn", self._options.clock() + NOTE_SECONDS)
+        self.paint()
+
+    async def ask_over(self, modal: Modal[Any]) -> Any:
+        """Shows a box, and waits for its answer."""
+        return await self.push_screen_wait(modal)
+
+    def answers_are_old(self) -> None:
+        """What was asked of the appliance before is not true any more."""
+        for one in self._screens:
+            if isinstance(one, AskingScreen):
+                one.forget()
+        self.paint()
+
+    async def action_quit(self) -> None:
+        """Leaves; asks first while the appliance works on something."""
+        if not self.board.acts:
+            self.exit()
+            return
+        self.run_worker(self._leave(), name="act", group="acts")
+
+    async def _leave(self) -> None:
+        proposal = leave(self.board.acts)
+        if await self.push_screen_wait(Confirm(proposal, (), self.look, self.theme_name, lambda: None)) is not None:
+            self.exit()
 
     def on_overview_open_request(self, message: Overview.OpenRequest) -> None:
         """A failure among the requests."""
@@ -277,18 +362,33 @@ class Dashboard(App[None]):
         self.query_one("#frame-strip").display = strip is not None
         if strip is not None:
             self._show("strip", [strip])
+        old = self.board.lost is not None
+        if old is not self._faded:
+            self._faded = old
+            for one in self._screens[1:]:
+                one.restyle(self.theme_name, old=old)
         chosen.paint(now)
         if self.board.lost is None:
-            self._show("status", [chosen.status()])
-            self._show("keys", [frame.key_line(chosen.hints, width, self.look)])
+            self._show("status", [self._status(chosen, now)])
+            hints = [hint for hint in chosen.hints if offered(self.board, hint.role)]
+            self._show("keys", [frame.key_line(hints, width, self.look)])
         else:
             said = self.look.say("all actions are disabled while disconnected")
             self._show("status", [line((f" {said}", "dim"))])
-            hints = (chosen.hints[0], frame.KeyHint("R", "Retry"), *chosen.hints[1:])
+            hints = list(HINTS) if chosen is self._overview else [chosen.hints[0], HINTS[1], *chosen.hints[1:]]
             self._show("keys", [frame.key_line(hints, width, self.look)])
 
+    def _status(self, chosen: DashboardScreen, now: float) -> Line:
+        """What is under way, what came of the last act, or what the screen says."""
+        note = self.board.note
+        if self.board.acts:
+            return line((f" {self.look.say('under way')}: {', '.join(self.board.acts)}", "accent"))
+        if note is not None and now < note.until:
+            return line((f" {note.text}", note.role))
+        return chosen.status()
+
     def _over(self, title: str, lines: Sequence[Line]) -> None:
-        self.push_screen(Overlay(title, lines, self.look, self._theme))
+        self.push_screen(Overlay(title, lines, self.look, self.theme_name))
 
     def _bindings_here(self, chosen: DashboardScreen) -> list[tuple[str, str]]:
         """Keys and what they do: those of the screen, of its lists, of the dashboard."""
@@ -304,7 +404,7 @@ class Dashboard(App[None]):
         return [(" ".join(keys), said) for said, keys in found.items()]
 
     def _use_theme(self, theme: ThemeName) -> None:
-        self._theme = theme
+        self.theme_name = theme
         self.theme = "ansi-dark" if theme == "ansi" else theme
         for view in self.query(LinesView):
             view.restyle(theme)

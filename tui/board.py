@@ -9,7 +9,8 @@ from typing import Final, Literal, TypeVar
 
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.snapshot import AlertFigures, Snapshot
-from tui.source import Identity, LogLine, Update
+from tui.lines import Role
+from tui.source import Identity, LogLine, Surroundings, Update
 
 # Data of this many intervals is stale.
 STALE_INTERVALS: Final = 3
@@ -42,6 +43,15 @@ class Lost:
     retry_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What came of an act, until a moment on the dashboard's clock."""
+
+    text: str
+    role: Role
+    until: float
+
+
 class Board:
     """`now` is always the dashboard's own clock, in seconds; snapshots bring the appliance's."""
 
@@ -54,6 +64,14 @@ class Board:
         self.snapshot: Snapshot | None = None
         self.lost: Lost | None = None
         self.paused = False
+        # What this role is not shown, and why.
+        self.refused: dict[str, str] = {}
+        self.note: Note | None = None
+        # What the host shows while the source is lost; None where it is another host, or nobody has looked yet.
+        self.surroundings: Surroundings | None = None
+        self.local = True
+        # Acts that the appliance has not answered yet.
+        self.acts: list[str] = []
         self.trend: deque[Point] = deque(maxlen=TREND_POINTS_MAX)
         # Requests and log lines that came, and are not shown yet.
         self._requests: deque[RequestRecord] = deque(maxlen=REQUESTS_MAX)
@@ -66,6 +84,8 @@ class Board:
         self.lost = None
         self._requests.extend(update.requests)
         self._logs.extend(update.logs)
+        if update.refused is not None:
+            self.refused = update.refused
         if update.snapshot is None:
             return
         self._arrived = now

@@ -98,6 +98,7 @@ CHINESE: Final[Mapping[str, str]] = MappingProxyType(
         "No failures": "没有失败",
         "No key yet. Make one: appliance clients add NAME": "还没有密钥。创建：appliance clients add NAME",
         "No lines": "没有日志",
+        "Your role is not shown these:": "你的角色看不到这些：",
         "No model yet. Add one to models.yaml, or: appliance models import FILE": "还没有模型。写入 models.yaml，或：appliance models import FILE",
         "No records": "没有记录",
         "No request matches the filter; Esc clears it": "没有符合筛选的请求；Esc 清除",

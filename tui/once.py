@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -23,11 +24,15 @@ _HEIGHT: Final = 19
 async def first_snapshot(source: Source, *, read_only: bool) -> Board:
     """What the source says first. Raises ApplianceError."""
     board = Board(source.where, recorded=source.recorded, interval=source.interval, read_only=read_only)
-    board.identity = safe(await source.identity())
-    async for update in source.updates():
-        board.take(safe_update(update), 0.0)
-        if board.snapshot is not None:
-            break
+    try:
+        board.identity = safe(await source.identity())
+        async with aclosing(source.updates()) as updates:
+            async for update in updates:
+                board.take(safe_update(update), 0.0)
+                if board.snapshot is not None:
+                    break
+    finally:
+        await source.close()
     return board
 
 

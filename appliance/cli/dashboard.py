@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from appliance.admin_endpoint import AdminEndpoint
 from appliance.cli.common import Appliance
 from appliance.cli.options import JsonOption
+from appliance.errors import ConfigError
 
 if TYPE_CHECKING:
     from tui.source import Source
 
+ADMIN_PORT: Final = 8444
 Scenario = Literal["calm", "slow", "oom", "expired", "empty"]
 Theme = Literal["dark", "light", "contrast", "ansi"]
 Language = Literal["en", "zh"]
@@ -32,8 +37,21 @@ class Shown:
     read_only: Annotated[bool, typer.Option("--read-only", help="Hide whatever changes something.")] = False
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """An appliance on another host, instead of the one that the environment names."""
+
+    host: Annotated[
+        str | None, typer.Option("--host", help="Of another appliance's admin port: HOST or HOST:PORT.")
+    ] = None
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Your administrator's bundle; else APPLIANCE_ADMIN_BUNDLE.")
+    ] = None
+
+
 def top(
     appliance: Appliance,
+    elsewhere: Elsewhere,
     shown: Shown,
     demo: Annotated[bool, typer.Option("--demo", help="Show a made-up appliance.")] = False,
     seed: Annotated[int, typer.Option(help="Which one.")] = 1,
@@ -45,8 +63,12 @@ def top(
     from tui.start import Wanted, open_dashboard
     from tui.terminal import Wishes
 
+    if demo:
+        source: Source = _demo(seed, scenario)
+    else:
+        source = _live(endpoint(appliance, elsewhere))
     open_dashboard(
-        _source(appliance, demo=demo, seed=seed, scenario=scenario),
+        source,
         Wanted(
             once=once,
             json=as_json,
@@ -58,11 +80,33 @@ def top(
     )
 
 
-def _source(appliance: Appliance, *, demo: bool, seed: int, scenario: Scenario) -> Source:
-    if demo:
-        from tui.demo.source import DemoSource
+def endpoint(appliance: Appliance, elsewhere: Elsewhere) -> AdminEndpoint:
+    """Where the figures come from. Raises ConfigError."""
+    if elsewhere.host is None:
+        return appliance.endpoint()
+    bundle = elsewhere.bundle or os.environ.get("APPLIANCE_ADMIN_BUNDLE")
+    if not bundle:
+        raise ConfigError("--host needs your administrator's bundle: --bundle DIR, or APPLIANCE_ADMIN_BUNDLE")
+    found = AdminEndpoint(url=f"https://{_with_port(elsewhere.host)}", bundle=str(bundle))
+    # What is wrong with the bundle is said now, not on the screen.
+    found.context()
+    return found
 
-        return DemoSource(seed, scenario)
-    from tui.live import LiveSource
 
-    return LiveSource(appliance.daemon, appliance.where, "mtls" if appliance.is_remote else "unix")
+def _with_port(host: str) -> str:
+    """`host`, `host:port`, `[address]:port`; an IPv6 address without brackets has no port."""
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"
+    return host if host.rpartition(":")[2].isdigit() and not host.endswith("]") else f"{host}:{ADMIN_PORT}"
+
+
+def _demo(seed: int, scenario: Scenario) -> Source:
+    from tui.demo.source import DemoSource
+
+    return DemoSource(seed, scenario)
+
+
+def _live(found: AdminEndpoint) -> Source:
+    from tui.live.source import LiveSource
+
+    return LiveSource(found.connect, found.where, None if found.socket is None else Path(found.socket))

@@ -60,14 +60,14 @@ class Driven:
         """Until everything that was asked is answered and drawn."""
         before: list[str] = []
         for _ in range(_SETTLE_TIMES_MAX):
-            questions = [worker for worker in self.app.workers if worker.name != "feed"]
+            questions = [worker for worker in self.app.workers if worker.name not in ("feed", "act")]
             if questions:
                 await self.app.workers.wait_for_complete(questions)
             await self.pilot.pause(0)
             self.app.paint()
             await self.pilot.pause(0)
             after = self.lines()
-            if after == before:
+            if after == before and any(after):
                 return
             before = after
         raise AssertionError("the screen does not come to rest")

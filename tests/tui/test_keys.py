@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
@@ -195,25 +195,18 @@ async def test_an_address_is_tested() -> None:
         assert "10.31.4.9 api      DENIED   staged: ALLOWED" in made.text()
 
 
-class Hostile:
+class Hostile(DemoSource):
     """A source whose every name is meant to harm the terminal."""
 
-    where = "somewhere"
-    recorded = False
-    interval = 1.0
-
     def __init__(self) -> None:
-        self._demo = frozen("calm")
-
-    async def identity(self) -> Any:
-        return await self._demo.identity()
+        super().__init__(1, "calm", now=lambda: FROZEN_MOMENT, frozen=True, history_seconds=5)
 
     async def history(self, seconds: float) -> Sequence[Snapshot]:
         return ()
 
-    async def updates(self) -> AsyncIterator[Update]:
+    async def updates(self) -> AsyncGenerator[Update, None]:
         model = ModelFigures(id=HOSTILE, state="failed", reason=HOSTILE, aliases=(HOSTILE,))
-        async for update in self._demo.updates():
+        async for update in super().updates():
             assert update.snapshot is not None
             yield Update(
                 snapshot=replace(update.snapshot, host_name=HOSTILE, models=(model,)),

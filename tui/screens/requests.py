@@ -140,6 +140,8 @@ class Requests(DashboardScreen):
             for said in (
                 [self.look.say("No request matches the filter; Esc clears it")]
                 if self.rows.ring.total
+                else [self.look.say("Your role is not shown these:"), f"  {self.board.refused['requests']}"]
+                if "requests" in self.board.refused
                 else [
                     self.look.say("No requests yet. Try:"),
                     "  curl --cacert ca.crt --cert client.crt --key client.key https://HOST:8443/v1/models",

@@ -20,7 +20,7 @@ from textual.widget import Widget
 
 from tui.lines import Line, Role, ascii_only, fit, fitted, line, shorten
 from tui.look import Look
-from tui.theme import ThemeName, styles_of
+from tui.theme import ThemeName, faded, styles_of
 from tui.widgets.columns import Column, Placed, Row, place
 from tui.widgets.ring import Ring
 
@@ -155,9 +155,10 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         self._strips.clear()
         self.refresh()
 
-    def restyle(self, theme: ThemeName) -> None:
-        """Draws in another theme."""
-        self._role_styles = dict(styles_of(theme))
+    def restyle(self, theme: ThemeName, *, old: bool = False) -> None:
+        """Draws in another theme. old: as figures of before."""
+        styles = styles_of(theme)
+        self._role_styles = dict(faded(styles) if old else styles)
         self._strips.clear()
         self.refresh()
 
