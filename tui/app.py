@@ -29,7 +29,9 @@ from tui.lines import Line, line
 from tui.look import Look
 from tui.messages import Arrived, Gone, Introduced, Propose, Recalled, Said, ShowText, Surrounded
 from tui.permission import offered
-from tui.proposals.others import leave
+from tui.proposals.others import leave, replay_from
+from tui.replay import moment_of
+from tui.replaying import PLAY_SECONDS, Fetched, Replaying
 from tui.rescue import Rescue
 from tui.screens.allow import Allow
 from tui.screens.asking import AskingScreen
@@ -112,7 +114,13 @@ class Dashboard(App[None]):
         Binding("p", "pause", "pause, or go on", show=False, id="app.pause"),
         Binding("plus,equals_sign", "rate(1)", "draw more often", show=False, id="app.faster"),
         Binding("minus", "rate(-1)", "draw less often", show=False, id="app.slower"),
-        Binding("R", "retry", "try again now", show=False, id="app.retry"),
+        Binding("R", "retry", "try again now; back to what is now", show=False, id="app.retry"),
+        Binding("t", "replay", "what it was like at a time", show=False, id="replay.time"),
+        Binding("left_square_bracket", "replay_move(-1)", "a step back", show=False, id="replay.back"),
+        Binding("right_square_bracket", "replay_move(1)", "a step on", show=False, id="replay.on"),
+        Binding("left_curly_bracket", "replay_move(-60)", "a minute back", show=False, id="replay.minute_back"),
+        Binding("right_curly_bracket", "replay_move(60)", "a minute on", show=False, id="replay.minute_on"),
+        Binding("space", "replay_play", "play, or stop", show=False, id="replay.play"),
         Binding("q,ctrl+c,ctrl+q", "quit", "leave the dashboard", show=False, priority=False, id="app.quit"),
     ]
 
@@ -126,6 +134,7 @@ class Dashboard(App[None]):
         self._options = options
         self._rate = options.rate
         self._feed = Feed(source, self.post_message)
+        self._replaying = Replaying(source, self.board, look, self.post_message, options.wall)
         self._acting = Acting(self, source, options.clock)
         self._rescue = Rescue(self, source, self.post_message, options.appliance, options.wall)
         self._overview = Overview(look, self.board)
@@ -169,6 +178,7 @@ class Dashboard(App[None]):
                 self.set_interval(LOOK_SECONDS, self._leave_if_alone)
         self.run_worker(self._feed.run(), name="feed", group="feed", exit_on_error=True)
         self._ticker = self.set_interval(1 / self._rate, self.paint)
+        self.set_interval(PLAY_SECONDS, self._play_on)
 
     async def on_unmount(self) -> None:
         """The source is not asked any more."""
@@ -244,8 +254,47 @@ class Dashboard(App[None]):
         self._ticker = self.set_interval(1 / self._rate, self.paint)
 
     def action_retry(self) -> None:
-        """Tries the source again at once."""
-        self._feed.retry_now()
+        """Back to what is now; tries the source again at once."""
+        if self._replaying.leave():
+            self.paint()
+        else:
+            self._feed.retry_now()
+
+    # The recording.
+
+    def action_replay(self) -> None:
+        """Asks for a time."""
+        self.run_worker(self._ask_for_a_time(), name="act", group="acts")
+
+    async def _ask_for_a_time(self) -> None:
+        values = await self.push_screen_wait(Confirm(replay_from(), (), self.look, self.theme_name, lambda: None))
+        if values is None:
+            return
+        moment = moment_of(values["time"], self._options.wall(), self.look.zone)
+        if moment is None:
+            self.post_message(Said(self.look.say("this is no time of before: 02:30, 2026-11-20 02:30, or 15m")))
+        else:
+            await self._replaying.fetch(moment)
+
+    def action_replay_move(self, seconds: int) -> None:
+        """Through the recording; back from now on, where what is now is shown."""
+        moment = self._replaying.move(float(seconds))
+        if moment is not None:
+            self.run_worker(self._replaying.fetch(moment), name="replay", group="replay", exclusive=True)
+        self.paint()
+
+    def action_replay_play(self) -> None:
+        """By itself, a second each second."""
+        self._replaying.play()
+
+    def on_fetched(self, message: Fetched) -> None:
+        """Shown at once."""
+        self._replaying.show(message.replay)
+        self.paint()
+
+    def _play_on(self) -> None:
+        if self.board.replay is not None and self.board.replay.playing:
+            self.action_replay_move(1)
 
     def action_help(self) -> None:
         """What the keys do here."""

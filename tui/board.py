@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.snapshot import AlertFigures, Snapshot
 from tui.lines import Role
+from tui.replay import Replay
 from tui.source import Identity, LogLine, Surroundings, Update
 
 # Data of this many intervals is stale.
@@ -57,11 +58,13 @@ class Board:
 
     def __init__(self, where: str, *, recorded: bool, interval: float, read_only: bool) -> None:
         self.where = where
-        self.recorded = recorded
+        self._recorded = recorded
         self.interval = interval
         self.read_only = read_only
         self.identity: Identity | None = None
-        self.snapshot: Snapshot | None = None
+        # Shown instead of what is now.
+        self.replay: Replay | None = None
+        self._newest: Snapshot | None = None
         self.lost: Lost | None = None
         self.paused = False
         # What this role is not shown, and why.
@@ -72,12 +75,27 @@ class Board:
         self.local = True
         # Acts that the appliance has not answered yet.
         self.acts: list[str] = []
-        self.trend: deque[Point] = deque(maxlen=TREND_POINTS_MAX)
+        self._trend: deque[Point] = deque(maxlen=TREND_POINTS_MAX)
         # Requests and log lines that came, and are not shown yet.
         self._requests: deque[RequestRecord] = deque(maxlen=REQUESTS_MAX)
         self._logs: deque[LogLine] = deque(maxlen=LOG_LINES_MAX)
         self._held: Snapshot | None = None
         self._arrived: float | None = None
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What is shown."""
+        return self._newest if self.replay is None else self.replay.shown
+
+    @property
+    def trend(self) -> Sequence[Point]:
+        """What the charts show, oldest first."""
+        return self._trend if self.replay is None else [point(one) for one in self.replay.before]
+
+    @property
+    def recorded(self) -> bool:
+        """Whether what is shown is of before: then nothing can be done about it."""
+        return self._recorded or self.replay is not None
 
     def take(self, update: Update, now: float) -> None:
         """Something new came."""
@@ -89,16 +107,16 @@ class Board:
         if update.snapshot is None:
             return
         self._arrived = now
-        self.trend.append(point(update.snapshot))
+        self._trend.append(point(update.snapshot))
         if self.paused:
             self._held = update.snapshot
         else:
-            self.snapshot = update.snapshot
+            self._newest = update.snapshot
 
     def recall(self, snapshots: Iterable[Snapshot]) -> None:
         """What was before; snapshots that came meanwhile stay the newest."""
-        first = self.trend[0].time if self.trend else float("inf")
-        self.trend.extendleft(reversed([point(one) for one in snapshots if one.time < first]))
+        first = self._trend[0].time if self._trend else float("inf")
+        self._trend.extendleft(reversed([point(one) for one in snapshots if one.time < first]))
 
     def lose(self, reason: str, retry_at: float) -> None:
         """The source is gone."""
@@ -108,15 +126,15 @@ class Board:
         """Holds what is shown as it is, or goes on with the newest."""
         self.paused = paused
         if not paused and self._held is not None:
-            self.snapshot, self._held = self._held, None
+            self._newest, self._held = self._held, None
 
     def new_requests(self) -> list[RequestRecord]:
         """What the lists do not show yet, oldest first; nothing while it is paused. They are given out once."""
-        return [] if self.paused else _drained(self._requests)
+        return [] if self.paused or self.replay else _drained(self._requests)
 
     def new_logs(self) -> list[LogLine]:
         """The same of log lines."""
-        return [] if self.paused else _drained(self._logs)
+        return [] if self.paused or self.replay else _drained(self._logs)
 
     @property
     def waiting(self) -> int:
@@ -129,6 +147,8 @@ class Board:
 
     def state(self, now: float) -> State:
         """What the title says."""
+        if self.replay is not None:
+            return "REPLAY"
         if self.lost is not None:
             return "NO DATA"
         age = self.age(now)

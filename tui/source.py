@@ -119,6 +119,10 @@ class Source(Protocol):
         """Snapshots of the last `seconds`, oldest first, not more than are shown. Raises ApplianceError."""
         ...
 
+    async def recording(self, since: float, until: float) -> Sequence[Snapshot]:
+        """What was recorded from then to then (UTC seconds since 1970), oldest first. Raises ApplianceError."""
+        ...
+
     def updates(self) -> AsyncGenerator[Update, None]:
         """What happens from now on; the first one holds the requests and log lines that there are.
 

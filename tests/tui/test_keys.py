@@ -259,3 +259,26 @@ async def test_the_snapshot_is_printed_for_scripts() -> None:
 
     board = await first_snapshot(frozen(), read_only=False)
     assert json.loads(as_json(board))["host_name"] == "appliance-01"
+
+
+async def test_the_recording_is_moved_through_and_left() -> None:
+    async with driven(frozen("calm"), size=(100, 30)) as made:
+        await made.press("t")
+        await made.press("shift+tab", *"15m")
+        await made.press("enter")
+        await made.press("tab", "enter")
+        assert "REPLAY 02:59" in made.text()
+        assert "RO" in made.lines()[0]
+        await made.press("[")
+        assert "02:59:14" in made.lines()[0]
+        await made.press("}", "]")
+        assert "03:00:15" in made.lines()[0]
+        # What has ended since then is not there yet.
+        await made.press("3")
+        assert len(requests_of(made).rows.ring) == 0
+        # Out of what was fetched.
+        await made.press(*("{" * 12))
+        assert "REPLAY 02:48" in made.text()
+        await made.press("R")
+        assert "LIVE" in made.text()
+        assert len(requests_of(made).rows.ring) > 0

@@ -70,6 +70,10 @@ class DemoSource:
         step = seconds / _HISTORY_POINTS
         return tuple(self._world.snapshot(self._start - step * back) for back in range(_HISTORY_POINTS, 0, -1))
 
+    async def recording(self, since: float, until: float) -> Sequence[Snapshot]:
+        """Every second of it."""
+        return tuple(self._world.snapshot(float(second)) for second in range(int(since), int(until)))
+
     async def updates(self) -> AsyncGenerator[Update, None]:
         """At once, and then one an interval."""
         logs = self._world.logs()

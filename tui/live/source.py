@@ -62,7 +62,8 @@ class LiveSource:
         self._now = now
         self._asking: AdminClient | None = None
         self._last_event = ""
-        self._requests = _News[RequestRecord](lambda record: (record.id, record.time))
+        # The log keeps times to the microsecond, the stream has them as they were measured.
+        self._requests = _News[RequestRecord](lambda record: (record.id, round(record.time, 2)))
         self._logs = _News[LogLine](lambda line: (line.number, line.time))
 
     async def identity(self) -> Identity:
@@ -73,13 +74,24 @@ class LiveSource:
 
     async def history(self, seconds: float) -> Sequence[Snapshot]:
         """From the flight recorder; nothing where there is none."""
-        since = datetime.fromtimestamp(self._now() - seconds, UTC)
+        now = self._now()
         try:
-            found = await self._get("/history", since=since.isoformat(), step=max(1, int(seconds / HISTORY_POINTS)))
+            return await self._recorded(now - seconds, now, max(1, int(seconds / HISTORY_POINTS)))
         except AdminError as error:
             if error.code in ("not_found", "forbidden", "conflict", "invalid"):
                 return ()
             raise
+
+    async def recording(self, since: float, until: float) -> Sequence[Snapshot]:
+        """From the flight recorder, as fine as it has it."""
+        return await self._recorded(since, until, 0)
+
+    async def _recorded(self, since: float, until: float, step: int) -> Sequence[Snapshot]:
+        times = {
+            name: datetime.fromtimestamp(moment, UTC).isoformat()
+            for name, moment in (("since", since), ("until", until))
+        }
+        found = await self._get("/history", step=step, **times)
         return _read(found["snapshots"], tuple[Snapshot, ...])
 
     async def updates(self) -> AsyncGenerator[Update, None]:

@@ -125,3 +125,19 @@ def diagnose(appliance: tuple[str, ...], out: str) -> Proposal:
         fields=(Field("out", "File:", out, required=True),),
         planned=None,
     )
+
+
+def replay_from() -> Proposal:
+    """Shows what it was like at a time, from the flight recorder."""
+    return Proposal(
+        title="REPLAY FROM A TIME",
+        verb="Show",
+        action="replay",
+        resource="-",
+        role="viewer",
+        path="",
+        command=lambda values: ("top",),
+        facts=("[ ] a step   { } a minute   Space plays   R is back to now.", "Every second of a day is recorded."),
+        fields=(Field("time", "02:30, 2026-11-20 02:30, or 15m:", required=True),),
+        planned=None,
+    )

@@ -88,7 +88,9 @@ def forced(proposal: Proposal, why: str, exact: str) -> Proposal:
     return replace(
         proposal,
         tier=3 if proposal.tier == 3 else 2,
-        fields=(Field("exact", f"Type {len(exact)} letters, the name:", exact=exact), *typed),
+        fields=(Field("exact", f"Type {exact}:", exact=exact), *typed),
+        # What the plan says of an act that is in order is not so here.
+        planned=_no_words,
         force=why,
         command=lambda values: (*proposal.command(values), "--force"),
     )

@@ -77,7 +77,7 @@ class Button(LinesView):
         self.show([line((f"{ends[0]} {self._word} {ends[1]}", role))])
 
 
-class Modal(ModalScreen[Result], Generic[Result]):
+class Modal(ModalScreen[Result | None], Generic[Result]):
     """Esc gives None. What it shows is in a column of `WIDTH` cells."""
 
     DEFAULT_CSS = f"""

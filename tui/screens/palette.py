@@ -33,6 +33,8 @@ COMMANDS: Final = (
     ("Pause, or go on", "pause"),
     ("Draw more often", "rate(1)"),
     ("Draw less often", "rate(-1)"),
+    ("Replay from a time", "replay"),
+    ("Back to what is now", "retry"),
     ("Next theme", "theme"),
     ("Help", "help"),
     ("Quit", "quit"),
