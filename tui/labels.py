@@ -468,6 +468,12 @@ CHINESE: Final[Mapping[str, str]] = MappingProxyType(
         "play, or stop": "播放或停止",
         "nothing is recorded of that time": "该时刻没有记录",
         "this is no time of before: 02:30, 2026-11-20 02:30, or 15m": "这不是过去的时刻：02:30、2026-11-20 02:30 或 15m",
+        "fits once these have left": "以下离开后放得下",
+        "on": "在",
+        "of host memory": "主机内存",
+        "about": "约",
+        "layers on GPUs": "层在 GPU",
+        "WILL NOT FIT now; it waits until others are idle": "现在放不下；等其他空闲",
     }
 )
 

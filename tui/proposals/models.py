@@ -6,15 +6,20 @@ from typing import Any, Final
 
 from appliance.admin_client import route
 from appliance.telemetry.snapshot import ModelFigures
+from tui.admin_data import Preflight
 from tui.proposals.proposal import Field, Proposal
 from tui.units import seconds, short_gib
 
 DRAIN_SECONDS: Final = 30
 
 
-def load(model: ModelFigures, free_bytes: int | None) -> Proposal:
+def load(model: ModelFigures, free_bytes: int | None, preflight: Preflight | None = None) -> Proposal:
     """Loads a model. What must leave for it, the appliance decides; what is pinned or busy does not."""
     facts = []
+    if preflight is not None and preflight.evict:
+        facts.append(f"These are unloaded for it: {', '.join(preflight.evict)}.")
+    if preflight is not None and not preflight.fits:
+        facts.append("It does not fit now. " + ("It waits until others are idle." if preflight.waits else "It fails."))
     if model.need_bytes is not None:
         room = "" if free_bytes is None else f", free are {short_gib(free_bytes)}"
         facts.append(f"It needs {short_gib(model.need_bytes)}{room}.")

@@ -127,7 +127,9 @@ class Models(AskingScreen):
         if model.state in ("ready", "starting"):
             self.say("it is loaded already" if model.state == "ready" else "it is being loaded")
             return
-        self.propose(proposals.load(model, None if self.board.snapshot is None else free_bytes(self.board.snapshot)))
+        free = None if self.board.snapshot is None else free_bytes(self.board.snapshot)
+        known = self._preflights.get(route("instances", model.id, "preflight"))
+        self.propose(proposals.load(model, free, known))
 
     def action_unload(self) -> None:
         """Unloads the model under the cursor."""
