@@ -17,19 +17,21 @@ from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.widgets import ContentSwitcher
 
+from appliance.errors import ApplianceError
+from appliance.safe_text import safe_text
 from tui.acting import NOTE_SECONDS, Acting
 from tui.board import Board, Note
 from tui.drawing import frame
 from tui.drawing.disconnected import HINTS
-from tui.drawing.lists import alert_lines, help_lines
+from tui.drawing.lists import alert_lines, approval_lines, help_lines, in_order
 from tui.feed import Feed
 from tui.guard import LOOK_SECONDS, hear_signals, terminal_is_gone
-from tui.labels import Language
+from tui.ingest import safe
 from tui.lines import Line, line
 from tui.look import Look
 from tui.messages import Arrived, Gone, Introduced, Propose, Recalled, Said, ShowText, Surrounded
 from tui.permission import offered
-from tui.proposals.others import leave, replay_from
+from tui.proposals.others import ack, approve, leave, replay_from, silence
 from tui.replay import moment_of
 from tui.replaying import PLAY_SECONDS, Fetched, Replaying
 from tui.rescue import Rescue
@@ -44,6 +46,7 @@ from tui.screens.models import Models
 from tui.screens.overlay import Overlay
 from tui.screens.overview import Overview
 from tui.screens.palette import COMMANDS, Palette
+from tui.screens.pick import Pick
 from tui.screens.requests import Requests
 from tui.screens.screen import DashboardScreen
 from tui.source import Source
@@ -77,16 +80,12 @@ _KEY_NAMES: Final = {
 RATES: Final = (0.2, 0.5, 1.0, 2.0)
 
 
-def _no_runbook(alert: str, language: Language) -> str:
-    return f"{alert}: docs/OPERATIONS.md"
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """How the dashboard was started.
 
     rate: paints per second at most. clock: seconds of any origin, that only grow; wall: UTC seconds since 1970.
-    appliance: the options of the command line that name this appliance. runbook: what to do about an alert.
+    appliance: the options of the command line that name this appliance.
     """
 
     theme: ThemeName = "dark"
@@ -95,7 +94,6 @@ class Options:
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     appliance: tuple[str, ...] = ()
-    runbook: Callable[[str, Language], str] = _no_runbook
 
 
 class Dashboard(App[None]):
@@ -229,7 +227,7 @@ class Dashboard(App[None]):
 
     def on_overview_runbook(self) -> None:
         """What is to be done, from the handbook that is shipped."""
-        self.show_text("AppDown", self._options.runbook("AppDown", self.look.language))
+        self.run_worker(self._rescue.runbook("AppDown"), name="runbook", group="runbook", exclusive=True)
 
     # Keys.
 
@@ -302,9 +300,44 @@ class Dashboard(App[None]):
         self._over(self.look.say("KEYS"), help_lines(self._bindings_here(chosen), self.look))
 
     def action_alerts(self) -> None:
-        """All alerts."""
-        alerts = () if self.board.snapshot is None else self.board.snapshot.alerts
-        self._over(self.look.say("ALERTS"), alert_lines(alerts, self.look))
+        """All alerts, and what can be done about one."""
+        self.run_worker(self._pick_alert(), name="act", group="acts")
+
+    async def _pick_alert(self) -> None:
+        look = self.look
+        alerts = in_order(() if self.board.snapshot is None else self.board.snapshot.alerts)
+        keys = {"enter": "what to do"}
+        if offered(self.board, "operator") or offered(self.board, "security"):
+            keys |= {"c": "acknowledge", "s": "silence for an hour"}
+        rows = [alert_lines(one, look) for one in alerts]
+        picked = await self.push_screen_wait(
+            Pick(look.say("ALERTS"), rows, keys, look.say("No alert"), look, self.theme_name)
+        )
+        if picked is None:
+            return
+        alert = alerts[picked.place]
+        if picked.key == "enter":
+            await self._rescue.runbook(alert.name)
+        else:
+            await self._acting.propose(ack(alert) if picked.key == "c" else silence(alert))
+
+    def action_approvals(self) -> None:
+        """What others wait for, and what one's own acts wait for."""
+        self.run_worker(self._pick_approval(), name="act", group="acts")
+
+    async def _pick_approval(self) -> None:
+        look = self.look
+        try:
+            found = safe(await self._source.ask("/approvals"), 2000)
+        except ApplianceError as error:
+            self.post_message(Said(safe_text(str(error), 400)))
+            return
+        keys = {"enter": "agree", "x": "reject"} if not self.board.recorded and not self.board.read_only else {}
+        rows = [approval_lines(one, look) for one in found]
+        empty = look.say("nobody waits for a second person")
+        picked = await self.push_screen_wait(Pick(look.say("APPROVALS"), rows, keys, empty, look, self.theme_name))
+        if picked is not None:
+            await self._acting.propose(approve(found[picked.place], picked.key == "enter"))
 
     def action_commands(self) -> None:
         """Everything that can be done, by name."""

@@ -474,6 +474,16 @@ CHINESE: Final[Mapping[str, str]] = MappingProxyType(
         "about": "约",
         "layers on GPUs": "层在 GPU",
         "WILL NOT FIT now; it waits until others are idle": "现在放不下；等其他空闲",
+        "what to do": "如何处置",
+        "acknowledge": "确认",
+        "silence for an hour": "静默一小时",
+        "nobody waits for a second person": "没有人在等第二人",
+        "APPROVALS": "审批",
+        "Approvals": "审批",
+        "agree": "同意",
+        "reject": "拒绝",
+        "agreed to by": "同意人",
+        "asked by": "请求人",
     }
 )
 

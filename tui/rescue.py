@@ -60,6 +60,11 @@ class Rescue:
             app.board.acts.remove("diagnose bundle")
         app.show_text(app.look.say("DIAGNOSE BUNDLE"), told)
 
+    async def runbook(self, alert: str) -> None:
+        """What to do about an alert, from the handbook that is shipped; it needs no daemon."""
+        app = self._app
+        app.show_text(alert, await _run("alerts", "explain", alert, "--lang", app.look.language))
+
 
 async def _run(*words: str) -> str:
     """What the command says; safe to show."""

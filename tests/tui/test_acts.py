@@ -218,3 +218,14 @@ async def test_a_secret_is_shown_once_and_no_stray_key_closes_it() -> None:
         await made.press("enter")
         assert "apl_sk_demo" not in made.text()
         assert source.sent[0].body == {"principal": "li", "label": ""}
+
+
+async def test_an_alert_is_acknowledged_with_a_note() -> None:
+    async with watched() as (made, source):
+        await made.press("a")
+        await made.press("c")
+        assert "ACKNOWLEDGE ALERT" in made.text()
+        await made.press("shift+tab", *"restarting")
+        await made.press("enter")
+        await made.press("tab", "enter")
+        assert [(act.path, act.body["note"]) for act in source.sent] == [("/alerts/ack", "restarting")]

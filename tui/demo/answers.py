@@ -29,6 +29,7 @@ class Answers:
             "/certificates": self._certificates,
             "/allowlist": self._allowlist,
             "/audit/records": self._audit,
+            "/approvals": list,
         }.get(path)
         if answer is None:
             raise ApplianceError(f"the demo does not know {path}")

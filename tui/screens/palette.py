@@ -30,6 +30,7 @@ COMMANDS: Final = (
     ("Requests: slower than 30 s", "find('dur>30')"),
     ("Requests: first text after more than 2 s", "find('ttft>2')"),
     ("Alerts", "alerts"),
+    ("Approvals", "approvals"),
     ("Pause, or go on", "pause"),
     ("Draw more often", "rate(1)"),
     ("Draw less often", "rate(-1)"),
