@@ -22,13 +22,17 @@ SLOW_RATE: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the operator asked for. once: a text instead of the screen. slow: of a serial line."""
+    """What the operator asked for. once: a text instead of the screen. slow: of a serial line.
+
+    appliance: the options of the command line that name the appliance.
+    """
 
     once: bool = False
     json: bool = False
     read_only: bool = False
     slow: bool = False
     language: Language = "en"
+    appliance: tuple[str, ...] = ()
     terminal: Wishes = field(default_factory=Wishes)
 
 
@@ -53,6 +57,7 @@ def _show(source: Source, wanted: Wanted, found: Plan) -> None:
         theme=found.theme,
         read_only=wanted.read_only,
         rate=SLOW_RATE if wanted.slow else 1.0,
+        appliance=wanted.appliance,
     )
     app = Dashboard(source, Look(found.glyphs, _zone(), wanted.language), options)
     app.run(mouse=found.mouse)

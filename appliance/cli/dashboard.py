@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -13,9 +13,6 @@ from appliance.admin_endpoint import AdminEndpoint
 from appliance.cli.common import Appliance
 from appliance.cli.options import JsonOption
 from appliance.errors import ConfigError
-
-if TYPE_CHECKING:
-    from tui.source import Source
 
 ADMIN_PORT: Final = 8444
 Scenario = Literal["calm", "slow", "oom", "expired", "empty"]
@@ -60,24 +57,33 @@ def top(
     as_json: JsonOption = False,
 ) -> None:
     """Watch the appliance: GPUs, latencies, models, requests, keys, certificates, allowlist, audit and log."""
+    from tui.process import Demo, Task, become
     from tui.start import Wanted, open_dashboard
     from tui.terminal import Wishes
 
-    if demo:
-        source: Source = _demo(seed, scenario)
-    else:
-        source = _live(endpoint(appliance, elsewhere))
-    open_dashboard(
-        source,
-        Wanted(
+    task = Task(
+        wanted=Wanted(
             once=once,
             json=as_json,
             read_only=shown.read_only,
             slow=shown.slow,
             language=shown.lang,
+            appliance=_named(appliance),
             terminal=Wishes(ascii=shown.ascii, theme=shown.theme, mouse=not shown.no_mouse),
         ),
+        demo=Demo(seed=seed, scenario=scenario) if demo else None,
+        endpoint=None if demo else endpoint(appliance, elsewhere),
     )
+    if once or as_json:
+        open_dashboard(task.source(), task.wanted)
+    else:
+        become(task)
+
+
+def _named(appliance: Appliance) -> tuple[str, ...]:
+    """The options that name it, for commands that the dashboard starts."""
+    config = () if appliance.config is None else ("--config", str(appliance.config.absolute()))
+    return ("--state-dir", str(appliance.state_dir.absolute()), *config)
 
 
 def endpoint(appliance: Appliance, elsewhere: Elsewhere) -> AdminEndpoint:
@@ -98,15 +104,3 @@ def _with_port(host: str) -> str:
     if host.count(":") > 1 and not host.startswith("["):
         host = f"[{host}]"
     return host if host.rpartition(":")[2].isdigit() and not host.endswith("]") else f"{host}:{ADMIN_PORT}"
-
-
-def _demo(seed: int, scenario: Scenario) -> Source:
-    from tui.demo.source import DemoSource
-
-    return DemoSource(seed, scenario)
-
-
-def _live(found: AdminEndpoint) -> Source:
-    from tui.live.source import LiveSource
-
-    return LiveSource(found.connect, found.where, None if found.socket is None else Path(found.socket))
