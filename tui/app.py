@@ -10,10 +10,12 @@ import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.events import Resize
 from textual.widgets import ContentSwitcher
 
@@ -24,6 +26,7 @@ from tui.board import Board, Note
 from tui.drawing import frame
 from tui.drawing.disconnected import HINTS
 from tui.drawing.lists import alert_lines, approval_lines, help_lines, in_order
+from tui.export import Format, as_csv, as_jsonl, write_new
 from tui.feed import Feed
 from tui.guard import LOOK_SECONDS, hear_signals, terminal_is_gone
 from tui.ingest import safe
@@ -109,6 +112,7 @@ class Dashboard(App[None]):
         Binding("question_mark", "help", "this help", show=False, id="app.help"),
         Binding("a", "alerts", "alerts", show=False, id="app.alerts"),
         Binding("colon,ctrl+p", "commands", "commands", show=False, id="app.commands"),
+        Binding("e", "export('csv')", "export this list as CSV", show=False, id="app.export"),
         Binding("p", "pause", "pause, or go on", show=False, id="app.pause"),
         Binding("plus,equals_sign", "rate(1)", "draw more often", show=False, id="app.faster"),
         Binding("minus", "rate(-1)", "draw less often", show=False, id="app.slower"),
@@ -353,6 +357,23 @@ class Dashboard(App[None]):
         """What a key of the screen in sight does, by name."""
         getattr(self._screens[self._chosen], f"action_{name}")()
 
+    def action_export(self, form: Format) -> None:
+        """The list in sight, as it is filtered and sorted, to a new file where the dashboard was started."""
+        lists = list(self._screens[self._chosen].query(VirtualLog))
+        chosen = next((one for one in lists if one.has_focus), lists[0] if lists else None)
+        if chosen is None:
+            self.post_message(Said(self.look.say("there is no list here: Requests, Models, Keys and others have one")))
+            return
+        titles, cells, rows = chosen.table()
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._options.wall()))
+        path = Path.cwd() / f"{chosen.id}-{stamp}.{form}"
+        try:
+            write_new(path, as_csv(titles, cells) if form == "csv" else as_jsonl(rows))
+        except ApplianceError as error:
+            self.post_message(Said(str(error)))
+        else:
+            self.post_message(Said(f"{len(rows)} {self.look.say('rows in')} {path}"))
+
     def action_find(self, text: str) -> None:
         """Requests that a filter takes."""
         self.action_show(self._screens.index(self._requests))
@@ -471,6 +492,13 @@ class Dashboard(App[None]):
 
     def _over(self, title: str, lines: Sequence[Line]) -> None:
         self.push_screen(Overlay(title, lines, self.look, self.theme_name))
+
+    def binding_ids(self) -> set[str]:
+        """What a keymap can name."""
+        owners: list[type[DOMNode]] = [type(self), VirtualLog, Overlay, Pick, Palette]
+        owners += [type(one) for one in self._screens]
+        bindings = (one for owner in owners for one in owner.BINDINGS)
+        return {one.id for one in bindings if isinstance(one, Binding) and one.id is not None}
 
     def _bindings_here(self, chosen: DashboardScreen) -> list[tuple[str, str]]:
         """Keys and what they do: those of the screen, of its lists, of the dashboard."""

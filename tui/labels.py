@@ -484,6 +484,11 @@ CHINESE: Final[Mapping[str, str]] = MappingProxyType(
         "reject": "拒绝",
         "agreed to by": "同意人",
         "asked by": "请求人",
+        "export this list as CSV": "将此列表导出为 CSV",
+        "Export this list as CSV": "将此列表导出为 CSV",
+        "Export this list as JSON lines": "将此列表导出为 JSON 行",
+        "rows in": "行，写入",
+        "there is no list here: Requests, Models, Keys and others have one": "这里没有列表：请求、模型、密钥等页有",
     }
 )
 

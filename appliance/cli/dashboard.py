@@ -31,6 +31,7 @@ class Shown:
     lang: Annotated[Language, typer.Option(help="en or zh.")] = "en"
     no_mouse: Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")] = False
     slow: Annotated[bool, typer.Option("--slow", help="For a serial line: draw once in five seconds.")] = False
+    keymap: Annotated[Path | None, typer.Option("--keymap", help="A TOML file with other keys.")] = None
     read_only: Annotated[bool, typer.Option("--read-only", help="Hide whatever changes something.")] = False
 
 
@@ -69,6 +70,7 @@ def top(
             slow=shown.slow,
             language=shown.lang,
             appliance=_named(appliance),
+            keymap=None if shown.keymap is None else str(shown.keymap.absolute()),
             terminal=Wishes(ascii=shown.ascii, theme=shown.theme, mouse=not shown.no_mouse),
         ),
         demo=Demo(seed=seed, scenario=scenario) if demo else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -282,3 +283,26 @@ async def test_the_recording_is_moved_through_and_left() -> None:
         await made.press("R")
         assert "LIVE" in made.text()
         assert len(requests_of(made).rows.ring) > 0
+
+
+async def test_a_list_is_exported_as_it_is_filtered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with driven(frozen("slow"), size=(100, 30)) as made:
+        await made.press("3", "slash")
+        await typed(made, "st>=400")
+        await made.press("enter")
+        await made.press("e")
+        rows, said = len(requests_of(made).rows.ring), made.lines()[-2]
+    (path,) = tmp_path.iterdir()
+    lines = path.read_text("utf-8-sig").splitlines()
+    assert lines[0].startswith("TIME,ST,")
+    assert len(lines) == 1 + rows
+    assert f"{rows} rows in" in said
+
+
+async def test_keys_can_be_others() -> None:
+    async with driven(frozen("slow"), size=(100, 30)) as made:
+        assert {"models.load", "app.pause", "list.down"} <= made.app.binding_ids()
+        made.app.set_keymap({"app.pause": "P"})
+        await made.press("P")
+        assert made.app.board.paused

@@ -15,6 +15,7 @@ from tui.board import Board
 from tui.drawing.frame import KeyHint
 from tui.lines import Line, Role, line
 from tui.look import Look
+from tui.messages import Said
 from tui.proposals import keys as proposals
 from tui.screens.asking import Ask, AskingScreen
 from tui.widgets.columns import Column
@@ -52,6 +53,7 @@ class Keys(AskingScreen):
         Binding("r", "rotate", "rotate the key; renew the server certificate", show=False, id="keys.rotate"),
         Binding("x", "revoke", "revoke it", show=False, id="keys.revoke"),
         Binding("X", "revoke_client", "revoke the whole client", show=False, id="keys.revoke_client"),
+        Binding("y", "copy", "copy the id", show=False, id="keys.copy"),
         Binding("m", "import", "import a server certificate", show=False, id="certificates.import"),
         Binding("i", "request", "make a signing request", show=False, id="certificates.request"),
         Binding("A", "activate", "activate the staged certificate", show=False, id="certificates.activate"),
@@ -135,6 +137,17 @@ class Keys(AskingScreen):
         """Whose key has the cursor."""
         if (key := self.key_rows.selected) is not None:
             self.propose(proposals.revoke_client(key.principal))
+
+    def action_copy(self) -> None:
+        """The id of the key, or the serial number of the certificate."""
+        key, row = self.key_rows.selected, self.certificate_rows.selected
+        if self.certificate_rows.has_focus:
+            text = None if row is None or row.issued is None else row.issued.serial
+        else:
+            text = None if key is None else key.kid
+        if text:
+            self.app.copy_to_clipboard(text)
+            self.post_message(Said(f"{text} {self.look.say('sent to the clipboard')}"))
 
     def action_import(self) -> None:
         """Of another authority."""

@@ -36,6 +36,8 @@ COMMANDS: Final = (
     ("Draw less often", "rate(-1)"),
     ("Replay from a time", "replay"),
     ("Back to what is now", "retry"),
+    ("Export this list as CSV", "export('csv')"),
+    ("Export this list as JSON lines", "export('jsonl')"),
     ("Next theme", "theme"),
     ("Help", "help"),
     ("Quit", "quit"),

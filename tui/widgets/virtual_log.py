@@ -91,6 +91,12 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         """Where the cursor is, from the top; 0 where there is no row."""
         return 0 if self._cursor is None else self.ring.position_of(self._cursor) or 0
 
+    def table(self) -> tuple[list[str], list[list[str]], list[Row]]:
+        """The titles of all columns, the cells of every row in view from the top, and those rows."""
+        rows = [self.ring.row(self.ring.number_at(place)) for place in range(len(self.ring))]
+        titles = [column.title for column in self._columns]
+        return titles, [[column.cell(row) for column in self._columns] for row in rows], rows
+
     def extend(self, rows: Sequence[Row]) -> None:
         """Adds newer rows, oldest of them first."""
         if not rows:
