@@ -285,6 +285,11 @@ async def test_the_recording_is_moved_through_and_left() -> None:
         assert len(requests_of(made).rows.ring) > 0
 
 
+def _only_file(folder: Path) -> list[str]:
+    (path,) = folder.iterdir()
+    return path.read_text("utf-8-sig").splitlines()
+
+
 async def test_a_list_is_exported_as_it_is_filtered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with driven(frozen("slow"), size=(100, 30)) as made:
@@ -293,8 +298,7 @@ async def test_a_list_is_exported_as_it_is_filtered(tmp_path: Path, monkeypatch:
         await made.press("enter")
         await made.press("e")
         rows, said = len(requests_of(made).rows.ring), made.lines()[-2]
-    (path,) = tmp_path.iterdir()
-    lines = path.read_text("utf-8-sig").splitlines()
+    lines = _only_file(tmp_path)
     assert lines[0].startswith("TIME,ST,")
     assert len(lines) == 1 + rows
     assert f"{rows} rows in" in said
