@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from textual.events import Key
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
+from textual.screen import ModalScreen
 
 from tui.app import Dashboard, Options
 from tui.demo.scenario import ScenarioName
@@ -27,6 +28,7 @@ HISTORY_SECONDS: Final = 60
 # Nothing is painted but when a test says so.
 _NEVER: Final = 1e-6
 _SETTLE_TIMES_MAX: Final = 50
+_TURNS: Final = 4
 State = Literal["live", "empty", "stale", "disconnected", "replay"]
 
 
@@ -53,7 +55,9 @@ class Driven:
         for key in keys:
             name = _character_to_key(key) if len(key) == 1 and not key.isalnum() else key
             self.app.post_message(Key(name, key if len(key) == 1 else None))
-            await self.pilot.pause(0)
+            # A key that moves the focus is worked on by several widgets, one after the other.
+            for _ in range(1 if len(key) == 1 else _TURNS):
+                await self.pilot.pause(0)
         await self.settle()
 
     async def settle(self) -> None:
@@ -67,10 +71,15 @@ class Driven:
             self.app.paint()
             await self.pilot.pause(0)
             after = self.lines()
-            if after == before and any(after):
+            if after == before and any(after) and not self._thinks():
                 return
             before = after
         raise AssertionError("the screen does not come to rest")
+
+    def _thinks(self) -> bool:
+        """Whether something is being done, and nobody is asked about it."""
+        acts = [worker for worker in self.app.workers if worker.name == "act" and not worker.is_finished]
+        return bool(acts) and not isinstance(self.app.screen, ModalScreen)
 
     def lines(self) -> list[str]:
         """What the terminal shows, without styles."""
