@@ -28,7 +28,6 @@ HISTORY_SECONDS: Final = 60
 # Nothing is painted but when a test says so.
 _NEVER: Final = 1e-6
 _SETTLE_TIMES_MAX: Final = 50
-_TURNS: Final = 4
 State = Literal["live", "empty", "stale", "disconnected", "replay"]
 
 
@@ -55,9 +54,10 @@ class Driven:
         for key in keys:
             name = _character_to_key(key) if len(key) == 1 and not key.isalnum() else key
             self.app.post_message(Key(name, key if len(key) == 1 else None))
-            # A key that moves the focus is worked on by several widgets, one after the other.
-            for _ in range(1 if len(key) == 1 else _TURNS):
-                await self.pilot.pause(0)
+            await self.pilot.pause(0)
+            if len(key) > 1:
+                # It may move the focus, which several widgets work on: the next key is for where it is then.
+                await self.settle()
         await self.settle()
 
     async def settle(self) -> None:

@@ -135,6 +135,7 @@ async def test_a_model_is_loaded() -> None:
         assert "model.load deepseek-r1-14b: ok" in made.text()
 
 
+@pytest.mark.slow
 async def test_a_busy_model_takes_its_name() -> None:
     async with watched() as (made, source):
         await made.press("2", "u")
@@ -147,7 +148,12 @@ async def test_a_busy_model_takes_its_name() -> None:
         assert [act.path for act in source.sent] == ["/instances/qwen3-32b-q4_k_m/unload"]
 
 
-@pytest.mark.parametrize("state", ["read_only", "recorded", "stale", "lost", "paused"])
+_SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "state", ["read_only", "recorded", *(pytest.param(one, marks=_SLOW) for one in ("stale", "lost", "paused"))]
+)
 async def test_where_figures_are_not_of_now_nothing_can_be_done(state: str) -> None:
     options = {state: True} if state in ("read_only", "recorded") else {}
     async with watched(**options) as (made, source):
@@ -172,6 +178,7 @@ async def test_what_became_old_while_it_was_asked_is_not_done() -> None:
         assert "the figures are old" in made.text()
 
 
+@pytest.mark.slow
 async def test_a_refusal_is_told_in_full() -> None:
     async with watched() as (made, source):
         source.refusals = [ActRefused("forbidden", "model.unload needs the role operator; anna has viewer. " * 3)]
@@ -180,6 +187,7 @@ async def test_a_refusal_is_told_in_full() -> None:
         assert source.sent == []
 
 
+@pytest.mark.slow
 async def test_what_the_appliance_warns_of_takes_a_name() -> None:
     async with watched() as (made, source):
         source.refusals = [ActRefused("needs_force", "10.0.0.9 would be shut out")]
@@ -190,6 +198,7 @@ async def test_what_the_appliance_warns_of_takes_a_name() -> None:
         assert source.sent[0].body == {"force": True}
 
 
+@pytest.mark.slow
 async def test_a_second_person_is_waited_for() -> None:
     async with watched() as (made, source):
         asked = "let one run `appliance approvals approve ap_1`, then repeat the command with --approval ap_1"
@@ -220,6 +229,7 @@ async def test_a_secret_is_shown_once_and_no_stray_key_closes_it() -> None:
         assert source.sent[0].body == {"principal": "li", "label": ""}
 
 
+@pytest.mark.slow
 async def test_an_alert_is_acknowledged_with_a_note() -> None:
     async with watched() as (made, source):
         await made.press("a")
