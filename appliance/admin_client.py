@@ -29,11 +29,15 @@ EVENT_BYTES_MAX: Final = 32 * 2**20
 
 
 class AdminError(ApplianceError):
-    """The daemon refused, or could not be reached. code: as in the answer; `unreachable` where there was none."""
+    """The daemon refused, or could not be reached. code: as in the answer; `unreachable` where there was none.
 
-    def __init__(self, code: str, message: str) -> None:
+    cause: in short, for a line that says already what cannot be reached.
+    """
+
+    def __init__(self, code: str, message: str, cause: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.cause = cause or message
 
 
 class AdminEvent(Struct, frozen=True):
@@ -152,8 +156,9 @@ class AdminClient:
                         if (event := _event(text)) is not None:
                             yield event
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            cause = _reason(error)
             raise AdminError(
-                "unreachable", f"the appliance cannot be reached, or ended the connection: {_reason(error)}"
+                "unreachable", f"the appliance cannot be reached, or ended the connection: {cause}", cause
             ) from error
 
     async def _call(
@@ -176,8 +181,9 @@ class AdminClient:
                 "unreachable", f"the appliance did not answer within {TIMEOUT_SECONDS:.0f} s; it may still do it"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
+            cause = _reason(error)
             raise AdminError(
-                "unreachable", f"the appliance cannot be reached, or ended the connection: {_reason(error)}"
+                "unreachable", f"the appliance cannot be reached, or ended the connection: {cause}", cause
             ) from error
         if status >= 400:
             raise _refused(raw, status)

@@ -64,6 +64,7 @@ class Issued(Struct, frozen=True, kw_only=True):
     name: str
     not_after: str
     state: str
+    serial: str = ""
 
 
 class Certificates(Struct, frozen=True, kw_only=True):
@@ -141,33 +142,18 @@ class AuditRow(Struct, frozen=True, kw_only=True):
     details: dict[str, str | int] = {}
 
 
-class PreflightWay(Struct, frozen=True, kw_only=True):
-    """One way to make a model fit: what to do, what it needs then or frees, what is still short."""
-
-    what: str
-    fits: bool
-    need_bytes: int | None = None
-    frees_bytes: int | None = None
-    short_bytes: int | None = None
-    note: str = ""
-
-
 class Preflight(Struct, frozen=True, kw_only=True):
-    """Whether a model would fit now, and what would help; best way first."""
+    """What loading a model now would come to, as `GET /instances/{model}/preflight` says."""
 
-    weights_bytes: int
-    kv_bytes: int
-    overhead_bytes: int
-    free_bytes: int
     fits: bool
-    seconds: float | None = None
-    ways: tuple[PreflightWay, ...] = ()
-    file: str = ""
-
-    @property
-    def need_bytes(self) -> int:
-        """In all."""
-        return self.weights_bytes + self.kv_bytes + self.overhead_bytes
+    waits: bool = False
+    evict: tuple[str, ...] = ()
+    reason: str | None = None
+    host_bytes: int | None = None
+    device_bytes: tuple[int, ...] = ()
+    layers: int | None = None
+    gpu_layers: int | None = None
+    tokens_per_second: float | None = None
 
 
 class UnreadableAnswer(ApplianceError):

@@ -6,32 +6,50 @@ is painted once a tick, and of that only what is in sight.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.events import Resize
 from textual.widgets import ContentSwitcher
 
-from tui.board import Board
+from appliance.errors import ApplianceError
+from appliance.safe_text import safe_text
+from tui.acting import NOTE_SECONDS, Acting
+from tui.board import Board, Note
 from tui.drawing import frame
-from tui.drawing.lists import alert_lines, help_lines
+from tui.drawing.disconnected import HINTS
+from tui.drawing.lists import alert_lines, approval_lines, help_lines, in_order
+from tui.export import Format, as_csv, as_jsonl, write_new
 from tui.feed import Feed
 from tui.guard import LOOK_SECONDS, hear_signals, terminal_is_gone
+from tui.ingest import safe
 from tui.lines import Line, line
 from tui.look import Look
-from tui.messages import Arrived, Gone, Introduced, Recalled, ShowText
+from tui.messages import Arrived, Gone, Introduced, Propose, Recalled, Said, ShowText, Surrounded
+from tui.permission import offered
+from tui.proposals.others import ack, approve, leave, replay_from, silence
+from tui.replay import moment_of
+from tui.replaying import PLAY_SECONDS, Fetched, Replaying
+from tui.rescue import Rescue
 from tui.screens.allow import Allow
+from tui.screens.asking import AskingScreen
 from tui.screens.audit import Audit
+from tui.screens.confirm import Confirm
 from tui.screens.keys import Keys
 from tui.screens.logs import Logs
+from tui.screens.modal import Modal
 from tui.screens.models import Models
 from tui.screens.overlay import Overlay
 from tui.screens.overview import Overview
 from tui.screens.palette import COMMANDS, Palette
+from tui.screens.pick import Pick
 from tui.screens.requests import Requests
 from tui.screens.screen import DashboardScreen
 from tui.source import Source
@@ -67,14 +85,18 @@ RATES: Final = (0.2, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the dashboard was started. rate: paints per second at most. clock: seconds of any origin, that only grow;
-    wall: UTC seconds since 1970."""
+    """How the dashboard was started.
+
+    rate: paints per second at most. clock: seconds of any origin, that only grow; wall: UTC seconds since 1970.
+    appliance: the options of the command line that name this appliance.
+    """
 
     theme: ThemeName = "dark"
     read_only: bool = False
     rate: float = 1.0
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
+    appliance: tuple[str, ...] = ()
 
 
 class Dashboard(App[None]):
@@ -90,10 +112,17 @@ class Dashboard(App[None]):
         Binding("question_mark", "help", "this help", show=False, id="app.help"),
         Binding("a", "alerts", "alerts", show=False, id="app.alerts"),
         Binding("colon,ctrl+p", "commands", "commands", show=False, id="app.commands"),
+        Binding("e", "export('csv')", "export this list as CSV", show=False, id="app.export"),
         Binding("p", "pause", "pause, or go on", show=False, id="app.pause"),
         Binding("plus,equals_sign", "rate(1)", "draw more often", show=False, id="app.faster"),
         Binding("minus", "rate(-1)", "draw less often", show=False, id="app.slower"),
-        Binding("R", "retry", "try again now", show=False, id="app.retry"),
+        Binding("R", "retry", "try again now; back to what is now", show=False, id="app.retry"),
+        Binding("t", "replay", "what it was like at a time", show=False, id="replay.time"),
+        Binding("left_square_bracket", "replay_move(-1)", "a step back", show=False, id="replay.back"),
+        Binding("right_square_bracket", "replay_move(1)", "a step on", show=False, id="replay.on"),
+        Binding("left_curly_bracket", "replay_move(-60)", "a minute back", show=False, id="replay.minute_back"),
+        Binding("right_curly_bracket", "replay_move(60)", "a minute on", show=False, id="replay.minute_on"),
+        Binding("space", "replay_play", "play, or stop", show=False, id="replay.play"),
         Binding("q,ctrl+c,ctrl+q", "quit", "leave the dashboard", show=False, priority=False, id="app.quit"),
     ]
 
@@ -107,6 +136,9 @@ class Dashboard(App[None]):
         self._options = options
         self._rate = options.rate
         self._feed = Feed(source, self.post_message)
+        self._replaying = Replaying(source, self.board, look, self.post_message, options.wall)
+        self._acting = Acting(self, source, options.clock)
+        self._rescue = Rescue(self, source, self.post_message, options.appliance, options.wall)
         self._overview = Overview(look, self.board)
         self._requests = Requests(look, self.board, wall=options.wall)
         self._models = Models(look, self.board, source.ask)
@@ -121,9 +153,11 @@ class Dashboard(App[None]):
             self._logs,
         )
         self._chosen = 0
+        # Whether the screens show figures of before.
+        self._faded = False
         for theme in textual_themes():
             self.register_theme(theme)
-        self._theme: ThemeName = options.theme
+        self.theme_name: ThemeName = options.theme
         self.theme = "ansi-dark" if options.theme == "ansi" else options.theme
 
     def compose(self) -> ComposeResult:
@@ -137,15 +171,20 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         """Begins to follow the source."""
-        self._use_theme(self._theme)
+        self._use_theme(self.theme_name)
         self._screens[0].enter()
         if not self.is_headless:
             hear_signals(self.exit)
             if not terminal_is_gone():
                 # Where it is not the controlling terminal, nobody can tell.
                 self.set_interval(LOOK_SECONDS, self._leave_if_alone)
-        self.run_worker(self._feed.run(), name="feed", exit_on_error=True)
+        self.run_worker(self._feed.run(), name="feed", group="feed", exit_on_error=True)
         self._ticker = self.set_interval(1 / self._rate, self.paint)
+        self.set_interval(PLAY_SECONDS, self._play_on)
+
+    async def on_unmount(self) -> None:
+        """The source is not asked any more."""
+        await self._source.close()
 
     def _critical(self) -> set[tuple[str, str]]:
         """What rings the terminal's bell, once."""
@@ -179,6 +218,20 @@ class Dashboard(App[None]):
         """Shown at once: whatever else is on the screen is of before."""
         self.board.lose(message.reason, self._options.clock() + message.retry_seconds)
         self.paint()
+        self.run_worker(self._rescue.look_around(), name="surroundings", group="surroundings", exclusive=True)
+
+    def on_surrounded(self, message: Surrounded) -> None:
+        """Shown at once."""
+        self.board.surroundings, self.board.local = message.found, message.found is not None
+        self.paint()
+
+    def on_overview_diagnose(self) -> None:
+        """In a process of its own: this one only looks."""
+        self.run_worker(self._rescue.write_bundle(), name="act", group="acts")
+
+    def on_overview_runbook(self) -> None:
+        """What is to be done, from the handbook that is shipped."""
+        self.run_worker(self._rescue.runbook("AppDown"), name="runbook", group="runbook", exclusive=True)
 
     # Keys.
 
@@ -203,8 +256,47 @@ class Dashboard(App[None]):
         self._ticker = self.set_interval(1 / self._rate, self.paint)
 
     def action_retry(self) -> None:
-        """Tries the source again at once."""
-        self._feed.retry_now()
+        """Back to what is now; tries the source again at once."""
+        if self._replaying.leave():
+            self.paint()
+        else:
+            self._feed.retry_now()
+
+    # The recording.
+
+    def action_replay(self) -> None:
+        """Asks for a time."""
+        self.run_worker(self._ask_for_a_time(), name="act", group="acts")
+
+    async def _ask_for_a_time(self) -> None:
+        values = await self.push_screen_wait(Confirm(replay_from(), (), self.look, self.theme_name, lambda: None))
+        if values is None:
+            return
+        moment = moment_of(values["time"], self._options.wall(), self.look.zone)
+        if moment is None:
+            self.post_message(Said(self.look.say("this is no time of before: 02:30, 2026-11-20 02:30, or 15m")))
+        else:
+            await self._replaying.fetch(moment)
+
+    def action_replay_move(self, seconds: int) -> None:
+        """Through the recording; back from now on, where what is now is shown."""
+        moment = self._replaying.move(float(seconds))
+        if moment is not None:
+            self.run_worker(self._replaying.fetch(moment), name="replay", group="replay", exclusive=True)
+        self.paint()
+
+    def action_replay_play(self) -> None:
+        """By itself, a second each second."""
+        self._replaying.play()
+
+    def on_fetched(self, message: Fetched) -> None:
+        """Shown at once."""
+        self._replaying.show(message.replay)
+        self.paint()
+
+    def _play_on(self) -> None:
+        if self.board.replay is not None and self.board.replay.playing:
+            self.action_replay_move(1)
 
     def action_help(self) -> None:
         """What the keys do here."""
@@ -212,9 +304,44 @@ class Dashboard(App[None]):
         self._over(self.look.say("KEYS"), help_lines(self._bindings_here(chosen), self.look))
 
     def action_alerts(self) -> None:
-        """All alerts."""
-        alerts = () if self.board.snapshot is None else self.board.snapshot.alerts
-        self._over(self.look.say("ALERTS"), alert_lines(alerts, self.look))
+        """All alerts, and what can be done about one."""
+        self.run_worker(self._pick_alert(), name="act", group="acts")
+
+    async def _pick_alert(self) -> None:
+        look = self.look
+        alerts = in_order(() if self.board.snapshot is None else self.board.snapshot.alerts)
+        keys = {"enter": "what to do"}
+        if offered(self.board, "operator") or offered(self.board, "security"):
+            keys |= {"c": "acknowledge", "s": "silence for an hour"}
+        rows = [alert_lines(one, look) for one in alerts]
+        picked = await self.push_screen_wait(
+            Pick(look.say("ALERTS"), rows, keys, look.say("No alert"), look, self.theme_name)
+        )
+        if picked is None:
+            return
+        alert = alerts[picked.place]
+        if picked.key == "enter":
+            await self._rescue.runbook(alert.name)
+        else:
+            await self._acting.propose(ack(alert) if picked.key == "c" else silence(alert))
+
+    def action_approvals(self) -> None:
+        """What others wait for, and what one's own acts wait for."""
+        self.run_worker(self._pick_approval(), name="act", group="acts")
+
+    async def _pick_approval(self) -> None:
+        look = self.look
+        try:
+            found = safe(await self._source.ask("/approvals"), 2000)
+        except ApplianceError as error:
+            self.post_message(Said(safe_text(str(error), 400)))
+            return
+        keys = {"enter": "agree", "x": "reject"} if not self.board.recorded and not self.board.read_only else {}
+        rows = [approval_lines(one, look) for one in found]
+        empty = look.say("nobody waits for a second person")
+        picked = await self.push_screen_wait(Pick(look.say("APPROVALS"), rows, keys, empty, look, self.theme_name))
+        if picked is not None:
+            await self._acting.propose(approve(found[picked.place], picked.key == "enter"))
 
     def action_commands(self) -> None:
         """Everything that can be done, by name."""
@@ -224,7 +351,28 @@ class Dashboard(App[None]):
                 self.run_worker(self.run_action(action), name="command")
 
         commands = [*COMMANDS, *self._screens[self._chosen].commands()]
-        self.push_screen(Palette(commands, self.look, self._theme), chosen)
+        self.push_screen(Palette(commands, self.look, self.theme_name), chosen)
+
+    def action_on_screen(self, name: str) -> None:
+        """What a key of the screen in sight does, by name."""
+        getattr(self._screens[self._chosen], f"action_{name}")()
+
+    def action_export(self, form: Format) -> None:
+        """The list in sight, as it is filtered and sorted, to a new file where the dashboard was started."""
+        lists = list(self._screens[self._chosen].query(VirtualLog))
+        chosen = next((one for one in lists if one.has_focus), lists[0] if lists else None)
+        if chosen is None:
+            self.post_message(Said(self.look.say("there is no list here: Requests, Models, Keys and others have one")))
+            return
+        titles, cells, rows = chosen.table()
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._options.wall()))
+        path = Path.cwd() / f"{chosen.id}-{stamp}.{form}"
+        try:
+            write_new(path, as_csv(titles, cells) if form == "csv" else as_jsonl(rows))
+        except ApplianceError as error:
+            self.post_message(Said(str(error)))
+        else:
+            self.post_message(Said(f"{len(rows)} {self.look.say('rows in')} {path}"))
 
     def action_find(self, text: str) -> None:
         """Requests that a filter takes."""
@@ -233,11 +381,51 @@ class Dashboard(App[None]):
 
     def action_theme(self) -> None:
         """The next theme."""
-        self._use_theme(THEMES[(THEMES.index(self._theme) + 1) % len(THEMES)])
+        self._use_theme(THEMES[(THEMES.index(self.theme_name) + 1) % len(THEMES)])
 
     def on_show_text(self, message: ShowText) -> None:
         """Over the screen, until a key closes it."""
-        self._over(message.title, [line(one) for one in message.text.splitlines()])
+        self.show_text(message.title, message.text)
+
+    def show_text(self, title: str, text: str) -> None:
+        """Over the screen, until a key closes it; a line that is too long goes on below."""
+        width = max(20, self.size.width * 9 // 10 - 4)
+        folded = [part for one in text.splitlines() for part in (textwrap.wrap(one, width) or [""])]
+        self._over(title, [line(one) for one in folded])
+
+    # Acts.
+
+    def on_propose(self, message: Propose) -> None:
+        """Asks first, and then does it, beside everything else."""
+        self.run_worker(self._acting.propose(message.proposal), name="act", group="acts")
+
+    def on_said(self, message: Said) -> None:
+        """In the status line."""
+        self.board.note = Note(message.text, "warn", self._options.clock() + NOTE_SECONDS)
+        self.paint()
+
+    async def ask_over(self, modal: Modal[Any]) -> Any:
+        """Shows a box, and waits for its answer."""
+        return await self.push_screen_wait(modal)
+
+    def answers_are_old(self) -> None:
+        """What was asked of the appliance before is not true any more."""
+        for one in self._screens:
+            if isinstance(one, AskingScreen):
+                one.forget()
+        self.paint()
+
+    async def action_quit(self) -> None:
+        """Leaves; asks first while the appliance works on something."""
+        if not self.board.acts:
+            self.exit()
+            return
+        self.run_worker(self._leave(), name="act", group="acts")
+
+    async def _leave(self) -> None:
+        proposal = leave(self.board.acts)
+        if await self.push_screen_wait(Confirm(proposal, (), self.look, self.theme_name, lambda: None)) is not None:
+            self.exit()
 
     def on_overview_open_request(self, message: Overview.OpenRequest) -> None:
         """A failure among the requests."""
@@ -277,18 +465,40 @@ class Dashboard(App[None]):
         self.query_one("#frame-strip").display = strip is not None
         if strip is not None:
             self._show("strip", [strip])
+        old = self.board.lost is not None
+        if old is not self._faded:
+            self._faded = old
+            for one in self._screens[1:]:
+                one.restyle(self.theme_name, old=old)
         chosen.paint(now)
         if self.board.lost is None:
-            self._show("status", [chosen.status()])
-            self._show("keys", [frame.key_line(chosen.hints, width, self.look)])
+            self._show("status", [self._status(chosen, now)])
+            hints = [hint for hint in chosen.hints if offered(self.board, hint.role)]
+            self._show("keys", [frame.key_line(hints, width, self.look)])
         else:
             said = self.look.say("all actions are disabled while disconnected")
             self._show("status", [line((f" {said}", "dim"))])
-            hints = (chosen.hints[0], frame.KeyHint("R", "Retry"), *chosen.hints[1:])
+            hints = list(HINTS) if chosen is self._overview else [chosen.hints[0], HINTS[1], *chosen.hints[1:]]
             self._show("keys", [frame.key_line(hints, width, self.look)])
 
+    def _status(self, chosen: DashboardScreen, now: float) -> Line:
+        """What is under way, what came of the last act, or what the screen says."""
+        note = self.board.note
+        if self.board.acts:
+            return line((f" {self.look.say('under way')}: {', '.join(self.board.acts)}", "accent"))
+        if note is not None and now < note.until:
+            return line((f" {note.text}", note.role))
+        return chosen.status()
+
     def _over(self, title: str, lines: Sequence[Line]) -> None:
-        self.push_screen(Overlay(title, lines, self.look, self._theme))
+        self.push_screen(Overlay(title, lines, self.look, self.theme_name))
+
+    def binding_ids(self) -> set[str]:
+        """What a keymap can name."""
+        owners: list[type[DOMNode]] = [type(self), VirtualLog, Overlay, Pick, Palette]
+        owners += [type(one) for one in self._screens]
+        bindings = (one for owner in owners for one in owner.BINDINGS)
+        return {one.id for one in bindings if isinstance(one, Binding) and one.id is not None}
 
     def _bindings_here(self, chosen: DashboardScreen) -> list[tuple[str, str]]:
         """Keys and what they do: those of the screen, of its lists, of the dashboard."""
@@ -304,7 +514,7 @@ class Dashboard(App[None]):
         return [(" ".join(keys), said) for said, keys in found.items()]
 
     def _use_theme(self, theme: ThemeName) -> None:
-        self._theme = theme
+        self.theme_name = theme
         self.theme = "ansi-dark" if theme == "ansi" else theme
         for view in self.query(LinesView):
             view.restyle(theme)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 from textual.message import Message
@@ -41,9 +42,10 @@ class Feed:
                 self._post(Introduced(safe(await self._source.identity())))
                 if not failures:
                     self._post(Recalled(tuple(safe(one) for one in await self._source.history(TREND_SECONDS))))
-                async for update in self._source.updates():
-                    failures = 0
-                    self._post(Arrived(safe_update(update)))
+                async with aclosing(self._source.updates()) as updates:
+                    async for update in updates:
+                        failures = 0
+                        self._post(Arrived(safe_update(update)))
                 reason = "it ended the stream"
             except ApplianceError as error:
                 reason = safe_text(str(error))

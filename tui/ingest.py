@@ -31,6 +31,7 @@ def safe_update(update: Update) -> Update:
         snapshot=safe(update.snapshot),
         requests=tuple(safe(record) for record in update.requests),
         logs=tuple(_safe_line(one) for one in update.logs),
+        refused=safe(update.refused, MESSAGE_CHARS_MAX),
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from textual.message import Message
 
 from appliance.telemetry.snapshot import Snapshot
-from tui.source import Identity, Update
+from tui.proposals.proposal import Proposal
+from tui.source import Identity, Surroundings, Update
 
 
 class Arrived(Message):
@@ -50,3 +51,27 @@ class ShowText(Message):
         super().__init__()
         self.title = title
         self.text = text
+
+
+class Propose(Message):
+    """Somebody wants to do something; they are asked first."""
+
+    def __init__(self, proposal: Proposal) -> None:
+        super().__init__()
+        self.proposal = proposal
+
+
+class Said(Message):
+    """A fixed word is to be said in the status line for a while."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class Surrounded(Message):
+    """What the host shows without the appliance; it is safe to show."""
+
+    def __init__(self, found: Surroundings | None) -> None:
+        super().__init__()
+        self.found = found

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
 
+from appliance.errors import ApplianceError
 from tui.board import Board
 from tui.drawing import frame
 from tui.drawing.host import last_action
@@ -14,7 +16,7 @@ from tui.drawing.overview import Cursor, overview
 from tui.ingest import safe, safe_update
 from tui.lines import ascii_only, line, texts
 from tui.look import Look
-from tui.source import Source
+from tui.source import Source, SourceLost
 
 WIDTH_MAX: Final = 200
 _HEIGHT: Final = 19
@@ -23,11 +25,19 @@ _HEIGHT: Final = 19
 async def first_snapshot(source: Source, *, read_only: bool) -> Board:
     """What the source says first. Raises ApplianceError."""
     board = Board(source.where, recorded=source.recorded, interval=source.interval, read_only=read_only)
-    board.identity = safe(await source.identity())
-    async for update in source.updates():
-        board.take(safe_update(update), 0.0)
-        if board.snapshot is not None:
-            break
+    try:
+        board.identity = safe(await source.identity())
+        async with aclosing(source.updates()) as updates:
+            async for update in updates:
+                board.take(safe_update(update), 0.0)
+                if board.snapshot is not None:
+                    break
+    except SourceLost as lost:
+        raise ApplianceError(
+            f"no appliance answers at {source.where}: {lost}; start it, or name another one with --state-dir or --host"
+        ) from lost
+    finally:
+        await source.close()
     return board
 
 

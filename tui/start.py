@@ -9,9 +9,11 @@ import sys
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from pathlib import Path
 from typing import Final
 
 from appliance.errors import ApplianceError
+from tui.keymap import read_keymap
 from tui.labels import Language
 from tui.look import Look
 from tui.source import Source
@@ -22,13 +24,18 @@ SLOW_RATE: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the operator asked for. once: a text instead of the screen. slow: of a serial line."""
+    """What the operator asked for. once: a text instead of the screen. slow: of a serial line.
+
+    appliance: the options of the command line that name the appliance. keymap: a file.
+    """
 
     once: bool = False
     json: bool = False
     read_only: bool = False
     slow: bool = False
     language: Language = "en"
+    appliance: tuple[str, ...] = ()
+    keymap: str | None = None
     terminal: Wishes = field(default_factory=Wishes)
 
 
@@ -53,8 +60,11 @@ def _show(source: Source, wanted: Wanted, found: Plan) -> None:
         theme=found.theme,
         read_only=wanted.read_only,
         rate=SLOW_RATE if wanted.slow else 1.0,
+        appliance=wanted.appliance,
     )
     app = Dashboard(source, Look(found.glyphs, _zone(), wanted.language), options)
+    if wanted.keymap is not None:
+        app.set_keymap(read_keymap(Path(wanted.keymap), app.binding_ids()))
     app.run(mouse=found.mouse)
     if app.return_code:
         raise ApplianceError("the dashboard ended by an error; what it says is above")

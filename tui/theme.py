@@ -86,3 +86,9 @@ _ROLES: Final[Mapping[ThemeName, Mapping[Role, Style]]] = {
 def styles_of(name: ThemeName) -> Mapping[Role, Style]:
     """What each role looks like."""
     return _ROLES[name]
+
+
+def faded(styles: Mapping[Role, Style]) -> Mapping[Role, Style]:
+    """The same for figures that are of before: without colour, dim, with the cursor where it was."""
+    dim = styles["dim"]
+    return {role: dim + Style(reverse=True) if style.reverse else dim for role, style in styles.items()}

@@ -56,6 +56,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/history", "history.show", _ANYONE, telemetry.history),
     # Models that are served.
     Route("GET", "/instances", "instances.list", _ANYONE, instances.show),
+    Route("GET", "/instances/{model}/preflight", "model.preflight", _ANYONE, instances.preflight),
     Route("POST", "/instances/{model}/load", "model.load", _OPERATOR, instances.load),
     Route("POST", "/instances/{model}/unload", "model.unload", _OPERATOR, instances.unload, instances.Unload),
     Route("POST", "/instances/{model}/pin", "model.pin", _OPERATOR, instances.pin),

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 import typer
 
 from appliance.admin_client import AdminClient, AdminError, is_served, route
+from appliance.admin_endpoint import AdminEndpoint
 from appliance.cli.layout import facts, records, table
 from appliance.cli.options import DEFAULT_STATE, REMOTE_ENV, ConfigOption, How, StateOption
 from appliance.config import load_config
@@ -158,21 +159,34 @@ class Appliance:
                 typer.echo(f"appliance: {interrupted}", err=True)
             raise typer.Exit(130) from None
 
-    @property
-    def where(self) -> str:
-        """Where its daemon is asked for."""
-        return os.environ.get(REMOTE_ENV) or str(self.state_dir)
+    def endpoint(self) -> AdminEndpoint:
+        """Where its daemon answers, or would: for who waits until it does. Raises ConfigError."""
+        remote = os.environ.get(REMOTE_ENV)
+        if remote:
+            return AdminEndpoint(url=remote, bundle=os.environ.get("APPLIANCE_ADMIN_BUNDLE", ""))
+        own = state_of(self.state_dir).run / "admin.sock"
+        places = [own]
+        if self.state_dir == DEFAULT_STATE and self.config is None:
+            places.insert(0, DEFAULT_SOCKET)
+        closed: ConfigError | None = None
+        for place in places:
+            try:
+                if _served(place):
+                    return AdminEndpoint(socket=str(place))
+            except ConfigError as error:
+                closed = error
+        try:
+            named = load_config(existing(self.config, DEFAULT_CONFIG)).admin.socket
+        except ConfigError:
+            # It may be what is to be mended, or not for this user to read.
+            named = None
+        if named is not None:
+            return AdminEndpoint(socket=named)
+        if closed is not None:
+            raise closed
+        return AdminEndpoint(socket=str(next((place for place in places if place.parent.is_dir()), own)))
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether it is asked over the remote admin port."""
-        return bool(os.environ.get(REMOTE_ENV))
-
-    def daemon(self) -> AbstractAsyncContextManager[AdminClient]:
-        """A client of its daemon, for as long as the block lasts. Raises ApplianceError where none runs."""
-        return self._client(create=False, offline=False)
-
-    def _client(self, *, create: bool, offline: bool = True) -> AbstractAsyncContextManager[AdminClient]:
+    def _client(self, *, create: bool) -> AbstractAsyncContextManager[AdminClient]:
         remote = os.environ.get(REMOTE_ENV)
         if remote:
             return AdminClient.remote(remote, _admin_context())
@@ -205,8 +219,6 @@ class Appliance:
                 f"no daemon answers at {settings.admin.socket}, and {state.path} is closed to this user; start the "
                 "appliance, or run the command as the user that it runs as"
             ) from closed
-        if not offline:
-            raise AdminError("unreachable", f"no daemon runs on {state.path}; start the appliance, or name another one")
         # Imported here: most commands talk to a daemon and should not wait for all that one is made of.
         from appliance.offline import offline_admin
 

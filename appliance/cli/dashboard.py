@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 import typer
 
+from appliance.admin_endpoint import AdminEndpoint
 from appliance.cli.common import Appliance
 from appliance.cli.options import JsonOption
+from appliance.errors import ConfigError
 
-if TYPE_CHECKING:
-    from tui.source import Source
-
+ADMIN_PORT: Final = 8444
 Scenario = Literal["calm", "slow", "oom", "expired", "empty"]
 Theme = Literal["dark", "light", "contrast", "ansi"]
 Language = Literal["en", "zh"]
@@ -29,11 +31,25 @@ class Shown:
     lang: Annotated[Language, typer.Option(help="en or zh.")] = "en"
     no_mouse: Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")] = False
     slow: Annotated[bool, typer.Option("--slow", help="For a serial line: draw once in five seconds.")] = False
+    keymap: Annotated[Path | None, typer.Option("--keymap", help="A TOML file with other keys.")] = None
     read_only: Annotated[bool, typer.Option("--read-only", help="Hide whatever changes something.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """An appliance on another host, instead of the one that the environment names."""
+
+    host: Annotated[
+        str | None, typer.Option("--host", help="Of another appliance's admin port: HOST or HOST:PORT.")
+    ] = None
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Your administrator's bundle; else APPLIANCE_ADMIN_BUNDLE.")
+    ] = None
 
 
 def top(
     appliance: Appliance,
+    elsewhere: Elsewhere,
     shown: Shown,
     demo: Annotated[bool, typer.Option("--demo", help="Show a made-up appliance.")] = False,
     seed: Annotated[int, typer.Option(help="Which one.")] = 1,
@@ -42,27 +58,51 @@ def top(
     as_json: JsonOption = False,
 ) -> None:
     """Watch the appliance: GPUs, latencies, models, requests, keys, certificates, allowlist, audit and log."""
+    from tui.process import Demo, Task, become
     from tui.start import Wanted, open_dashboard
     from tui.terminal import Wishes
 
-    open_dashboard(
-        _source(appliance, demo=demo, seed=seed, scenario=scenario),
-        Wanted(
+    task = Task(
+        wanted=Wanted(
             once=once,
             json=as_json,
             read_only=shown.read_only,
             slow=shown.slow,
             language=shown.lang,
+            appliance=_named(appliance),
+            keymap=None if shown.keymap is None else str(shown.keymap.absolute()),
             terminal=Wishes(ascii=shown.ascii, theme=shown.theme, mouse=not shown.no_mouse),
         ),
+        demo=Demo(seed=seed, scenario=scenario) if demo else None,
+        endpoint=None if demo else endpoint(appliance, elsewhere),
     )
+    if once or as_json:
+        open_dashboard(task.source(), task.wanted)
+    else:
+        become(task)
 
 
-def _source(appliance: Appliance, *, demo: bool, seed: int, scenario: Scenario) -> Source:
-    if demo:
-        from tui.demo.source import DemoSource
+def _named(appliance: Appliance) -> tuple[str, ...]:
+    """The options that name it, for commands that the dashboard starts."""
+    config = () if appliance.config is None else ("--config", str(appliance.config.absolute()))
+    return ("--state-dir", str(appliance.state_dir.absolute()), *config)
 
-        return DemoSource(seed, scenario)
-    from tui.live import LiveSource
 
-    return LiveSource(appliance.daemon, appliance.where, "mtls" if appliance.is_remote else "unix")
+def endpoint(appliance: Appliance, elsewhere: Elsewhere) -> AdminEndpoint:
+    """Where the figures come from. Raises ConfigError."""
+    if elsewhere.host is None:
+        return appliance.endpoint()
+    bundle = elsewhere.bundle or os.environ.get("APPLIANCE_ADMIN_BUNDLE")
+    if not bundle:
+        raise ConfigError("--host needs your administrator's bundle: --bundle DIR, or APPLIANCE_ADMIN_BUNDLE")
+    found = AdminEndpoint(url=f"https://{_with_port(elsewhere.host)}", bundle=str(bundle))
+    # What is wrong with the bundle is said now, not on the screen.
+    found.context()
+    return found
+
+
+def _with_port(host: str) -> str:
+    """`host`, `host:port`, `[address]:port`; an IPv6 address without brackets has no port."""
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"
+    return host if host.rpartition(":")[2].isdigit() and not host.endswith("]") else f"{host}:{ADMIN_PORT}"

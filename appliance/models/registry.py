@@ -22,7 +22,7 @@ from appliance.models.launcher import Launcher
 from appliance.models.model import Model
 from appliance.models.models_plan import ModelChange, plan_models
 from appliance.models.provenance import Provenance
-from appliance.models.residency import Outlook, Residency, RoomEnough, RoomFinder
+from appliance.models.residency import NoRoom, Outlook, Residency, Room, RoomEnough, RoomFinder
 from appliance.models.routes import Routes
 from appliance.models.snapshot import InstanceState
 from appliance.models.upstream.model import Dial, UpstreamModel
@@ -135,6 +135,10 @@ class Registry:
         if not isinstance(found, ModelInstance) or found.state not in (InstanceState.STOPPED, InstanceState.FAILED):
             return None
         return await self._residency.outlook(found.spec)
+
+    async def preflight(self, model: ModelInstance) -> Room | NoRoom:
+        """Whether a model would find room now, and who would leave for it. Loads nothing. Raises LoadError."""
+        return await self._residency.preflight(model.wanted)
 
     async def bring_up(self, model: str) -> str | None:
         """Loads a model, and has it answer. Returns why it could not."""

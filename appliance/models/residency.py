@@ -161,14 +161,18 @@ class Residency:
 
     async def outlook(self, spec: ModelSpec) -> Outlook | None:
         """What loading it now would take; None where nobody can tell."""
-        await self._finder.prepare(spec)
-        found = decide(spec, self._residents(None), self._finder)
+        found = await self.preflight(spec)
         if isinstance(found, NoRoom):
             return Outlook(need_bytes=None, fits=False)
         if found.placement is None:
             return None
         footprint = found.placement.footprint
         return Outlook(need_bytes=footprint.host + sum(footprint.devices), fits=not found.evict)
+
+    async def preflight(self, spec: ModelSpec) -> Room | NoRoom:
+        """What loading it now would come to. Loads and moves nothing. Raises LoadError."""
+        await self._finder.prepare(spec)
+        return decide(spec, self._residents(None), self._finder)
 
     async def make_room(self, newcomer: ModelInstance) -> ModelSpec:
         """How to load it, once there is room. Raises LoadError where there will be none."""

@@ -52,6 +52,14 @@ async def served(state: StateDir) -> AsyncIterator[Served]:
         await router.close(0)
 
 
+async def test_a_load_is_thought_through_without_loading(served: Served) -> None:
+    found = await served.admin.get(route("instances", "org/a:q4", "preflight"))
+    # Nothing is known of this machine's memory: it is tried.
+    assert (found["fits"], found["evict"], found["host_bytes"]) == (True, [], None)
+    assert (await served.state("org/a:q4"))["state"] == "stopped"
+    assert (await refused(served.admin.get(route("instances", "none", "preflight")))).code == "not_found"
+
+
 async def test_a_model_is_loaded_pinned_and_unloaded(served: Served) -> None:
     model, admin = "org/a:q4", served.admin
     before = await served.state(model)

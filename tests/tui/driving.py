@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from textual.events import Key
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
+from textual.screen import ModalScreen
 
 from tui.app import Dashboard, Options
 from tui.demo.scenario import ScenarioName
@@ -54,23 +55,31 @@ class Driven:
             name = _character_to_key(key) if len(key) == 1 and not key.isalnum() else key
             self.app.post_message(Key(name, key if len(key) == 1 else None))
             await self.pilot.pause(0)
+            if len(key) > 1:
+                # It may move the focus, which several widgets work on: the next key is for where it is then.
+                await self.settle()
         await self.settle()
 
     async def settle(self) -> None:
         """Until everything that was asked is answered and drawn."""
         before: list[str] = []
         for _ in range(_SETTLE_TIMES_MAX):
-            questions = [worker for worker in self.app.workers if worker.name != "feed"]
+            questions = [worker for worker in self.app.workers if worker.name not in ("feed", "act")]
             if questions:
                 await self.app.workers.wait_for_complete(questions)
             await self.pilot.pause(0)
             self.app.paint()
             await self.pilot.pause(0)
             after = self.lines()
-            if after == before:
+            if after == before and any(after) and not self._thinks():
                 return
             before = after
         raise AssertionError("the screen does not come to rest")
+
+    def _thinks(self) -> bool:
+        """Whether something is being done, and nobody is asked about it."""
+        acts = [worker for worker in self.app.workers if worker.name == "act" and not worker.is_finished]
+        return bool(acts) and not isinstance(self.app.screen, ModalScreen)
 
     def lines(self) -> list[str]:
         """What the terminal shows, without styles."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,25 +196,18 @@ async def test_an_address_is_tested() -> None:
         assert "10.31.4.9 api      DENIED   staged: ALLOWED" in made.text()
 
 
-class Hostile:
+class Hostile(DemoSource):
     """A source whose every name is meant to harm the terminal."""
 
-    where = "somewhere"
-    recorded = False
-    interval = 1.0
-
     def __init__(self) -> None:
-        self._demo = frozen("calm")
-
-    async def identity(self) -> Any:
-        return await self._demo.identity()
+        super().__init__(1, "calm", now=lambda: FROZEN_MOMENT, frozen=True, history_seconds=5)
 
     async def history(self, seconds: float) -> Sequence[Snapshot]:
         return ()
 
-    async def updates(self) -> AsyncIterator[Update]:
+    async def updates(self) -> AsyncGenerator[Update, None]:
         model = ModelFigures(id=HOSTILE, state="failed", reason=HOSTILE, aliases=(HOSTILE,))
-        async for update in self._demo.updates():
+        async for update in super().updates():
             assert update.snapshot is not None
             yield Update(
                 snapshot=replace(update.snapshot, host_name=HOSTILE, models=(model,)),
@@ -266,3 +260,53 @@ async def test_the_snapshot_is_printed_for_scripts() -> None:
 
     board = await first_snapshot(frozen(), read_only=False)
     assert json.loads(as_json(board))["host_name"] == "appliance-01"
+
+
+async def test_the_recording_is_moved_through_and_left() -> None:
+    async with driven(frozen("calm"), size=(100, 30)) as made:
+        await made.press("t")
+        await made.press("shift+tab", *"15m")
+        await made.press("enter")
+        await made.press("tab", "enter")
+        assert "REPLAY 02:59" in made.text()
+        assert "RO" in made.lines()[0]
+        await made.press("[")
+        assert "02:59:14" in made.lines()[0]
+        await made.press("}", "]")
+        assert "03:00:15" in made.lines()[0]
+        # What has ended since then is not there yet.
+        await made.press("3")
+        assert len(requests_of(made).rows.ring) == 0
+        # Out of what was fetched.
+        await made.press(*("{" * 12))
+        assert "REPLAY 02:48" in made.text()
+        await made.press("R")
+        assert "LIVE" in made.text()
+        assert len(requests_of(made).rows.ring) > 0
+
+
+def _only_file(folder: Path) -> list[str]:
+    (path,) = folder.iterdir()
+    return path.read_text("utf-8-sig").splitlines()
+
+
+async def test_a_list_is_exported_as_it_is_filtered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with driven(frozen("slow"), size=(100, 30)) as made:
+        await made.press("3", "slash")
+        await typed(made, "st>=400")
+        await made.press("enter")
+        await made.press("e")
+        rows, said = len(requests_of(made).rows.ring), made.lines()[-2]
+    lines = _only_file(tmp_path)
+    assert lines[0].startswith("TIME,ST,")
+    assert len(lines) == 1 + rows
+    assert f"{rows} rows in" in said
+
+
+async def test_keys_can_be_others() -> None:
+    async with driven(frozen("slow"), size=(100, 30)) as made:
+        assert {"models.load", "app.pause", "list.down"} <= made.app.binding_ids()
+        made.app.set_keymap({"app.pause": "P"})
+        await made.press("P")
+        assert made.app.board.paused

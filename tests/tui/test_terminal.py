@@ -89,9 +89,9 @@ def test_a_dumb_terminal_gets_text() -> None:
 
 def test_it_fits_after_the_terminal_is_resized(terminal: Terminal) -> None:
     terminal.resize(60, 15)
-    assert terminal.read(10.0, until=b"terminal too small") is not None
+    assert terminal.read(_START_SECONDS, until=b"terminal too small") is not None
     terminal.resize(100, 30)
-    assert terminal.read(10.0, until=b"Serving") is not None
+    assert terminal.read(_START_SECONDS, until=b"Serving") is not None
 
 
 def test_stderr_in_a_file_is_not_drawn_on() -> None:

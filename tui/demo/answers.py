@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from appliance.errors import ApplianceError
-from tui.demo.scenario import DemoModel, Scenario
+from tui.demo.scenario import Scenario
 
 _GIB: Final = 2**30
 _DAY: Final = 86400.0
@@ -29,6 +29,7 @@ class Answers:
             "/certificates": self._certificates,
             "/allowlist": self._allowlist,
             "/audit/records": self._audit,
+            "/approvals": list,
         }.get(path)
         if answer is None:
             raise ApplianceError(f"the demo does not know {path}")
@@ -174,40 +175,26 @@ class Answers:
         loaded = [one for one in self._scenario.models if one.state in ("ready", "starting")]
         free = _TOTAL_GIB - self._scenario.other - sum(one.weights + one.kv for one in loaded)
         need = model.weights + model.kv + 0.6
-        short = max(0.0, need - free)
-        ways: list[dict[str, object]] = []
-        if short:
-            smaller = model.weights + model.kv / 8 + 0.6
-            ways.append(
-                {
-                    "what": "n_ctx 8k, cache q8_0",
-                    "need_bytes": int(smaller * _GIB),
-                    "fits": smaller <= free,
-                    "short_bytes": int(max(0.0, smaller - free) * _GIB),
-                }
-            )
-            freed = 0.0
-            for one in sorted(loaded, key=lambda one: (one.pinned, one.running, one.id)):
+        if need <= free:
+            return {
+                "fits": True,
+                "host_bytes": int(0.6 * _GIB),
+                "device_bytes": [int((model.weights + model.kv) * _GIB)],
+                "layers": 65,
+                "gpu_layers": 65,
+                "tokens_per_second": 700 / model.weights,
+            }
+        freed, leave = 0.0, []
+        for one in sorted(loaded, key=lambda one: one.id):
+            if not one.pinned and not one.running and freed < need - free:
                 freed += one.weights + one.kv
-                ways.append(_unload(one, short - freed))
-            ways.append({"what": "41 of 80 layers on the CPU", "fits": True, "note": "about 6 tok/s"})
+                leave.append(one.id)
+        if freed >= need - free:
+            return {"fits": True, "evict": leave, "device_bytes": [int(need * _GIB)], "layers": 65, "gpu_layers": 65}
         return {
-            "weights_bytes": int(model.weights * _GIB),
-            "kv_bytes": int(model.kv * _GIB),
-            "overhead_bytes": int(0.6 * _GIB),
-            "free_bytes": int(free * _GIB),
-            "fits": not short,
-            "seconds": model.weights * 1.3,
-            "ways": ways,
-            "file": f"models/{model.id}.gguf  {model.weights * 1.065:.1f} GB  sha256 ok  signature ok",
+            "fits": False,
+            "reason": f"model {model.id!r} needs about {need:.1f} GiB (weights {model.weights:.1f} GiB, cache "
+            f"{model.kv:.1f} GiB, computing 0.6 GiB); without idle models there is {free + freed:.1f} GiB on GPU 0, "
+            "of which 1.0 GiB each stays free. It would fit with: unloading qwen3-32b-q4_k_m, which is pinned; or "
+            "n_gpu_layers 41, at about 6 tok/s.",
         }
-
-
-def _unload(model: DemoModel, short: float) -> dict[str, object]:
-    busy = f" ({model.running} in flight)" if model.running else ""
-    return {
-        "what": f"unload {model.id}{busy}",
-        "frees_bytes": int((model.weights + model.kv) * _GIB),
-        "fits": short <= 0,
-        "short_bytes": int(max(0.0, short) * _GIB),
-    }

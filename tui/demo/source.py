@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.snapshot import Snapshot
 from tui.demo.answers import Answers
+from tui.demo.deeds import Deeds
 from tui.demo.scenario import ScenarioName, scenario_of
 from tui.demo.world import World
-from tui.source import Identity, Update
+from tui.source import Act, Identity, Planned, Surroundings, Update
 
 # 2026-11-20 03:14:15 +08: the moment that documents and tests show.
 FROZEN_MOMENT: Final = 1_795_115_655.0
@@ -51,6 +52,8 @@ class DemoSource:
         chosen = scenario_of(scenario)
         if requests_per_second is not None:
             chosen = replace(chosen, requests_per_second=requests_per_second)
+        self._seed = seed
+        self._deeds = Deeds(chosen)
         self._world = World(seed, chosen, self._start)
         self._answers = Answers(chosen, self._start)
         # The last second whose requests were given.
@@ -67,7 +70,11 @@ class DemoSource:
         step = seconds / _HISTORY_POINTS
         return tuple(self._world.snapshot(self._start - step * back) for back in range(_HISTORY_POINTS, 0, -1))
 
-    async def updates(self) -> AsyncIterator[Update]:
+    async def recording(self, since: float, until: float) -> Sequence[Snapshot]:
+        """Every second of it."""
+        return tuple(self._world.snapshot(float(second)) for second in range(int(since), int(until)))
+
+    async def updates(self) -> AsyncGenerator[Update, None]:
         """At once, and then one an interval."""
         logs = self._world.logs()
         while True:
@@ -80,7 +87,36 @@ class DemoSource:
 
     async def ask(self, path: str, **query: str | int | None) -> Any:
         """What the admin API would answer."""
-        return self._answers.to(path)
+        return self._deeds.seen(path, self._answers.to(path))
+
+    async def plan(self, path: str, body: dict[str, Any]) -> Planned:
+        """Acts on the demo alone."""
+        return Planned(answer=self._deeds.do(path, body, plan=True), generation=1)
+
+    async def act(self, act: Act) -> Any:
+        """Acts on the demo alone."""
+        answer = self._deeds.do(act.path, act.body, plan=False)
+        self._world = World(self._seed, self._deeds.scenario, self._start)
+        self._answers = Answers(self._deeds.scenario, self._start)
+        return answer
+
+    async def surroundings(self) -> Surroundings | None:
+        """As after the kernel has ended it for want of memory."""
+        return Surroundings(
+            facts=(
+                ("systemd", "appliance.service failed (Result: oom-kill) since 03:24:55, restarts 3", False),
+                ("gpu", "GPU 0 used 921 of 81559 MiB, 0%, 38C", True),
+                ("port", "8443 not listening", False),
+                ("disk", "812G free of 1800G", True),
+            ),
+            journal=(
+                "03:24:55 kernel: Out of memory: Killed process 4242 (appliance) rss 201G",
+                "03:24:55 systemd[1]: appliance.service: Main process exited, status=9/KILL",
+            ),
+        )
+
+    async def close(self) -> None:
+        """Nothing to end."""
 
     def _requests(self, now: int) -> list[RequestRecord]:
         found = [record for second in range(self._given, now) for record in self._world.requests(second)]

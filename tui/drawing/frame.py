@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 from tui import units
 from tui.board import Board, State
 from tui.lines import Line, Role, apart, cells, fitted, line, shorten, width_of
 from tui.look import Look
+from tui.source import Identity
+from tui.source import Role as AdministratorRole
 
 WIDTH_MIN: Final = 80
 HEIGHT_MIN: Final = 24
@@ -30,11 +32,12 @@ _STATE_ROLES: Final[dict[State, Role]] = {
 
 @dataclass(frozen=True, slots=True)
 class KeyHint:
-    """One entry of the key line. wide: shown only where there is room for more than seven."""
+    """One entry of the key line. wide: shown only where there is room for more than seven. role: of what acts."""
 
     key: str
     word: str
     wide: bool = False
+    role: AdministratorRole | None = None
 
 
 def title(board: Board, now: float, wall: float, width: int, look: Look) -> Line:
@@ -45,7 +48,7 @@ def title(board: Board, now: float, wall: float, width: int, look: Look) -> Line
     snapshot = board.snapshot
     host = "-" if snapshot is None else snapshot.host_name
     who = board.identity
-    said = [] if who is None else [f"{who.name} {who.roles[0] if who.roles else '-'}@{who.via}"]
+    said = [] if who is None else [f"{who.name} {_role(who)}@{who.via}"]
     parts = line((" app ", "dim"), (host, "title"), "  ", _state(board, now, look))
     if said:
         parts = line(parts, "  ", said[0])
@@ -60,6 +63,12 @@ def title(board: Board, now: float, wall: float, width: int, look: Look) -> Line
         parts = line(parts, ("  DRAINING", "warn"))
     shown = snapshot.time if board.recorded and snapshot is not None else wall
     return apart(parts, line(" ", units.stamp(shown, look.zone)), width)
+
+
+def _role(who: Identity) -> str:
+    """The first of their roles, and how many more they have."""
+    held = [role for role in get_args(AdministratorRole) if role in who.roles] or list(who.roles)
+    return "-" if not held else held[0] if len(held) == 1 else f"{held[0]}+{len(held) - 1}"
 
 
 def _state(board: Board, now: float, look: Look) -> Line:
@@ -95,8 +104,13 @@ def alert_strip(board: Board, now: float, width: int, look: Look) -> Line | None
     if board.lost is not None:
         wait = max(0, round(board.lost.retry_at - now))
         right = line(f"  {look.say('retry in')} {wait}s ({look.say('R now')})")
-        said = f"{look.say('DISCONNECTED')}  {board.where}: {board.lost.reason}"
         room = width - width_of(right) - 4
+        reason = f": {board.lost.reason}"
+        # Of the two, the reason is what is not known yet.
+        where = shorten(
+            board.where, max(12, room - cells(look.say("DISCONNECTED")) - 2 - cells(reason)), look.glyphs.cut
+        )
+        said = f"{look.say('DISCONNECTED')}  {where}{reason}"
         return apart(line((" !! ", "bad"), (shorten(said, room, look.glyphs.cut), "bad")), right, width)
     firing = board.firing
     if not firing:
@@ -124,11 +138,16 @@ def key_line(hints: Sequence[KeyHint], width: int, look: Look) -> Line:
     """What the keys do here: at most seven where it is narrow, and where the others are."""
     gap = "  " if width >= WIDE else " "
     narrow = width < WIDE
-    shown = [hint for hint in hints if not (narrow and hint.wide)]
+    # Those for wide screens come last, where there is room for them.
+    ordered = sorted(hints, key=lambda hint: hint.wide) if narrow else list(hints)
+    commands = line(("^p", "accent"), f" {look.say('Commands')}")
     parts: Line = line(" ")
-    for hint in shown[:KEYS_NARROW] if narrow else shown:
-        parts = line(parts, (hint.key, "accent"), "=" if len(hint.key) > 2 else "", look.say(hint.word), gap)
-    return apart(parts, line(("^p", "accent"), f" {look.say('Commands')}"), width)
+    for hint in ordered[:KEYS_NARROW] if narrow else ordered:
+        said = line((hint.key, "accent"), "=" if len(hint.key) > 2 else "", look.say(hint.word), gap)
+        if width_of(parts) + width_of(said) + width_of(commands) > width:
+            break
+        parts = line(parts, said)
+    return apart(parts, commands, width)
 
 
 def too_small(width: int, height: int, look: Look) -> list[Line]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from appliance.telemetry.snapshot import AlertFigures
 from tui import units
@@ -17,22 +18,35 @@ def help_lines(keys: Sequence[tuple[str, str]], look: Look) -> list[Line]:
     return [*lines, line((fit("1-7", width), "accent"), f"  {look.say('screens')}")]
 
 
-def alert_lines(alerts: Sequence[AlertFigures], look: Look) -> list[Line]:
-    """The worst and newest first, each with since when and what is done about it."""
-    if not alerts:
-        return [line((look.say("No alert"), "good"))]
+def in_order(alerts: Sequence[AlertFigures]) -> list[AlertFigures]:
+    """The worst and newest first."""
     order = {"firing": 0, "acked": 1, "pending": 2, "resolved": 3}
-    lines: list[Line] = []
-    for alert in sorted(alerts, key=lambda one: (order[one.state], one.severity != "critical", -one.since)):
-        on = alert.state in ("firing", "acked")
-        role: Role = "dim" if not on else "bad" if alert.severity == "critical" else "warn"
-        mark = "!!" if alert.severity == "critical" else " !"
-        lines.append(line((f"{mark} {alert.severity.upper():<8} {alert.name}", role), f"  {alert.what}"))
-        lines.append(line(f"     {alert.summary}"))
-        said = f"     {look.say(alert.state)} {look.say('since')} {units.clock(alert.since, look.zone)}"
-        if alert.acked_by is not None:
-            said += f", {look.say('acknowledged by')} {alert.acked_by}: {alert.note or ''}"
-        if alert.silenced_until is not None:
-            said += f", {look.say('silent until')} {units.clock(alert.silenced_until, look.zone)}"
-        lines.append(line((said, "dim")))
-    return lines
+    return sorted(alerts, key=lambda one: (order[one.state], one.severity != "critical", -one.since))
+
+
+def alert_lines(alert: AlertFigures, look: Look) -> list[Line]:
+    """What is wrong, since when, and what is done about it."""
+    on = alert.state in ("firing", "acked")
+    role: Role = "dim" if not on else "bad" if alert.severity == "critical" else "warn"
+    mark = "!!" if alert.severity == "critical" else " !"
+    said = f"     {look.say(alert.state)} {look.say('since')} {units.clock(alert.since, look.zone)}"
+    if alert.acked_by is not None:
+        said += f", {look.say('acknowledged by')} {alert.acked_by}: {alert.note or ''}"
+    if alert.silenced_until is not None:
+        said += f", {look.say('silent until')} {units.clock(alert.silenced_until, look.zone)}"
+    return [
+        line((f"{mark} {alert.severity.upper():<8} {alert.name}", role), f"  {alert.what}"),
+        line(f"     {alert.summary}"),
+        line((said, "dim")),
+    ]
+
+
+def approval_lines(found: Mapping[str, Any], look: Look) -> list[Line]:
+    """What a second person is asked to agree to."""
+    by = found.get("approved_by")
+    agreed = f", {look.say('agreed to by')} {by}" if by else ""
+    return [
+        line((str(found["action"]), "accent"), f"  {found['resource']}"),
+        line(f"     {found['what']}"),
+        line((f"     {found['id']}  {look.say('asked by')} {found['asked_by']}{agreed}", "dim")),
+    ]

@@ -18,7 +18,7 @@ from tui.drawing.host import host_line
 from tui.drawing.models import model_line, models_title, models_wide
 from tui.drawing.request_rows import WIDE_COLUMNS, request_head, request_line
 from tui.drawing.serving import serving_box
-from tui.lines import EMPTY, Line, beside, fitted, line, stretched
+from tui.lines import EMPTY, Line, beside, fitted, line, stretched, styled
 from tui.look import Look
 
 # A wide screen of at least this many lines has a chart and a tail of requests.
@@ -49,6 +49,15 @@ def overview(
     if width >= WIDE and height >= TALL:
         return _wide(snapshot, trend, requests, cursor, width, height, look, stale)
     return _narrow(snapshot, trend, cursor, width, height, look, stale)
+
+
+def figures_of_before(
+    snapshot: Snapshot | None, trend: Sequence[Point], width: int, look: Look, stale: str
+) -> list[Line]:
+    """The upper boxes, without colour, for what stands below them while the appliance does not answer."""
+    left = width // 2
+    lines = beside(gpu_box(snapshot, left, 5, look, stale), serving_box(snapshot, trend, width - left, 5, look, stale))
+    return [styled(one, "dim") for one in lines]
 
 
 def _narrow(

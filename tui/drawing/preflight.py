@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from appliance.telemetry.snapshot import ModelFigures, Snapshot
 from tui import units
-from tui.admin_data import Preflight, PreflightWay
+from tui.admin_data import Preflight
 from tui.drawing.models import free_bytes, held_bytes
-from tui.lines import Line, fit, fitted, line
+from tui.lines import Line, fitted, line
 from tui.look import Look
 
 
@@ -18,7 +20,7 @@ def model_panel(
     if model is None or snapshot is None:
         return [rule]
     if model.state in ("stopped", "failed"):
-        lines = _would_fit(model, preflight, snapshot, look)
+        lines = _would_fit(model, preflight, snapshot, width, look)
     else:
         lines = _holds(model, look)
     return [fitted(one, width) for one in (rule, *lines)]
@@ -64,7 +66,9 @@ def _holds(model: ModelFigures, look: Look) -> list[Line]:
     return lines
 
 
-def _would_fit(model: ModelFigures, preflight: Preflight | None, snapshot: Snapshot, look: Look) -> list[Line]:
+def _would_fit(
+    model: ModelFigures, preflight: Preflight | None, snapshot: Snapshot, width: int, look: Look
+) -> list[Line]:
     lines = [line(f" {model.id}  preflight")]
     if model.state == "failed" and model.reason:
         lines.append(line((f"   {model.reason}", "bad")))
@@ -80,39 +84,34 @@ def _would_fit(model: ModelFigures, preflight: Preflight | None, snapshot: Snaps
             )
         )
         return lines
-    lines.append(
-        line(
-            f"   weights {units.gib(preflight.weights_bytes)} + kv {units.gib(preflight.kv_bytes)}"
-            f" ({units.context(model.n_ctx)} x {model.slots or 1} slot)"
-            f" + overhead {units.gib(preflight.overhead_bytes)}"
-            f"  =  {units.gib(preflight.need_bytes)} GiB"
-        )
-    )
-    short = preflight.need_bytes - preflight.free_bytes
-    lines.append(
-        line(
-            f"   {look.say('free')} {units.gib(preflight.free_bytes)} GiB  ",
-            (look.say("fits"), "good")
-            if preflight.fits
-            else (f"{look.say('WILL NOT FIT')}, {look.say('short')} {units.gib(short)}", "bad"),
-            f"  {look.say('loads in about')} {units.duration(preflight.seconds)}" if preflight.seconds else "",
-        )
-    )
-    lines += [_way(number, way, look) for number, way in enumerate(preflight.ways, 1)]
-    if preflight.file:
-        lines.append(line((f"   {preflight.file}", "dim")))
+    lines += _room(preflight, look) if preflight.fits else _no_room(preflight, width, look)
     return lines
 
 
-def _way(number: int, way: PreflightWay, look: Look) -> Line:
-    size = ""
-    if way.need_bytes is not None:
-        size = f"= {units.gib(way.need_bytes):>5}"
-    elif way.frees_bytes is not None:
-        size = f"+ {units.gib(way.frees_bytes):>5}"
-    verdict = (
-        line((look.say("fits"), "good"), f", {way.note}" if way.note else "")
-        if way.fits
-        else line((f"{look.say('still short')} {units.gib(way.short_bytes)}", "warn"))
-    )
-    return line(f"   {number}) {fit(way.what, 36)} {size:<8}  ", verdict)
+def _room(preflight: Preflight, look: Look) -> list[Line]:
+    if preflight.evict:
+        leave = ", ".join(preflight.evict)
+        lines = [line("   ", (look.say("fits once these have left"), "warn"), f": {leave}")]
+    else:
+        lines = [line("   ", (look.say("fits"), "good"))]
+    places = [
+        f"{units.gib(size)} GiB {look.say('on')} GPU {number}"
+        for number, size in enumerate(preflight.device_bytes)
+        if size
+    ]
+    if preflight.host_bytes is not None:
+        places.append(f"{units.gib(preflight.host_bytes)} GiB {look.say('of host memory')}")
+    if places:
+        lines.append(line(f"   {', '.join(places)}"))
+    if preflight.layers:
+        speed = preflight.tokens_per_second
+        about = "" if speed is None else f", {look.say('about')} {units.rate(speed)} tok/s"
+        on_gpu = preflight.gpu_layers or 0
+        lines.append(line(f"   {on_gpu} {look.say('of')} {preflight.layers} {look.say('layers on GPUs')}{about}"))
+    return lines
+
+
+def _no_room(preflight: Preflight, width: int, look: Look) -> list[Line]:
+    said = look.say("WILL NOT FIT now; it waits until others are idle") if preflight.waits else look.say("WILL NOT FIT")
+    wrapped = textwrap.wrap(preflight.reason or "", max(20, width - 6))
+    return [line("   ", (said, "bad")), *(line(f"   {one}") for one in wrapped)]

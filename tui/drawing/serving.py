@@ -18,8 +18,9 @@ def serving_box(
     """height: with the frame."""
     wide = width >= 78
     serving = ServingFigures(seconds=300.0) if snapshot is None else snapshot.serving
-    minutes = round(serving.seconds / 60)
-    title = f"{look.say('Serving, last')} {minutes} min"
+    # Of an appliance that has just begun, the window is as long as it runs.
+    minutes = round((serving.seconds or 300.0) / 60)
+    title = f"{look.say('Serving, last')} {f'{minutes} min' if minutes else units.duration(serving.seconds)}"
     right: Line = (
         line((f"{stale}-", "warn")) if stale else line(f"p50    p95    p99 {look.glyphs.rule * 14}") if wide else ()
     )

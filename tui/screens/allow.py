@@ -17,6 +17,7 @@ from tui.board import Board
 from tui.drawing.frame import KeyHint
 from tui.lines import Line, Role, line
 from tui.look import Look
+from tui.proposals import allow as proposals
 from tui.screens.asking import Ask, AskingScreen
 from tui.widgets.columns import Column
 from tui.widgets.filter_input import FilterInput
@@ -35,18 +36,28 @@ class AllowRow:
 
 
 class Allow(AskingScreen):
-    """Nothing is changed here yet: `appliance allow` does that."""
+    """Edits are staged; they count when they are applied, on trial, and go again unless they are kept."""
 
     questions: ClassVar[tuple[str, ...]] = ("/allowlist",)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "test", "test an address", show=False, id="allow.test"),
         Binding("escape", "back", "back to the list", show=False, id="allow.back"),
+        Binding("a", "add", "stage an entry", show=False, id="allow.add"),
+        Binding("x", "remove", "stage that it goes", show=False, id="allow.remove"),
+        Binding("A", "apply", "apply what is staged", show=False, id="allow.apply"),
+        Binding("K", "keep", "keep what is on trial", show=False, id="allow.keep"),
+        Binding("U", "discard", "discard what is staged, undo what is on trial", show=False, id="allow.discard"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),
         KeyHint("t", "Test"),
-        KeyHint("p", "Pause"),
-        KeyHint("q", "Quit"),
+        KeyHint("a", "Add", role="security"),
+        KeyHint("x", "Remove", role="security"),
+        KeyHint("A", "Apply", role="security"),
+        KeyHint("K", "Keep", role="security"),
+        KeyHint("U", "Undo", role="security"),
+        KeyHint("p", "Pause", wide=True),
+        KeyHint("q", "Quit", wide=True),
     )
 
     def __init__(self, look: Look, board: Board, ask: Ask, *, wall: Callable[[], float]) -> None:
@@ -82,13 +93,15 @@ class Allow(AskingScreen):
         look = self.look
         staged = self._found.staged
         if self._found.trial is not None:
-            until = units.clock(moment(self._found.trial.revert_at) or 0.0, look.zone)
+            left = max(0, round((moment(self._found.trial.revert_at) or 0.0) - self._wall()))
             title = line(
-                (f" {look.say('ON TRIAL until')} {until}: appliance allow confirm {look.say('keeps it')}", "warn")
+                (f" {look.say('ON TRIAL: undone in')} {left} s   ", "bad"),
+                (look.say("K keeps it   U undoes it"), "warn"),
             )
         elif staged.add or staged.remove:
             counts = f"{len(staged.add)} {look.say('added')}, {len(staged.remove)} {look.say('removed')}"
-            title = line((f" {look.say('STAGED, NOT ACTIVE')}: {counts}", "warn"))
+            keys = look.say("A apply   U discard")
+            title = line((f" {look.say('STAGED, NOT ACTIVE')}: {counts}   ", "warn"), (keys, "accent"))
         else:
             title = line(f" {len(self._found.entries)} {look.say('entries')}")
         self.query_one("#allow-title", LinesView).show([title])
@@ -111,7 +124,7 @@ class Allow(AskingScreen):
         """How entries are changed."""
         if self.trouble is not None:
             return line((f" {self.trouble}", "warn"))
-        return line((f" {self.look.say('edits are made with: appliance allow add, remove, apply, confirm')}", "dim"))
+        return line((f" {self.look.say('edits are staged; nothing changes until A')}", "dim"))
 
     def action_test(self) -> None:
         """To the tester."""
@@ -120,6 +133,60 @@ class Allow(AskingScreen):
     def action_back(self) -> None:
         """To the list."""
         self.screen.set_focus(self.rows)
+
+    def action_add(self) -> None:
+        """The address that was tested, or another one."""
+        tested = "" if self._tested is None or any(self._tested.now.values()) else self._tested.address
+        self.propose(proposals.add(tested))
+
+    def action_remove(self) -> None:
+        """The entry under the cursor."""
+        row = self.rows.selected
+        if row is None:
+            return
+        if row.sign:
+            self.say("this one is staged: U discards all that is")
+        elif row.entry.origin == "appliance.yaml":
+            self.say("this entry is of appliance.yaml: change it there, then appliance reload")
+        else:
+            self.propose(proposals.remove(row.entry))
+
+    def action_apply(self) -> None:
+        """On trial."""
+        staged = self._found.staged
+        if self._found.trial is not None:
+            self.say("something is on trial already: K keeps it, U undoes it")
+        elif not staged.add and not staged.remove:
+            self.say("nothing is staged")
+        else:
+            self.propose(proposals.apply(self._found))
+
+    def action_keep(self) -> None:
+        """For good."""
+        if self._found.trial is None:
+            self.say("nothing is on trial")
+        else:
+            self.propose(proposals.keep())
+
+    def action_discard(self) -> None:
+        """What is on trial, else what is staged."""
+        staged = self._found.staged
+        if self._found.trial is not None:
+            self.propose(proposals.revert())
+        elif staged.add or staged.remove:
+            self.propose(proposals.discard())
+        else:
+            self.say("nothing is staged")
+
+    def commands(self) -> tuple[tuple[str, str], ...]:
+        """What its keys do, by name."""
+        return (
+            ("Test an address", "on_screen('test')"),
+            ("Stage an entry", "on_screen('add')"),
+            ("Apply what is staged", "on_screen('apply')"),
+            ("Keep what is on trial", "on_screen('keep')"),
+            ("Discard or undo", "on_screen('discard')"),
+        )
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Tests the address."""

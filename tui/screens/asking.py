@@ -48,6 +48,10 @@ class AskingScreen(DashboardScreen):
             self._asked = now
             self.ask(*self.questions)
 
+    def forget(self) -> None:
+        """The answers are old: it asks at the next paint."""
+        self._asked = None
+
     def ask(self, *paths: str) -> None:
         """Asks these questions, one after the other, beside everything else."""
 

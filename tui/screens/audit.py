@@ -15,6 +15,7 @@ from tui.board import Board
 from tui.drawing.frame import KeyHint
 from tui.lines import Line, Role, fitted, line, shorten
 from tui.look import Look
+from tui.proposals.others import verify
 from tui.screens.asking import Ask, AskingScreen
 from tui.widgets.columns import Column
 from tui.widgets.filter_input import FilterInput
@@ -33,10 +34,12 @@ class Audit(AskingScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", show=False, id="audit.filter"),
         Binding("escape", "clear", "leave the filter, or clear it", show=False, id="audit.clear"),
+        Binding("v", "verify", "verify the chain", show=False, id="audit.verify"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),
         KeyHint("/", "Filter"),
+        KeyHint("v", "Verify", role="auditor"),
         KeyHint("a", "Alerts"),
         KeyHint("p", "Pause"),
         KeyHint("q", "Quit"),
@@ -85,7 +88,7 @@ class Audit(AskingScreen):
             return line((f" {self._wrong}", "bad"))
         if self.trouble is not None:
             return line((f" {self.trouble}", "warn"))
-        return line((f" {self.look.say('appliance audit verify checks the chain')}", "dim"))
+        return line((f" {self.look.say('v verifies the chain')}", "dim"))
 
     def answered(self, path: str, answer: Any) -> None:
         """Records, newest first."""
@@ -102,6 +105,14 @@ class Audit(AskingScreen):
             self.screen.set_focus(self.rows)
         else:
             field.value = ""
+
+    def action_verify(self) -> None:
+        """Every record and seal."""
+        self.propose(verify())
+
+    def commands(self) -> tuple[tuple[str, str], ...]:
+        """What its keys do, by name."""
+        return (("Verify the audit log", "on_screen('verify')"),)
 
     def on_input_changed(self, message: Input.Changed) -> None:
         """Filters while it is typed."""

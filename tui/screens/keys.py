@@ -10,11 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from tui import units
-from tui.admin_data import ApiKeyRow, Certificate, Certificates, moment, read
+from tui.admin_data import ApiKeyRow, Certificate, Certificates, Issued, ServerCertificates, moment, read
 from tui.board import Board
 from tui.drawing.frame import KeyHint
 from tui.lines import Line, Role, line
 from tui.look import Look
+from tui.messages import Said
+from tui.proposals import keys as proposals
 from tui.screens.asking import Ask, AskingScreen
 from tui.widgets.columns import Column
 from tui.widgets.lines_view import LinesView
@@ -37,6 +39,7 @@ class CertificateRow:
     subject: str
     not_after: float | None
     note: str = ""
+    issued: Issued | None = None
 
 
 class Keys(AskingScreen):
@@ -44,20 +47,37 @@ class Keys(AskingScreen):
 
     questions: ClassVar[tuple[str, ...]] = ("/keys", "/certificates")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab,shift+tab", "pane", "the other pane", show=False, id="pane.next")
+        Binding("tab,shift+tab", "pane", "the other pane", show=False, id="pane.next"),
+        Binding("n", "new", "a new key of this client", show=False, id="keys.new"),
+        Binding("N", "new_client", "a new client", show=False, id="keys.new_client"),
+        Binding("r", "rotate", "rotate the key; renew the server certificate", show=False, id="keys.rotate"),
+        Binding("x", "revoke", "revoke it", show=False, id="keys.revoke"),
+        Binding("X", "revoke_client", "revoke the whole client", show=False, id="keys.revoke_client"),
+        Binding("y", "copy", "copy the id", show=False, id="keys.copy"),
+        Binding("m", "import", "import a server certificate", show=False, id="certificates.import"),
+        Binding("i", "request", "make a signing request", show=False, id="certificates.request"),
+        Binding("A", "activate", "activate the staged certificate", show=False, id="certificates.activate"),
+        Binding("B", "roll_back", "roll back the server certificate", show=False, id="certificates.rollback"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),
-        KeyHint("a", "Alerts"),
         KeyHint("Tab", "Pane"),
-        KeyHint("p", "Pause"),
-        KeyHint("q", "Quit"),
+        KeyHint("n", "New", role="security"),
+        KeyHint("r", "Rotate", role="security"),
+        KeyHint("x", "Revoke", role="security"),
+        KeyHint("m", "Import", role="security"),
+        KeyHint("A", "Activate", role="security"),
+        KeyHint("N", "New client", wide=True, role="security"),
+        KeyHint("p", "Pause", wide=True),
+        KeyHint("q", "Quit", wide=True),
     )
 
     def __init__(self, look: Look, board: Board, ask: Ask, *, wall: Callable[[], float]) -> None:
         super().__init__(look, board, ask, id="keys")
         self._wall = wall
         self._keys: tuple[ApiKeyRow, ...] = ()
+        self._server: ServerCertificates | None = None
+        self._staged: Line = ()
         self.key_rows: VirtualLog[ApiKeyRow] = VirtualLog(
             self._key_columns(), look, rows_max=_ROWS_MAX, identity=lambda row: row.kid, id="key-rows"
         )
@@ -65,7 +85,7 @@ class Keys(AskingScreen):
             self._certificate_columns(),
             look,
             rows_max=_ROWS_MAX,
-            identity=lambda row: (row.name, row.role),
+            identity=lambda row: (row.name, row.role, "" if row.issued is None else row.issued.serial),
             id="certificate-rows",
         )
         self.key_rows.empty = [line((f"  {look.say('No key yet. Make one: appliance clients add NAME')}", "dim"))]
@@ -85,6 +105,85 @@ class Keys(AskingScreen):
     def action_pane(self) -> None:
         """To the other list."""
         self.screen.set_focus(self.certificate_rows if self.key_rows.has_focus else self.key_rows)
+
+    def action_new(self) -> None:
+        """For the client of the key under the cursor."""
+        key = self.key_rows.selected
+        self.propose(proposals.new_key("" if key is None else key.principal))
+
+    def action_new_client(self) -> None:
+        """With certificate and key."""
+        self.propose(proposals.new_client())
+
+    def action_rotate(self) -> None:
+        """What has the cursor: a key, or the server certificate."""
+        if self.certificate_rows.has_focus:
+            self.propose(proposals.renew_server())
+        elif (key := self.key_rows.selected) is not None:
+            self.propose(proposals.rotate_key(key))
+
+    def action_revoke(self) -> None:
+        """What has the cursor: a key, or a certificate that was signed here."""
+        if self.certificate_rows.has_focus:
+            row = self.certificate_rows.selected
+            if row is not None and row.issued is not None:
+                self.propose(proposals.revoke_certificate(row.issued))
+            else:
+                self.say("only certificates of clients and administrators can be revoked here")
+        elif (key := self.key_rows.selected) is not None:
+            self.propose(proposals.revoke_key(key))
+
+    def action_revoke_client(self) -> None:
+        """Whose key has the cursor."""
+        if (key := self.key_rows.selected) is not None:
+            self.propose(proposals.revoke_client(key.principal))
+
+    def action_copy(self) -> None:
+        """The id of the key, or the serial number of the certificate."""
+        key, row = self.key_rows.selected, self.certificate_rows.selected
+        if self.certificate_rows.has_focus:
+            text = None if row is None or row.issued is None else row.issued.serial
+        else:
+            text = None if key is None else key.kid
+        if text:
+            self.app.copy_to_clipboard(text)
+            self.post_message(Said(f"{text} {self.look.say('sent to the clipboard')}"))
+
+    def action_import(self) -> None:
+        """Of another authority."""
+        self.propose(proposals.import_server())
+
+    def action_request(self) -> None:
+        """For another authority."""
+        self.propose(proposals.request_server())
+
+    def action_activate(self) -> None:
+        """What is staged."""
+        if self._server is None or self._server.staged is None:
+            self.say("no certificate is staged: r makes one, m imports one")
+        else:
+            self.propose(proposals.activate_server(self._server.staged.subject))
+
+    def action_roll_back(self) -> None:
+        """To the certificate of before."""
+        if self._server is None or self._server.previous is None:
+            self.say("there is no certificate of before")
+        else:
+            self.propose(proposals.roll_back_server())
+
+    def commands(self) -> tuple[tuple[str, str], ...]:
+        """What its keys do, by name."""
+        return (
+            ("New key of this client", "on_screen('new')"),
+            ("New client", "on_screen('new_client')"),
+            ("Rotate key, renew certificate", "on_screen('rotate')"),
+            ("Revoke", "on_screen('revoke')"),
+            ("Revoke the whole client", "on_screen('revoke_client')"),
+            ("Import a server certificate", "on_screen('import')"),
+            ("Make a signing request", "on_screen('request')"),
+            ("Activate the staged certificate", "on_screen('activate')"),
+            ("Roll back the server certificate", "on_screen('roll_back')"),
+        )
 
     def paint(self, now: float) -> None:
         """Asks where it is time to."""
@@ -121,11 +220,10 @@ class Keys(AskingScreen):
             self.key_rows.replace(self._keys)
         else:
             found = read(Certificates, answer)
+            self._server = found.server
             self.certificate_rows.replace(tuple(_rows(found)))
             self._staged = self._staged_line(found)
             self.query_one("#certificates-note", LinesView).show([self._staged])
-
-    _staged: Line = ()
 
     def _staged_line(self, found: Certificates) -> Line:
         if found.server.requested:
@@ -134,9 +232,8 @@ class Keys(AskingScreen):
         if staged is None:
             return ()
         until = units.date_minute(moment(staged.not_after) or 0.0, self.look.zone)[:10]
-        return line(
-            f"   {self.look.say('staged')}: {staged.subject} {self.look.say('until')} {until}; appliance certs activate"
-        )
+        say = self.look.say
+        return line(f"   {say('staged')}: {staged.subject} {say('until')} {until}; {say('A activates it')}")
 
     def _key_columns(self) -> tuple[Column[ApiKeyRow], ...]:
         look = self.look
@@ -210,7 +307,7 @@ def _rows(found: Certificates) -> Iterator[CertificateRow]:
     for trusted in found.trusted:
         yield _row("trusted", "authority", trusted)
     for issued in found.issued:
-        yield CertificateRow(issued.name, issued.kind, issued.state, moment(issued.not_after))
+        yield CertificateRow(issued.name, issued.kind, issued.state, moment(issued.not_after), issued=issued)
 
 
 def _row(name: str, role: str, certificate: Certificate) -> CertificateRow:

@@ -69,7 +69,6 @@ class Logs(DashboardScreen):
         self._wrong: str | None = None
         self._last: Folded | None = None
         self.rows: VirtualLog[Folded] = VirtualLog(self._columns(), look, rows_max=LOG_LINES_MAX, id="logs-rows")
-        self.rows.empty = [line((f"  {look.say('No lines')}", "dim"))]
 
     def compose(self) -> ComposeResult:
         """Filter and list."""
@@ -100,6 +99,10 @@ class Logs(DashboardScreen):
         """The list draws itself."""
         self.query_one("#logs-slash", LinesView).show([line(" / ")])
         ring = self.rows.ring
+        said = [self.look.say("No lines")]
+        if "logs" in self.board.refused:
+            said = [self.look.say("Your role is not shown these:"), f"  {self.board.refused['logs']}"]
+        self.rows.empty = [line((f"  {one}", "dim")) for one in said]
         follow = self.look.say("follow ON" if self.rows.follow else "follow off")
         shown = f"{units.thousands(len(ring))} {self.look.say('of')} " if ring.filtered else ""
         self.query_one("#logs-count", LinesView).show(

@@ -15,10 +15,11 @@ from tui.admin_data import Preflight, read
 from tui.board import Board
 from tui.drawing.box import level
 from tui.drawing.frame import KeyHint
-from tui.drawing.models import STATE_WORDS, held_bytes, state_role
+from tui.drawing.models import STATE_WORDS, free_bytes, held_bytes, state_role
 from tui.drawing.preflight import model_panel
 from tui.lines import Line, fit, line
 from tui.look import Look
+from tui.proposals import models as proposals
 from tui.screens.asking import Ask, AskingScreen
 from tui.widgets.columns import Column
 from tui.widgets.lines_view import LinesView
@@ -45,14 +46,22 @@ class Models(AskingScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "sort", "sort by the next column", show=False, id="models.sort"),
         Binding("v", "preflight", "ask again whether it fits", show=False, id="models.preflight"),
+        Binding("l", "load", "load it", show=False, id="models.load"),
+        Binding("u", "unload", "unload it", show=False, id="models.unload"),
+        Binding("P", "pin", "pin it, or unpin it", show=False, id="models.pin"),
+        Binding("A", "apply", "apply models.yaml", show=False, id="models.apply"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),
-        KeyHint("a", "Alerts"),
+        KeyHint("l", "Load", role="operator"),
+        KeyHint("u", "Unload", role="operator"),
+        KeyHint("P", "Pin", role="operator"),
+        KeyHint("A", "Apply", role="operator"),
         KeyHint("s", "Sort"),
-        KeyHint("v", "Fit again"),
-        KeyHint("p", "Pause"),
-        KeyHint("q", "Quit"),
+        KeyHint("a", "Alerts"),
+        KeyHint("v", "Fit again", wide=True),
+        KeyHint("p", "Pause", wide=True),
+        KeyHint("q", "Quit", wide=True),
     )
 
     def __init__(self, look: Look, board: Board, ask: Ask) -> None:
@@ -110,6 +119,51 @@ class Models(AskingScreen):
         self._sort = (self._sort + 1) % len(_SORTS)
         self.paint(0.0)
 
+    def action_load(self) -> None:
+        """Loads the model under the cursor."""
+        model = self._chosen
+        if model is None:
+            return
+        if model.state in ("ready", "starting"):
+            self.say("it is loaded already" if model.state == "ready" else "it is being loaded")
+            return
+        free = None if self.board.snapshot is None else free_bytes(self.board.snapshot)
+        known = self._preflights.get(route("instances", model.id, "preflight"))
+        self.propose(proposals.load(model, free, known))
+
+    def action_unload(self) -> None:
+        """Unloads the model under the cursor."""
+        model = self._chosen
+        if model is None:
+            return
+        if model.state in ("stopped", "failed"):
+            self.say("it is not loaded")
+            return
+        self.propose(proposals.unload(model))
+
+    def action_pin(self) -> None:
+        """Pins the model under the cursor, or unpins it."""
+        if self._chosen is not None:
+            self.propose(proposals.pin(self._chosen))
+
+    def action_apply(self) -> None:
+        """Serves what models.yaml says now."""
+        self.propose(proposals.apply())
+
+    @property
+    def _chosen(self) -> ModelFigures | None:
+        row = self.rows.selected
+        return row.model if isinstance(row, Progress) else row
+
+    def commands(self) -> tuple[tuple[str, str], ...]:
+        """What its keys do, by name."""
+        return (
+            ("Load this model", "on_screen('load')"),
+            ("Unload this model", "on_screen('unload')"),
+            ("Pin or unpin this model", "on_screen('pin')"),
+            ("Apply models.yaml", "on_screen('apply')"),
+        )
+
     def action_preflight(self) -> None:
         """Asks again whether it would fit."""
         self._asked_for = None
@@ -126,8 +180,7 @@ class Models(AskingScreen):
         self._show_panel()
 
     def _show_panel(self) -> None:
-        row = self.rows.selected
-        model = row.model if isinstance(row, Progress) else row
+        model = self._chosen
         preflight = None
         if model is not None and model.state in ("stopped", "failed"):
             path = route("instances", model.id, "preflight")

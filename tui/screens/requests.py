@@ -93,6 +93,8 @@ class Requests(DashboardScreen):
         self._reverse = True
         self._filter = RequestFilter()
         self._error: str | None = None
+        # The moment of the recording that is shown.
+        self._until: float | None = None
         self._note: str | None = None
         # Which request the detail is of, and how wide it was drawn.
         self._detailed: tuple[str, int] | None = None
@@ -133,6 +135,10 @@ class Requests(DashboardScreen):
 
     def paint(self, now: float) -> None:
         """The list draws itself; count and detail follow it."""
+        until = None if self.board.replay is None else self.board.replay.shown.time
+        if until != self._until:
+            self._until = until
+            self._select()
         self.query_one("#requests-slash", LinesView).show([line(" / ")])
         self.query_one("#requests-count", LinesView).show([self._count()])
         self.rows.empty = [
@@ -140,6 +146,8 @@ class Requests(DashboardScreen):
             for said in (
                 [self.look.say("No request matches the filter; Esc clears it")]
                 if self.rows.ring.total
+                else [self.look.say("Your role is not shown these:"), f"  {self.board.refused['requests']}"]
+                if "requests" in self.board.refused
                 else [
                     self.look.say("No requests yet. Try:"),
                     "  curl --cacert ca.crt --cert client.crt --key client.key https://HOST:8443/v1/models",
@@ -261,9 +269,17 @@ class Requests(DashboardScreen):
             self._error = str(error)
             return
         self._error = None
-        chosen = self._filter
-        self.rows.select((lambda record: chosen.matches(record, self._wall())) if chosen.terms else None)
+        self._select()
         self.query_one("#requests-count", LinesView).show([self._count()])
+
+    def _select(self) -> None:
+        """What the filter takes; of a recording, what had ended by then."""
+        chosen, until = self._filter, self._until
+        if not chosen.terms and until is None:
+            self.rows.select(None)
+            return
+        latest, now = float("inf") if until is None else until, self._wall if until is None else lambda: latest
+        self.rows.select(lambda record: record.time + record.total_seconds <= latest and chosen.matches(record, now()))
 
     def _order(self) -> None:
         name = _SORTS[self._sort]

@@ -10,6 +10,8 @@ from tui.board import Board
 from tui.drawing.frame import KeyHint
 from tui.lines import Line
 from tui.look import Look
+from tui.messages import Propose, Said
+from tui.proposals.proposal import Proposal
 from tui.theme import ThemeName
 from tui.widgets.lines_view import LinesView
 from tui.widgets.virtual_log import VirtualLog
@@ -42,12 +44,20 @@ class DashboardScreen(Vertical):
         """It comes into sight: takes the focus, at once, so that keys that are typed ahead come here."""
         raise NotImplementedError
 
-    def restyle(self, theme: ThemeName) -> None:
-        """Draws in another theme."""
+    def propose(self, proposal: Proposal) -> None:
+        """Wants to do something; the dashboard asks first."""
+        self.post_message(Propose(proposal))
+
+    def say(self, text: str) -> None:
+        """Says something in the status line, in the operator's language."""
+        self.post_message(Said(self.look.say(text)))
+
+    def restyle(self, theme: ThemeName, *, old: bool = False) -> None:
+        """Draws in another theme. old: what it shows is of before."""
         for view in self.query(LinesView):
-            view.restyle(theme)
+            view.restyle(theme, old=old)
         for log in self.query(VirtualLog):
-            log.restyle(theme)
+            log.restyle(theme, old=old)
 
     def stale(self, now: float) -> str:
         """How old the figures are, where they are not of now."""

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from tui.lines import Line, Role, ascii_only, fitted
 from tui.look import Look
-from tui.theme import ThemeName, styles_of
+from tui.theme import ThemeName, faded, styles_of
 
 
 class LinesView(Widget):
@@ -20,8 +20,10 @@ class LinesView(Widget):
 
     DEFAULT_CSS = "LinesView { height: 1fr; }"
 
-    def __init__(self, look: Look, *, id: str | None = None, can_focus: bool = False) -> None:
-        super().__init__(id=id, markup=False)
+    def __init__(
+        self, look: Look, *, id: str | None = None, classes: str | None = None, can_focus: bool = False
+    ) -> None:
+        super().__init__(id=id, classes=classes, markup=False)
         self.can_focus = can_focus
         self._look = look
         self._block: tuple[Line, ...] = ()
@@ -38,9 +40,10 @@ class LinesView(Widget):
         if changed:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
-    def restyle(self, theme: ThemeName) -> None:
-        """Draws in another theme."""
-        self._role_styles = dict(styles_of(theme))
+    def restyle(self, theme: ThemeName, *, old: bool = False) -> None:
+        """Draws in another theme. old: as figures of before."""
+        styles = styles_of(theme)
+        self._role_styles = dict(faded(styles) if old else styles)
         self.refresh()
 
     def render_line(self, y: int) -> Strip:

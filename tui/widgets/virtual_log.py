@@ -20,7 +20,7 @@ from textual.widget import Widget
 
 from tui.lines import Line, Role, ascii_only, fit, fitted, line, shorten
 from tui.look import Look
-from tui.theme import ThemeName, styles_of
+from tui.theme import ThemeName, faded, styles_of
 from tui.widgets.columns import Column, Placed, Row, place
 from tui.widgets.ring import Ring
 
@@ -91,6 +91,12 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         """Where the cursor is, from the top; 0 where there is no row."""
         return 0 if self._cursor is None else self.ring.position_of(self._cursor) or 0
 
+    def table(self) -> tuple[list[str], list[list[str]], list[Row]]:
+        """The titles of all columns, the cells of every row in view from the top, and those rows."""
+        rows = [self.ring.row(self.ring.number_at(place)) for place in range(len(self.ring))]
+        titles = [column.title for column in self._columns]
+        return titles, [[column.cell(row) for column in self._columns] for row in rows], rows
+
     def extend(self, rows: Sequence[Row]) -> None:
         """Adds newer rows, oldest of them first."""
         if not rows:
@@ -155,9 +161,10 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         self._strips.clear()
         self.refresh()
 
-    def restyle(self, theme: ThemeName) -> None:
-        """Draws in another theme."""
-        self._role_styles = dict(styles_of(theme))
+    def restyle(self, theme: ThemeName, *, old: bool = False) -> None:
+        """Draws in another theme. old: as figures of before."""
+        styles = styles_of(theme)
+        self._role_styles = dict(faded(styles) if old else styles)
         self._strips.clear()
         self.refresh()
 

@@ -8,8 +8,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from appliance.admin.route import Answer, Call
-from appliance.errors import ChangeRefused
+from appliance.errors import ChangeRefused, LoadError
 from appliance.models.instance import ModelInstance
+from appliance.models.residency import NoRoom
 from appliance.models.router import Router
 
 DrainSeconds = Annotated[float, Meta(ge=0, le=240)]
@@ -57,6 +58,49 @@ async def show(call: Call) -> Answer:
     router = _router(call)
     instances = [_view(router, one) for one in router.registry.instances()]
     return call.answer({"draining": router.draining, "instances": instances})
+
+
+class Preflight(Struct, frozen=True, kw_only=True):
+    """What loading a model now would come to.
+
+    fits: at once, or once those in `evict` have left. waits: as soon as others are idle. reason: where it does not, a
+    sentence with what would help. layers: of the model, `gpu_layers` of them on GPUs. device_bytes: of each GPU, in the
+    machine's order. What is None or empty, nobody can tell.
+    """
+
+    fits: bool
+    waits: bool = False
+    evict: tuple[str, ...] = ()
+    reason: str | None = None
+    host_bytes: int | None = None
+    device_bytes: tuple[int, ...] = ()
+    layers: int | None = None
+    gpu_layers: int | None = None
+    tokens_per_second: float | None = None
+
+
+async def preflight(call: Call) -> Answer:
+    """Whether a model would find room now, who would leave for it, and what would help. No use of it."""
+    try:
+        found = await _router(call).registry.preflight(_instance(call))
+    except LoadError as error:
+        return call.answer(Preflight(fits=False, reason=str(error)))
+    if isinstance(found, NoRoom):
+        return call.answer(Preflight(fits=False, waits=found.waits, reason=found.reason))
+    placement = found.placement
+    if placement is None:
+        return call.answer(Preflight(fits=True, evict=found.evict))
+    return call.answer(
+        Preflight(
+            fits=True,
+            evict=found.evict,
+            host_bytes=placement.footprint.host,
+            device_bytes=placement.footprint.devices,
+            layers=placement.layers,
+            gpu_layers=placement.n_gpu_layers,
+            tokens_per_second=placement.tokens_per_second,
+        )
+    )
 
 
 async def load(call: Call) -> Answer:

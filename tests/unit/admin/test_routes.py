@@ -39,6 +39,7 @@ GET  /approvals                      .osa
 POST /approvals/{id}/approve         .osa
 POST /approvals/{id}/reject          .osa
 GET  /instances                      vosa
+GET  /instances/{model}/preflight    vosa
 POST /instances/{model}/load         .o..
 POST /instances/{model}/unload       .o..
 POST /instances/{model}/pin          .o..

@@ -1,0 +1,40 @@
+"""Where a dashboard finds its appliance: the Unix socket, or a remote admin port with an administrator's bundle."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from msgspec import Struct
+
+from appliance.admin_client import AdminClient
+from appliance.errors import ConfigError, StateError
+
+
+class AdminEndpoint(Struct, frozen=True, kw_only=True):
+    """url: of a remote port; then bundle is the folder with ca.crt, admin.crt and admin.key. Else socket is a path."""
+
+    socket: str | None = None
+    url: str | None = None
+    bundle: str | None = None
+
+    @property
+    def where(self) -> str:
+        """For people."""
+        return self.url or self.socket or ""
+
+    def connect(self) -> AdminClient:
+        """A client, which connects when it is asked for something. Raises ConfigError."""
+        if self.url is None:
+            return AdminClient.local(Path(self.socket or ""))
+        return AdminClient.remote(self.url, self.context())
+
+    def context(self) -> ssl.SSLContext:
+        """With the administrator's certificate as it lies there now. Raises ConfigError."""
+        # Imported here: through the socket, no certificate is needed, nor all that reads them.
+        from appliance.security.tls import client_context
+
+        try:
+            return client_context(Path(self.bundle or ""), "admin")
+        except StateError as error:
+            raise ConfigError(f"the administrator's bundle (--bundle, APPLIANCE_ADMIN_BUNDLE): {error}") from error

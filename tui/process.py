@@ -1,0 +1,71 @@
+"""The dashboard as a process of its own, with nothing in it that it does not need.
+
+The command line becomes this process once it has read its options: what reads them takes 15 MB that nothing else here
+would use.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from appliance.admin_endpoint import AdminEndpoint
+from appliance.errors import ApplianceError
+from appliance.safe_text import safe_lines
+from tui.demo.scenario import ScenarioName
+from tui.source import Source
+from tui.start import Wanted, open_dashboard
+
+
+class Demo(Struct, frozen=True, kw_only=True):
+    """Which made-up appliance."""
+
+    seed: int
+    scenario: ScenarioName
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """What is watched: a made-up appliance, or the one that answers there."""
+
+    wanted: Wanted
+    demo: Demo | None = None
+    endpoint: AdminEndpoint | None = None
+
+    def source(self) -> Source:
+        """Where its figures come from."""
+        if self.demo is not None:
+            from tui.demo.source import DemoSource
+
+            return DemoSource(self.demo.seed, self.demo.scenario)
+        assert self.endpoint is not None, "one of the two is watched"
+        from tui.live.source import LiveSource
+
+        found = self.endpoint
+        return LiveSource(found.connect, found.where, None if found.socket is None else Path(found.socket))
+
+
+def become(task: Task) -> NoReturn:
+    """This process is the dashboard from now on."""
+    folder = str(Path(__file__).parents[1])
+    # Not `-m`: that would look for it where the operator happens to be.
+    code = f"import sys; sys.path.append({folder!r}); from tui.process import main; main()"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-c", code, msgspec.json.encode(task).decode()])
+
+
+def main() -> None:
+    """Of the process that `become` has made."""
+    task = msgspec.json.decode(sys.argv[1], type=Task)
+    try:
+        open_dashboard(task.source(), task.wanted)
+    except ApplianceError as error:
+        print(f"appliance: {safe_lines(str(error))}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,147 @@
+"""The allowlist: staging, making it count on trial, keeping it or not. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tui.admin_data import AllowEntry, Allowlist
+from tui.proposals.proposal import Field, Proposal
+
+CONFIRM_SECONDS: Final = 60
+
+
+def add(network: str = "") -> Proposal:
+    """Stages an entry."""
+    return Proposal(
+        title="STAGE AN ENTRY",
+        verb="Stage",
+        action="allow.stage",
+        resource="allowlist",
+        role="security",
+        path="/allowlist/stage",
+        command=lambda values: (
+            "allow",
+            "add",
+            values["network"],
+            *(("--listener", values["listener"]) if values["listener"] else ()),
+            *(("--comment", values["comment"]) if values["comment"] else ()),
+        ),
+        facts=("Nothing changes until it is applied (A).",),
+        fields=(
+            Field("network", "Network or address:", network, required=True),
+            Field("listener", "Listener (empty: every one):"),
+            Field("comment", "Note:"),
+        ),
+        body=lambda values: {
+            "add": [
+                {
+                    "network": values["network"],
+                    "listener": values["listener"] or None,
+                    "comment": values["comment"],
+                }
+            ]
+        },
+        planned=None,
+        done=_staged,
+    )
+
+
+def remove(entry: AllowEntry) -> Proposal:
+    """Stages that an entry goes."""
+    used = bool(entry.hits)
+    return Proposal(
+        title="STAGE A REMOVAL",
+        verb="Stage",
+        action="allow.stage",
+        resource=entry.network,
+        role="security",
+        path="/allowlist/stage",
+        command=lambda values: ("allow", "remove", entry.network),
+        tier=2 if used else 1,
+        facts=(
+            f"{entry.network} {entry.comment}".strip(),
+            f"{entry.hits} connections in 24 h." if used else "Nothing changes until it is applied (A).",
+        ),
+        fields=(Field("exact", "Type the network:", exact=entry.network),) if used else (),
+        body=lambda values: {"remove": [entry.network]},
+        done=_staged,
+    )
+
+
+def discard() -> Proposal:
+    """Forgets what is staged."""
+    return Proposal(
+        title="DISCARD WHAT IS STAGED",
+        verb="Discard",
+        action="allow.discard",
+        resource="allowlist",
+        role="security",
+        path="/allowlist/discard",
+        command=lambda values: ("allow", "discard"),
+        done=lambda answer: ("nothing is staged",),
+    )
+
+
+def apply(found: Allowlist) -> Proposal:
+    """Makes what is staged count, and go again unless it is kept."""
+    staged = found.staged
+    return Proposal(
+        title="APPLY THE ALLOWLIST",
+        verb="Apply",
+        action="allow.apply",
+        resource="allowlist",
+        role="security",
+        path="/allowlist/apply",
+        command=lambda values: ("allow", "apply", "--confirm", str(CONFIRM_SECONDS)),
+        tier=3,
+        facts=(
+            f"{len(staged.add)} added, {len(staged.remove)} removed.",
+            *(f"  + {one.network} {one.listener or 'every listener'}" for one in staged.add[:3]),
+            *(f"  - {one.network} {one.listener or 'every listener'}" for one in staged.remove[:3]),
+            f"It is undone by itself in {CONFIRM_SECONDS} s unless you keep it (K).",
+        ),
+        fields=(Field("exact", "Type apply:", exact="apply"),),
+        body=lambda values: {"confirm_seconds": CONFIRM_SECONDS},
+        planned=lambda answer: (
+            "Checked: no address of the last 24 hours is shut out, yours among them.",
+            f"{answer.get('cut', 0)} connections end.",
+        ),
+        done=lambda answer: (f"on trial; K keeps it, or it is undone; {answer.get('cut', 0)} connections ended",),
+        guarded=True,
+    )
+
+
+def keep() -> Proposal:
+    """Keeps what is on trial."""
+    return Proposal(
+        title="KEEP WHAT IS ON TRIAL",
+        verb="Keep",
+        action="allow.confirm",
+        resource="allowlist",
+        role="security",
+        path="/allowlist/confirm",
+        command=lambda values: ("allow", "confirm"),
+        facts=("It goes over a new connection: that one came through shows that you are not shut out.",),
+        planned=None,
+        done=lambda answer: ("kept",),
+    )
+
+
+def revert() -> Proposal:
+    """Undoes what is on trial."""
+    return Proposal(
+        title="UNDO WHAT IS ON TRIAL",
+        verb="Undo",
+        action="allow.revert",
+        resource="allowlist",
+        role="security",
+        path="/allowlist/revert",
+        command=lambda values: ("allow", "revert"),
+        facts=("What is undone is staged again.",),
+        done=lambda answer: ("undone, and staged again",),
+    )
+
+
+def _staged(answer: Any) -> tuple[str, ...]:
+    staged = answer["staged"]
+    return (f"staged: {len(staged['add'])} added, {len(staged['remove'])} removed",)
