@@ -166,7 +166,7 @@ class Logs(DashboardScreen):
         return (
             Column("TIME", 12, lambda row: _time(row, look)),
             Column("LEVEL", 5, lambda row: _WORDS[row.newest.level], role=_role),
-            Column("PART", 8, lambda row: row.newest.logger, width_max=12),
+            Column("PART", 8, lambda row: row.newest.logger.removeprefix("appliance."), width_max=16),
             Column("MESSAGE", 20, lambda row: row.newest.message + (f"  (x{row.count})" if row.count > 1 else "")),
         )
 
