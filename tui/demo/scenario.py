@@ -151,8 +151,8 @@ _BY_NAME: Final[dict[ScenarioName, Scenario]] = {
             _BROKEN,
         ),
         alerts=(
-            DemoAlert("GpuMemoryUnplanned", "GPU 0", "critical", 95.0, "other processes hold 21.4 GiB of GPU 0"),
-            DemoAlert("ModelNotReady", "broken-7b", "warning", 4000.0, "failed: sha256 mismatch"),
+            DemoAlert("GpuMemoryUnplanned", "GPU 0", "warning", 95.0, "other processes hold 21.4 GiB of GPU 0"),
+            DemoAlert("ModelNotReady", "broken-7b", "critical", 4000.0, "failed: sha256 mismatch"),
         ),
         other=21.4,
         error_share=0.04,
@@ -160,7 +160,7 @@ _BY_NAME: Final[dict[ScenarioName, Scenario]] = {
     "expired": replace(
         _CALM,
         alerts=(
-            DemoAlert("TlsCertificateExpires", "server.crt", "critical", 3600.0, "server.crt expires in 2d04h"),
+            DemoAlert("TlsCertificateExpiresCritical", "server.crt", "critical", 3600.0, "server.crt expires in 2d04h"),
             DemoAlert("AuthFailureBurst", "k_02bd", "warning", 275.0, "240 in 10 min"),
         ),
         server_days=2.17,

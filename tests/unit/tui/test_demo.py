@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from appliance.alerting.rules import RULES
 from appliance.telemetry.snapshot import Snapshot
 from tui.admin_data import Allowlist, ApiKeyRow, AuditRow, Certificates, Preflight, read
 from tui.demo.answers import Answers
@@ -41,3 +42,9 @@ async def test_the_first_update_has_what_there_is() -> None:
         assert update.snapshot is not None
         assert [record.time for record in update.requests]
         break
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_its_alerts_are_those_of_the_appliance(name: ScenarioName) -> None:
+    known = {(rule.name, rule.severity) for rule in RULES}
+    assert {(alert.name, alert.severity) for alert in scenario_of(name).alerts} <= known
