@@ -125,6 +125,9 @@ def alert_strip(board: Board, now: float, width: int, look: Look) -> Line | None
         mark = " !! CRIT" if critical else "  ! WARN"
         about = "" if alert.what in alert.summary else f" {alert.what}"
         said = f"{mark} {alert.name}{about}: {alert.summary}"
+        if cells(said) > room:
+            # The figure is at the end; what it is called is in the list of alerts.
+            said = f"{mark}{about} {alert.summary}"
         if len(shown) > 1:
             said = said.lstrip() if parts else said
         text = shorten(said, room, look.glyphs.cut)
