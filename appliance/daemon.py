@@ -373,7 +373,11 @@ class _Daemon:
         await self._alerts.close()
         await self._imported.close()
         await self._hardware.close()
-        self._quotas.save(self._limits.sums())
+        try:
+            self._quotas.save(self._limits.sums())
+        except StateError as error:
+            # What is lost is counted since the last time; a stop is no failure for it.
+            _log.warning("%s", error)
 
     def _restore_quotas(self) -> None:
         loaded = self._quotas.load(self._office.now())

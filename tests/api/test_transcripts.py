@@ -58,7 +58,7 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("thought begun", CHAT, spell("why</think>because", "hermes,think,thinking"), {}),
     ("calls", CHAT, CALLS_SCRIPT, TOOLS),
     ("one call", CHAT, WRITE_CALLS, {**TOOLS, "parallel_tool_calls": False}),
-    ("function", CHAT, CALLS_SCRIPT, {"functions": FUNCTIONS}),
+    ("function", CHAT, WRITE_CALLS, {"functions": FUNCTIONS}),
     ("no call", CHAT, spell("<tool_call>\n{oops"), TOOLS),
     ("logprobs of calls", CHAT, CALLS_SCRIPT, {**TOOLS, "logprobs": True}),
     ("calls of two", CHAT, CALLS_SCRIPT, {**TOOLS, "n": 2, "seed": 1}),

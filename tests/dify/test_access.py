@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
+from appliance.telemetry.request_filter import parse
+from appliance.telemetry.request_reader import RequestReader
+from appliance.telemetry.request_record import RequestRecord
 from tests.dify.conftest import CLIENT, command, daemon_environment, made_bundle
 from tests.dify.judge_process import LLM, Judge, needs_sdk, running_judge
 from tests.e2e.appliance_process import Appliance
@@ -95,13 +97,13 @@ def test_an_abandoned_stream_gives_its_slot_back(judge: Judge, appliance: Applia
     while len(gone(appliance)) == known:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert gone(appliance)[-1]["completion_tokens"] < 4000
+    assert gone(appliance)[-1].completion_tokens < 4000
 
 
-def gone(appliance: Appliance) -> list[dict[str, int]]:
-    """The records of requests whose client has left."""
-    lines = (appliance.state / "store" / "requests.jsonl").read_bytes().splitlines()
-    return [record for record in map(msgspec.json.decode, lines) if record["outcome"] == "client_gone"]
+def gone(appliance: Appliance) -> list[RequestRecord]:
+    """The records of requests whose client has left, oldest first."""
+    pages = RequestReader.of_folder(appliance.state / "store").all(parse("outcome:client_gone"))
+    return sorted((record for page in pages for record in page), key=lambda record: record.time)
 
 
 @pytest.mark.parametrize("missing", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])

@@ -34,7 +34,7 @@ async def test_restarts_are_told_once_over_restarts(tmp_path: Path, tls: ssl.SSL
         assert told(server) == []
         with running_appliance(tmp_path / "box", "--demo", config=config) as appliance:
             await until(lambda: len(told(server)) > 0, 20)
-            said = await typed(appliance, "alerts")
+            said = await typed(appliance, "alerts", "--json")
             assert "AppRestarting" in said
             assert f"has restarted {KILLS} times" in said
             tested = json.loads(server.posts[-1][2])
