@@ -24,7 +24,9 @@ class Terminal:
     def __init__(self, command: Sequence[str], width: int, height: int, environ: Mapping[str, str] = {}) -> None:
         self._fd, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-        given = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environ}
+        # A size in the environment would hold whatever the terminal has.
+        own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        given = {**own, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environ}
         self._process = subprocess.Popen(
             command,
             stdin=slave,
