@@ -11,9 +11,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from appliance.chat import AnswerParser, Call, Part, Tools, answer_parser, joined
-from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Origin, Relayed, Text, Vectors
+from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, ReadSource, Relayed, Text, Vectors
 from appliance.types import AnswerFormat, FinishReason, Usage
-from appliance.wire import Started
 
 _PLAIN: Final = AnswerFormat()
 
@@ -37,40 +36,17 @@ def parsed(submitted: AbstractContextManager[AnswerSource], wanted: AnswerTerms,
         yield ParsedSource(source, wanted, n)
 
 
-class ParsedSource:
+class ParsedSource(ReadSource):
     """Each Text has its parts, and the reason of a choice's end says whether it has calls. Belongs to the event loop.
 
     An answer that has all the calls it may have ends there, and leaving it ends the engine's work.
     """
 
     def __init__(self, source: AnswerSource, wanted: AnswerTerms, n: int) -> None:
-        self._source = source
+        super().__init__(source)
         self._wanted = wanted
         self._choices = [_Choice(wanted) for _ in range(n)]
         self._ready: deque[AnswerEvent] = deque()
-
-    @property
-    def started(self) -> Started | None:
-        """See AnswerSource."""
-        return self._source.started
-
-    @property
-    def attempts(self) -> int:
-        """See AnswerSource."""
-        return self._source.attempts
-
-    @property
-    def origin(self) -> Origin | None:
-        """See AnswerSource."""
-        return self._source.origin
-
-    def nudge(self) -> None:
-        """See AnswerSource."""
-        self._source.nudge()
-
-    def expire(self) -> None:
-        """See AnswerSource."""
-        self._source.expire()
 
     async def next(self) -> AnswerEvent | None:
         """See AnswerSource."""

@@ -17,9 +17,8 @@ from appliance.api.parsed import AnswerTerms
 from appliance.api.shape import AnswerWriter
 from appliance.chat import Call, Content, Part, Reasoning, joined
 from appliance.errors import RequestError
-from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, Origin, Relayed, Text, Vectors
+from appliance.models.stream import AnswerEnd, AnswerEvent, AnswerSource, ChoiceEnd, ReadSource, Relayed, Text, Vectors
 from appliance.types import TokenLogprob
-from appliance.wire import Started
 
 
 class _Function(Struct, frozen=True):
@@ -93,14 +92,14 @@ def _submitted(
         yield ToldAnswer(source, wanted, names)
 
 
-class ToldAnswer:
+class ToldAnswer(ReadSource):
     """An AnswerSource of one choice whose texts have their parts. Belongs to the event loop.
 
     A call is a part once it is whole: when the next thing begins, or at the end.
     """
 
     def __init__(self, source: AnswerSource, wanted: AnswerTerms, names: FieldNames) -> None:
-        self._source = source
+        super().__init__(source)
         self._wanted = wanted
         self._names = names
         self._ready: deque[AnswerEvent] = deque()
@@ -108,29 +107,6 @@ class ToldAnswer:
         self._call: tuple[int, str, list[str]] | None = None
         self._called = False
         self._stopped_by: str | None = None
-
-    @property
-    def started(self) -> Started | None:
-        """See AnswerSource."""
-        return self._source.started
-
-    @property
-    def attempts(self) -> int:
-        """See AnswerSource."""
-        return self._source.attempts
-
-    @property
-    def origin(self) -> Origin | None:
-        """See AnswerSource."""
-        return self._source.origin
-
-    def nudge(self) -> None:
-        """See AnswerSource."""
-        self._source.nudge()
-
-    def expire(self) -> None:
-        """See AnswerSource."""
-        self._source.expire()
 
     async def next(self) -> AnswerEvent | None:
         """See AnswerSource."""

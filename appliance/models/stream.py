@@ -119,6 +119,36 @@ class AnswerSource(Protocol):
         ...
 
 
+class ReadSource:
+    """An AnswerSource that reads another one: what it does not say itself is the other's. Belongs to the event loop."""
+
+    def __init__(self, source: AnswerSource) -> None:
+        self._source = source
+
+    @property
+    def started(self) -> Started | None:
+        """See AnswerSource."""
+        return self._source.started
+
+    @property
+    def attempts(self) -> int:
+        """See AnswerSource."""
+        return self._source.attempts
+
+    @property
+    def origin(self) -> Origin | None:
+        """See AnswerSource."""
+        return self._source.origin
+
+    def nudge(self) -> None:
+        """See AnswerSource."""
+        self._source.nudge()
+
+    def expire(self) -> None:
+        """See AnswerSource."""
+        self._source.expire()
+
+
 class ResponseStream:
     """One choice of a request, and an AnswerSource when it is the only one.
 
