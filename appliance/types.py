@@ -326,15 +326,14 @@ class ProcessBytes(Struct, frozen=True, array_like=True):
     bytes: int | None
 
 
-class GpuReading(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One GPU that llama.cpp may use, in its order, or one MIG instance of one. None: the driver does not tell.
+class GpuSensors(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the driver says of one GPU, or one MIG instance of one. None: it does not tell.
 
     reserved_bytes: by the driver, neither used nor free. busy, memory_busy: part of the last moments in which it
     computed, and in which it read or wrote its memory, 0 to 1. ecc_*: errors since the driver was loaded. throttle: why
-    its clocks are held down, in words. xid_errors: faults that the driver reported since the session with it began;
-    newest_xid: the number of the last one. processes_trouble: why `processes` are not known. instances: of a GPU in MIG
-    mode. memory_unified: it has no memory of its own and computes in the host's. trouble: why this one cannot be read,
-    while others can.
+    its clocks are held down, in words. xid_errors: faults that the driver has reported since the session with it began;
+    newest_xid: the number of the last one. memory_unified: it has no memory of its own and computes in the host's.
+    trouble: why this one cannot be read, while others can. processes_trouble: why its processes are not known.
     """
 
     uuid: str
@@ -356,11 +355,16 @@ class GpuReading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     throttle: tuple[str, ...] = ()
     xid_errors: int | None = None
     newest_xid: int | None = None
-    processes: tuple[ProcessBytes, ...] = ()
-    processes_trouble: str | None = None
-    instances: tuple[GpuReading, ...] = ()
     memory_unified: bool = False
     trouble: str | None = None
+    processes_trouble: str | None = None
+
+
+class GpuReading(GpuSensors, frozen=True, kw_only=True, omit_defaults=True):
+    """One GPU that llama.cpp may use, in its order, or one MIG instance of one. instances: of a GPU in MIG mode."""
+
+    processes: tuple[ProcessBytes, ...] = ()
+    instances: tuple[GpuReading, ...] = ()
 
 
 class HardwareReading(Struct, frozen=True, kw_only=True):

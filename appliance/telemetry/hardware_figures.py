@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from msgspec.structs import replace
 
 from appliance.telemetry.snapshot import GpuFigures, HostFigures
-from appliance.types import GpuReading, HardwareReading, HostReading
+from appliance.types import GpuReading, GpuSensors, HardwareReading, HostReading
 
 
 def host_figures(
@@ -53,31 +53,10 @@ def _figures(
 ) -> GpuFigures:
     own, other = _owners(gpu, own_pids, own_bytes.get(gpu.uuid))
     return GpuFigures(
-        uuid=gpu.uuid,
-        name=gpu.name,
+        **{name: getattr(gpu, name) for name in GpuSensors.__struct_fields__},
         parent=parent,
-        total_bytes=gpu.total_bytes,
-        used_bytes=gpu.used_bytes,
-        free_bytes=gpu.free_bytes,
-        reserved_bytes=gpu.reserved_bytes,
         own_bytes=own,
         other_bytes=other,
-        busy=gpu.busy,
-        memory_busy=gpu.memory_busy,
-        temperature_celsius=gpu.temperature_celsius,
-        power_watts=gpu.power_watts,
-        power_limit_watts=gpu.power_limit_watts,
-        sm_mhz=gpu.sm_mhz,
-        pcie_receive_bytes_per_second=gpu.pcie_receive_bytes_per_second,
-        pcie_transmit_bytes_per_second=gpu.pcie_transmit_bytes_per_second,
-        ecc_corrected=gpu.ecc_corrected,
-        ecc_uncorrected=gpu.ecc_uncorrected,
-        throttle=gpu.throttle,
-        xid_errors=gpu.xid_errors,
-        newest_xid=gpu.newest_xid,
-        memory_unified=gpu.memory_unified,
-        trouble=gpu.trouble,
-        processes_trouble=gpu.processes_trouble,
     )
 
 

@@ -11,6 +11,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from appliance.types import GpuSensors
+
 ModelState = Literal["stopped", "starting", "ready", "draining", "failed"]
 Severity = Literal["warning", "critical"]
 AlertState = Literal["pending", "firing", "acked", "resolved"]
@@ -48,41 +50,16 @@ class DeviceShare(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.weights_bytes + self.kv_bytes + self.compute_bytes
 
 
-class GpuFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class GpuFigures(GpuSensors, frozen=True, kw_only=True, omit_defaults=True):
     """One GPU, or one MIG instance of one (`parent`: the uuid of that GPU).
 
-    trouble: why this one cannot be read, while others can. busy: part of the last moments in which it computed.
-    memory_unified: it has no memory of its own; the host's is meant. processes_trouble: why other processes are not
-    known. other_bytes: what processes that are not ours hold; None where the driver does not tell.
-    ecc_uncorrected: since the driver was loaded. throttle: why its clock is held down, in the driver's words.
-    xid_errors: faults that the driver has reported since the daemon started; newest_xid: the number of the last one.
+    own_bytes, other_bytes: what our workers and what other processes hold; None where the driver does not tell. Of a
+    GPU with `memory_unified` the sizes are the host's memory.
     """
 
-    uuid: str
-    name: str
     parent: str | None = None
-    total_bytes: int | None = None
-    used_bytes: int | None = None
-    free_bytes: int | None = None
-    reserved_bytes: int | None = None
     own_bytes: int | None = None
     other_bytes: int | None = None
-    busy: float | None = None
-    memory_busy: float | None = None
-    temperature_celsius: int | None = None
-    power_watts: float | None = None
-    power_limit_watts: float | None = None
-    sm_mhz: int | None = None
-    pcie_receive_bytes_per_second: float | None = None
-    pcie_transmit_bytes_per_second: float | None = None
-    ecc_corrected: int | None = None
-    ecc_uncorrected: int | None = None
-    throttle: tuple[str, ...] = ()
-    xid_errors: int | None = None
-    newest_xid: int | None = None
-    memory_unified: bool = False
-    trouble: str | None = None
-    processes_trouble: str | None = None
 
 
 class Percentiles(Struct, frozen=True, kw_only=True, omit_defaults=True):
