@@ -77,6 +77,7 @@ from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.recorder import FlightRecorder
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_record import RequestRecord
+from appliance.telemetry.serving_log import ServingLog
 from appliance.telemetry.trace_sinks import FileSink, HttpSink, TraceSink
 from appliance.telemetry.tracing import Tracing
 
@@ -256,6 +257,7 @@ class _Daemon:
         self._metrics = Metrics((route.path for route in api_routes()), lambda: self._observer.latest)
         self._events = EventStream(secrets.token_hex(4), bare=without_clients, logs=self._log_lines)
         self._observer.sinks += [self._alerts.take, self._metrics.look, self._events.look, self._recorder.look]
+        self._observer.sinks.append(ServingLog().look)
         self._office.audit.noticed = self._noticed
         self._restore_quotas()
         upkeep = Upkeep(self._office, self._disk, self._renew_data_keys, self._premises.prune)

@@ -1,14 +1,11 @@
-"""Keeps RequestRecords: in SQLite on disk, and in memory five minutes of them, with the figures of an hour."""
+"""Keeps RequestRecords: in SQLite on disk, and in memory what a rollout is judged by."""
 
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-
-import msgspec
 
 from appliance.store.connection import Connection
 from appliance.store.database import Database
@@ -18,13 +15,10 @@ from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.request_retention import prune
 from appliance.telemetry.request_table import FILE, MIGRATIONS, insert
 from appliance.telemetry.request_takeover import TakeOver
-from appliance.telemetry.request_windows import RequestWindows
 
 # Between two looks at what is kept no longer, and between two steps where there is more.
 _PRUNE_SECONDS: Final = 10.0
 _STEP_SECONDS: Final = 0.05
-
-_log = logging.getLogger(__name__)
 
 
 class RequestLog:
@@ -36,7 +30,6 @@ class RequestLog:
     """
 
     def __init__(self, folder: Path, *, retention_days: float, bytes_max: int, clock: Callable[[], float]) -> None:
-        self.windows = RequestWindows()
         self.recent = RecentAnswers()
         self._retention_days = retention_days
         self._bytes_max = bytes_max
@@ -53,8 +46,6 @@ class RequestLog:
     def add(self, record: RequestRecord) -> None:
         """Keeps a record. Never blocks; call from the event loop."""
         self.recent.add(record)
-        if (closed := self.windows.add(record)) is not None:
-            _log.info("requests of five minutes: %s", msgspec.json.encode(closed).decode())
         self._database.write(functools.partial(insert, record=record))
 
     def close(self) -> None:

@@ -141,7 +141,7 @@ def expected(of: list[RequestRecord], row: Usage) -> Usage:
 
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=30))
-def test_quantiles_are_those_of_the_windows(tmp_path_factory: pytest.TempPathFactory, values: list[int]) -> None:
+def test_quantiles_are_those_of_telemetry(tmp_path_factory: pytest.TempPathFactory, values: list[int]) -> None:
     records = [record(n, ttft_seconds=value / 1000) for n, value in enumerate(values)]
     with open_reader(write(tmp_path_factory.mktemp("log"), *records), MIGRATIONS) as connection:
         (row,) = usage(connection, 0, 100, ())
