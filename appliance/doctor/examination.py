@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from appliance.alias_spec import ModelsFile
+from appliance.clock import clock_synchronized
 from appliance.config import Config
 from appliance.demo import DEMO_MODEL_PATH
 from appliance.doctor import host_probe
@@ -148,7 +149,7 @@ def host_verdicts(config: Config, reading: HardwareReading | None, state: StateD
     found = [
         gpu_verdict(host_probe.read_gpus(), reading),
         cpu_verdict(host_probe.read_cpu(), host_probe.read_engine(worker_environment())),
-        clock_verdict(host_probe.clock_synchronized()),
+        clock_verdict(clock_synchronized()),
         time_zone_verdict(*host_probe.read_time_zone()),
         descriptors_verdict(host_probe.read_descriptors(), descriptors_needed(config)),
     ]

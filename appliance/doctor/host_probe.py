@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import grp
 import os
 import platform
@@ -28,9 +27,6 @@ _NVIDIA: Final = "0x10de"
 _DISPLAY_CLASS: Final = "0x03"
 _ENGINE_COMMAND: Final = (sys.executable, "-m", "appliance.engine.runner.features")
 _ENGINE_SECONDS_MAX: Final = 60.0
-# linux/timex.h: the size is more than any architecture's struct takes.
-_TIMEX_BYTES: Final = 512
-_TIME_ERROR: Final = 5
 
 
 def read_cpu(source: Path = _CPUINFO) -> Cpu:
@@ -81,15 +77,6 @@ def read_descriptors() -> int:
     """How many files this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 - 1 if soft == resource.RLIM_INFINITY else soft
-
-
-def clock_synchronized() -> bool | None:
-    """By the kernel's clock discipline (adjtimex(2), which only reads here); None where it may not be asked."""
-    try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
-    except (OSError, AttributeError):
-        return None
-    return None if state < 0 else state != _TIME_ERROR
 
 
 def read_time_zone(source: Path = Path("/etc/localtime")) -> tuple[str | None, str]:

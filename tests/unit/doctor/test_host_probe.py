@@ -66,5 +66,4 @@ def test_this_machine(tmp_path: Path) -> None:
     assert disk is not None and 0 < disk.free_bytes <= disk.total_bytes
     assert host_probe.read_disk(tmp_path / "none") is None
     assert host_probe.read_descriptors() > 0
-    assert host_probe.clock_synchronized() in (True, False, None)
     host_probe.read_gpus()
