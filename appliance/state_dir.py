@@ -13,6 +13,7 @@ but for logs that grow, so a reader or a power cut sees the old content or the n
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import pwd
@@ -161,6 +162,23 @@ def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_whole(path: Path, lines: bytes) -> int:
+    """Adds lines to a file that grows, all of them durably or none; its size then. Makes the file. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        before = os.fstat(fd).st_size
+        try:
+            if os.write(fd, lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(fd)
+        except OSError:
+            os.ftruncate(fd, before)
+            raise
+    finally:
+        os.close(fd)
+    return before + len(lines)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from appliance.audit.log_file import append_whole
 from appliance.audit.record import canonical
+from appliance.state_dir import append_whole
 
 CHECKPOINTS_MAX: Final = 1_000_000
 _LINE_BYTES_MAX: Final = 512

@@ -76,22 +76,6 @@ class LogFile:
         os.close(self._fd)
 
 
-def append_whole(path: Path, lines: bytes) -> None:
-    """Adds lines to a file outside the log, all of them durably or none. Makes the file. Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        before = os.fstat(fd).st_size
-        try:
-            if os.write(fd, lines) < len(lines):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fdatasync(fd)
-        except OSError:
-            os.ftruncate(fd, before)
-            raise
-    finally:
-        os.close(fd)
-
-
 class Ballast:
     """A file that is removed when the disk is full, so that a few hundred more records find room."""
 

@@ -25,13 +25,12 @@ from appliance.access_config import Siem
 from appliance.audit.backlog import Backlog, Copied
 from appliance.audit.journal import internal
 from appliance.audit.log import AuditLog
-from appliance.audit.log_file import append_whole
 from appliance.audit.record import canonical
 from appliance.audit.syslog import syslog_frame
 from appliance.audit.syslog_connection import SyslogConnection, parse_target
 from appliance.errors import ConfigError, StateError
 from appliance.keyring.cipher import Cipher
-from appliance.state_dir import read_private, write_atomic
+from appliance.state_dir import append_whole, read_private, write_atomic
 from appliance.tasks import TaskOwner
 
 CURSOR_FILE: Final = "siem.cursor"

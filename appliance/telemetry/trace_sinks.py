@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import ssl
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,6 +11,7 @@ import aiohttp
 
 from appliance.errors import ApplianceError
 from appliance.safe_text import safe_text
+from appliance.state_dir import append_whole
 
 SEND_SECONDS_MAX: Final = 10.0
 # What a collector may ask to have again: OTLP, "Failures".
@@ -96,14 +95,5 @@ class FileSink:
         """No file is open between two batches."""
 
     def _append(self, line: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            if os.write(descriptor, line) != len(line):
-                os.ftruncate(descriptor, size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(descriptor)
-        if size + len(line) >= self._bytes_max:
+        if append_whole(self._path, line) >= self._bytes_max:
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))

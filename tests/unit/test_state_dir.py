@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import StateError
-from appliance.state_dir import StateDir, read_private, replacing, temporary_sibling, write_atomic
+from appliance.state_dir import StateDir, append_whole, read_private, replacing, temporary_sibling, write_atomic
 
 
 @pytest.fixture
@@ -132,6 +132,20 @@ def test_a_write_cut_short_leaves_the_old_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_added_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "copy"
+    assert append_whole(path, b"first\n") == 6
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="No space"):
+            append_whole(path, b"second\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert append_whole(path, b"third\n") == 12
+    assert path.read_bytes() == b"first\nthird\n"
 
 
 def test_a_replacement_that_is_given_up_leaves_the_old_file(tmp_path: Path) -> None:

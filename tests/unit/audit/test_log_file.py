@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.audit.log_file import BALLAST_BYTES, Ballast, LogFile, append_whole
+from appliance.audit.log_file import BALLAST_BYTES, Ballast, LogFile
 
 
 @contextmanager
@@ -34,15 +34,6 @@ def test_a_short_write_leaves_whole_lines(tmp_path: Path) -> None:
     assert file.append(b"third\n") == 6 and file.size == 19
     assert file.intruded() is None
     file.close()
-
-
-def test_a_copy_elsewhere_is_whole_or_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "copy"
-    append_whole(path, b"first\n")
-    with file_size_limit(10), pytest.raises(OSError, match="No space"):
-        append_whole(path, b"second\n")
-    append_whole(path, b"third\n")
-    assert path.read_bytes() == b"first\nthird\n"
 
 
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:
