@@ -21,6 +21,7 @@ from appliance.access_config import AdminRole
 from appliance.audit.record import Actor
 
 ALL_ROLES: Final[frozenset[AdminRole]] = frozenset(get_args(AdminRole))
+_KNOW_CLIENTS: Final[frozenset[AdminRole]] = frozenset({"operator", "security", "auditor"})
 _UCRED: Final = struct.Struct("iII")
 # <asm-generic/socket.h>; Python has no name for it. Python reads at most 1,024 bytes, which are 256 groups.
 _SO_PEERGROUPS: Final = 59
@@ -36,6 +37,11 @@ class Administrator:
     uid: int | None
     address: str | None = None
     credential: str | None = None
+
+    @property
+    def knows_clients(self) -> bool:
+        """Whether they may know who uses the appliance: who runs it may, and who looks into what happened."""
+        return bool(self.roles & _KNOW_CLIENTS)
 
     @property
     def actor(self) -> Actor:

@@ -18,8 +18,6 @@ from appliance.telemetry.request_record import RequestRecord
 
 _SEQ_MAX: Final = 2**53
 _USAGE_DAYS: Final = 7
-# Who may know which principal asked for how much.
-_KNOWS_NAMES: Final = frozenset({"operator", "security", "auditor"})
 
 
 async def show(call: Call) -> Answer:
@@ -67,7 +65,7 @@ async def usage(call: Call) -> Answer:
     now = call.office.now()
     until, since = call.time("until") or now, call.time("since")
     since = until - timedelta(days=_USAGE_DAYS) if since is None else since
-    knows = bool(call.administrator.roles & _KNOWS_NAMES)
+    knows = call.administrator.knows_clients
     by = _by(call, "principal,model" if knows else "model")
     if "principal" in by and not knows:
         raise ChangeRefused(

@@ -19,8 +19,6 @@ from appliance.telemetry.history import HistoryReader
 from appliance.telemetry.metrics import CONTENT_TYPE
 from appliance.telemetry.snapshot import Snapshot
 
-# Who may know who uses the appliance: those who run it, and those who look into what happened.
-_KNOWS_CLIENTS: Final[frozenset[AdminRole]] = frozenset({"operator", "security", "auditor"})
 # As the routes `/requests` and `/logs` have it; the other kinds are for everybody.
 _FOLLOWS: Final[Mapping[EventKind, frozenset[AdminRole]]] = {
     "requests": frozenset({"operator", "auditor"}),
@@ -65,7 +63,7 @@ async def events(call: Call) -> Stream:
     chunks = stream.follow(
         kinds,
         call.last_event_id or call.query.get("after", ""),
-        trusted=bool(_KNOWS_CLIENTS & roles),
+        trusted=call.administrator.knows_clients,
         allowed=lambda: office.config is config,
     )
     return Stream(chunks, "text/event-stream", office.document.generation, live=True)
@@ -80,7 +78,7 @@ async def history(call: Call) -> Answer:
     since = call.time("since") or until - _HISTORY
     if since > until:
         raise ChangeRefused("invalid", "since: it is later than until")
-    bare = not _KNOWS_CLIENTS & call.administrator.roles
+    bare = not call.administrator.knows_clients
     step = float(call.number("step", 0, _STEP_MAX))
     return call.answer(await asyncio.to_thread(written, reader, since.timestamp(), until.timestamp(), step, bare))
 
@@ -101,7 +99,7 @@ def _closed() -> ChangeRefused:
 
 
 def _for(call: Call, found: Snapshot) -> Snapshot:
-    return found if _KNOWS_CLIENTS & call.administrator.roles else without_clients(found)
+    return found if call.administrator.knows_clients else without_clients(found)
 
 
 def without_clients(found: Snapshot) -> Snapshot:
