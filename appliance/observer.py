@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -18,7 +18,6 @@ from appliance import __version__
 from appliance.audit.last_action import LastActions
 from appliance.audit.record import AuditEvent
 from appliance.clock import clock_synchronized
-from appliance.errors import CODES, ErrorCode
 from appliance.models.hardware import HardwareWatch
 from appliance.models.instance import ModelInstance
 from appliance.models.model_figures import model_figures
@@ -73,9 +72,8 @@ class Wellbeing(Protocol):
 class Observer:
     """Belongs to the event loop. latest: the newest snapshot; the first is taken when it is made.
 
-    counters: of the listeners. alerts: by the snapshot before. auth_failures: requests of which could not be told who
-    they are from, or that their sender may not send, by error code. wall: UTC seconds since 1970. clock: monotonic,
-    that of `hardware` too.
+    counters: of the listeners. alerts: by the snapshot before. wall: UTC seconds since 1970. clock: monotonic, that of
+    `hardware` too.
     """
 
     def __init__(
@@ -92,7 +90,6 @@ class Observer:
         clock: Callable[[], float] = time.monotonic,
         synchronized: Callable[[], bool | None] = clock_synchronized,
     ) -> None:
-        self.auth_failures: Counter[ErrorCode] = Counter()
         self.sinks: list[Sink] = []
         self._office = office
         self._router = router
@@ -106,6 +103,7 @@ class Observer:
         self._synchronized = synchronized
         self._started = wall()
         self._host_name = socket.gethostname()
+        self._auth_failures = 0
         self._window = ServingWindow(clock(), office.config.telemetry)
         self._failures = RecentFailures()
         self._actions = LastActions()
@@ -119,9 +117,7 @@ class Observer:
         """A request has ended."""
         self._window.add(record, self._clock())
         self._failures.add(record)
-        code = record.error_code
-        if record.outcome == "refused" and code is not None and CODES[code][1] in _ACCESS:
-            self.auth_failures[code] += 1
+        self._auth_failures += record.access_refused
 
     def noticed(self, event: AuditEvent) -> None:
         """An event goes into the audit log."""
@@ -193,7 +189,7 @@ class Observer:
             certificates=ends.certificates,
             keys_active=ends.keys_active,
             keys_ending=ends.keys_ending,
-            auth_failures=self.auth_failures.total(),
+            auth_failures=self._auth_failures,
             audit=self._safely("audit", self._audit, AuditFigures()),
             alerts=self._safely("alerts", self._alerts, ()),
             last_action=self._actions.latest,
@@ -300,5 +296,4 @@ def _listeners(counters: Mapping[str, GateCounters]) -> tuple[ListenerFigures, .
 
 
 _RESTING: Final = (InstanceState.STOPPED, InstanceState.FAILED)
-_ACCESS: Final = ("authentication_error", "permission_error")
 _NO_ENDINGS: Final = Endings(certificates=(), keys_active=0, keys_ending=0)

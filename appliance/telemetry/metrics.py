@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry, Counter, disable_created_metric
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from appliance.errors import CODES
 from appliance.telemetry.histogram import Histogram
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.route_templates import OTHER, RouteTemplates
@@ -35,7 +34,6 @@ LOAD: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 _METHODS: Final = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 # What proxies say of a client that left before it was answered.
 _CLIENT_GONE: Final = 499
-_ACCESS: Final = ("authentication_error", "permission_error")
 
 
 class Metrics:
@@ -84,9 +82,8 @@ class Metrics:
         method = record.method if record.method in _METHODS else OTHER
         code = record.status or _CLIENT_GONE
         self._http.labels(self._templates.of(record.path), method, str(code)).inc()
-        error = record.error_code
-        if record.outcome == "refused" and error is not None and CODES[error][1] in _ACCESS:
-            self._auth.labels(error).inc()
+        if record.access_refused:
+            self._auth.labels(record.error_code).inc()
         for failed in record.failed_models:
             self._errors.labels(self._model(failed), "failed_over").inc()
         if record.model is not None and record.outcome != "refused":

@@ -5,14 +5,16 @@ It never holds a prompt, an answer, a key or a header's value, nor what of a req
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
-from appliance.errors import ErrorCode
+from appliance.errors import CODES, ErrorCode
 from appliance.types import FinishReason
 
 Outcome = Literal["ok", "refused", "failed", "client_gone"]
+# The kinds of errors that say so.
+_ACCESS: Final = ("authentication_error", "permission_error")
 # What has stepped in for the model that was to answer: another one, an answer that was known, a text of the operator's.
 Fallback = Literal["model", "repeat", "answer"]
 
@@ -79,6 +81,11 @@ class RequestRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     system_fingerprint: str | None = None
     trace_id: str | None = None
     evidence: AnswerEvidence | None = None
+
+    @property
+    def access_refused(self) -> bool:
+        """Whether it was refused for who sent it, or from where."""
+        return self.outcome == "refused" and self.error_code is not None and CODES[self.error_code][1] in _ACCESS
 
     @property
     def token_seconds(self) -> float | None:
