@@ -86,7 +86,7 @@ def open_reader(path: Path, migrations: Migrations) -> Iterator[Connection]:
         try:
             _distrust(connection)
             connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            version = figure(connection, "user_version")
         except sqlite3.Error as error:
             raise StateError(f"{path} cannot be read: {error}") from error
         if version != len(migrations):
@@ -120,6 +120,17 @@ def transaction(connection: Connection) -> Iterator[None]:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
+
+
+def figure(connection: Connection, pragma: str) -> int:
+    """A number that SQLite knows of a file, such as `page_count`."""
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+def used_bytes(connection: Connection) -> int:
+    """Of a file, what is in use; pages that became free are used again before it grows."""
+    pages = figure(connection, "page_count") - figure(connection, "freelist_count")
+    return pages * figure(connection, "page_size")
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -163,7 +174,7 @@ def _distrust(connection: Connection) -> None:
 
 
 def _migrate(connection: Connection, migrations: Migrations) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = figure(connection, "user_version")
     if version > len(migrations):
         raise Damaged(f"is of a newer release (schema {version}, this one knows {len(migrations)})")
     for number, statements in enumerate(migrations[version:], start=version + 1):

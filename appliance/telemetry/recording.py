@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from appliance.store.connection import Connection, Migrations
+from appliance.store.connection import Connection, Migrations, figure, used_bytes
 
 FILE: Final = "recorder.db"
 WHAT: Final = "flight recorder"
@@ -89,14 +89,13 @@ def prune(connection: Connection, now: float, bytes_max: int) -> bool:
             "DELETE FROM blocks WHERE series = ? AND last < ?",
             (series.seconds, _milliseconds(now - series.keep_seconds)),
         )
-    page_bytes, pages = _figure(connection, "page_size"), _figure(connection, "page_count")
     more = False
-    if (pages - _figure(connection, "freelist_count")) * page_bytes > bytes_max:
+    if used_bytes(connection) > bytes_max:
         oldest = "SELECT series, first, last FROM blocks ORDER BY series, first LIMIT 60"
         rows = connection.execute(oldest).fetchall()
         connection.executemany("DELETE FROM blocks WHERE series = ? AND first = ? AND last = ?", rows)
         more = bool(rows)
-    if _figure(connection, "freelist_count") > pages // 4:
+    if figure(connection, "freelist_count") > figure(connection, "page_count") // 4:
         connection.execute("PRAGMA incremental_vacuum(500)").fetchall()
     return more
 
@@ -107,10 +106,6 @@ def _unpacked(data: bytes) -> list[bytes]:
         return unpacker.decompress(data, _BLOCK_BYTES_MAX).split(b"\n")
     except zlib.error:
         return []
-
-
-def _figure(connection: Connection, pragma: str) -> int:
-    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
 def _milliseconds(seconds: float) -> int:

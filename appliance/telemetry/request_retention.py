@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from appliance.store.connection import Connection
+from appliance.store.connection import Connection, figure, used_bytes
 from appliance.telemetry.request_columns import micros
 
 _AT_ONCE: Final = 200
@@ -24,13 +24,11 @@ def prune(connection: Connection, *, now: float, retention_days: float, bytes_ma
     # Without an order, so that an index finds them: there are none, as a rule.
     oldest = ("SELECT seq FROM requests WHERE time < ? LIMIT ?", (micros(now - retention_days * 86_400), _AT_ONCE))
     more = _delete(connection, *oldest)
-    page_bytes = _figure(connection, "page_size")
-    used = (_figure(connection, "page_count") - _figure(connection, "freelist_count")) * page_bytes
-    if used > bytes_max * _USED_MAX:
+    if used_bytes(connection) > bytes_max * _USED_MAX:
         more = _delete(connection, "SELECT seq FROM requests ORDER BY seq LIMIT ?", (_AT_ONCE,)) or more
-    if _figure(connection, "page_count") * page_bytes > bytes_max:
+    if figure(connection, "page_count") * figure(connection, "page_size") > bytes_max:
         connection.execute(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})").fetchall()
-        more = more or _figure(connection, "freelist_count") > 0
+        more = more or figure(connection, "freelist_count") > 0
     return more
 
 
@@ -39,7 +37,3 @@ def _delete(connection: Connection, which: str, parameters: tuple[int, ...]) -> 
     for table in ("requests", "evidence"):
         connection.executemany(f"DELETE FROM {table} WHERE seq = ?", rows)
     return len(rows) == _AT_ONCE
-
-
-def _figure(connection: Connection, pragma: str) -> int:
-    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
