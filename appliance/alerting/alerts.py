@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance.alerting.rules import Condition
-from appliance.telemetry.snapshot import AlertFigures, AlertState, Severity
+from appliance.telemetry.snapshot import AlertFacts, AlertFigures
 
 RESOLVE_SECONDS: Final = 60.0
 KEPT_SECONDS: Final = 86_400.0
@@ -34,22 +34,13 @@ SilenceKey = tuple[str, str]
 NoticeKind = Literal["firing", "repeated", "resolved", "test"]
 
 
-class Alert(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One alert. fired: when it fired first. gone: since when its condition does not hold, None while it does.
-
-    told: what was said last, "firing" or "resolved"; told_at: when.
+class Alert(AlertFacts, frozen=True, kw_only=True, omit_defaults=True):
+    """One alert, with what is remembered of it. fired: when it fired first. gone: since when its condition does not
+    hold, None while it does. told: what was said last; told_at: when.
     """
 
-    name: str
-    what: str
-    severity: Severity
-    state: AlertState
-    since: float
-    summary: str
     fired: float | None = None
     gone: float | None = None
-    acked_by: str | None = None
-    note: str | None = None
     told: Literal["firing", "resolved"] | None = None
     told_at: float = 0.0
 
@@ -57,11 +48,6 @@ class Alert(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def key(self) -> AlertKey:
         """What it is known by."""
         return (self.name, self.what)
-
-    @property
-    def on(self) -> bool:
-        """Whether it has fired and is not over."""
-        return self.state in ("firing", "acked")
 
 
 class Silence(Struct, frozen=True, kw_only=True):
@@ -142,14 +128,7 @@ def silenced_until(key: AlertKey, silences: Mapping[SilenceKey, Silence], now: f
 def figures(alert: Alert, silences: Mapping[SilenceKey, Silence], now: float) -> AlertFigures:
     """As observers see it."""
     return AlertFigures(
-        name=alert.name,
-        what=alert.what,
-        severity=alert.severity,
-        state=alert.state,
-        since=alert.since,
-        summary=alert.summary,
-        acked_by=alert.acked_by,
-        note=alert.note,
+        **{name: getattr(alert, name) for name in AlertFacts.__struct_fields__},
         silenced_until=silenced_until(alert.key, silences, now),
     )
 

@@ -184,10 +184,10 @@ class AuditFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trouble: tuple[str, ...] = ()
 
 
-class AlertFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AlertFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One alert that is not over, or was lately. name: as in the Prometheus rules. what: which model, GPU or file.
 
-    since: of its present state. summary: one sentence with the figure. silenced_until: nobody is told until then.
+    since: of its present state. summary: one sentence with the figure. acked_by, note: who attends to it, and how.
     """
 
     name: str
@@ -198,6 +198,16 @@ class AlertFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     summary: str
     acked_by: str | None = None
     note: str | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether it has fired and is not over."""
+        return self.state in ("firing", "acked")
+
+
+class AlertFigures(AlertFacts, frozen=True, kw_only=True, omit_defaults=True):
+    """As observers see it. silenced_until: nobody is told until then."""
+
     silenced_until: float | None = None
 
 

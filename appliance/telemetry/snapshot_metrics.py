@@ -43,9 +43,7 @@ def _appliance(seen: Snapshot) -> Iterator[Metric]:
     active = GaugeMetricFamily(
         PREFIX + "alert_active", "1 for each alert that fires, acknowledged or not.", labels=["alert", "severity"]
     )
-    for alert, severity in sorted(
-        {(one.name, one.severity) for one in seen.alerts if one.state in ("firing", "acked")}
-    ):
+    for alert, severity in sorted({(one.name, one.severity) for one in seen.alerts if one.on}):
         active.add_metric([alert, severity], 1)
     yield active
 
