@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance.alerting.alerts import Notice, NoticeKind
-from appliance.alerting.rules import RUNBOOK
+from appliance.alerting.rules import runbook_of
 from appliance.safe_text import safe_text
 from appliance.telemetry.snapshot import Severity
 
@@ -69,11 +69,6 @@ class Told(Struct, frozen=True, kw_only=True):
         """In two words."""
         return "resolved" if self.ended is not None else "firing"
 
-    @property
-    def runbook(self) -> str:
-        """Where it is said what to do."""
-        return f"{RUNBOOK}#{self.name.lower()}"
-
 
 @dataclass(frozen=True, slots=True)
 class Sender:
@@ -124,7 +119,7 @@ def batch_json(told: Sequence[Told], sender: Sender, receiver: str) -> bytes:
 
 def one_json(told: Told, sender: Sender) -> bytes:
     """For a line of a collector: flat."""
-    return msgspec.json.encode({**msgspec.to_builtins(told), "host": sender.host, "runbook": told.runbook})
+    return msgspec.json.encode({**msgspec.to_builtins(told), "host": sender.host, "runbook": runbook_of(told.name)})
 
 
 def subject(told: Sequence[Told], sender: Sender) -> str:
@@ -144,7 +139,7 @@ def letter(told: Sequence[Told], sender: Sender) -> str:
         if each.acked_by is not None:
             lines.append(f"  {safe_text(each.acked_by)} attends to it: {safe_text(each.note or '')}")
         if each.kind != "test":
-            lines.append(f"  what to do: appliance alerts explain {each.name} (or {each.runbook})")
+            lines.append(f"  what to do: appliance alerts explain {each.name} (or {runbook_of(each.name)})")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + f"\n\n-- \n{sender.host}, appliance {sender.version}\n"
 
@@ -160,7 +155,7 @@ def _alert(told: Told, sender: Sender) -> _Alert:
     return _Alert(
         status=told.status,
         labels=labels,
-        annotations={"summary": told.summary, "runbook": told.runbook},
+        annotations={"summary": told.summary, "runbook": runbook_of(told.name)},
         starts_at=_rfc3339(told.fired),
         ends_at=_NEVER if told.ended is None else _rfc3339(told.ended),
         fingerprint=hashlib.sha256(f"{sender.host}\n{told.name}\n{told.what}".encode()).hexdigest()[:16],

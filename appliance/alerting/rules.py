@@ -68,17 +68,17 @@ class Rule:
     for_seconds: float
     find: Callable[[Moment], Iterator[Finding]]
 
-    @property
-    def runbook(self) -> str:
-        """Where it is said what to do."""
-        return f"{RUNBOOK}#{self.name.lower()}"
-
 
 def conditions(moment: Moment) -> Iterator[Condition]:
     """Everything that is wrong, at most one Condition for each name and thing."""
     for rule in RULES:
         for what, summary in rule.find(moment):
             yield Condition(rule.name, what, rule.severity, summary)
+
+
+def runbook_of(name: str) -> str:
+    """Where it is said what to do about an alert."""
+    return f"{RUNBOOK}#{name.lower()}"
 
 
 def is_of_somebody(name: str, what: str) -> bool:

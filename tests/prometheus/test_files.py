@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from appliance.alerting.rules import RULES
+from appliance.alerting.rules import RULES, runbook_of
 from tests.prometheus.exported import exposition, series
 
 HERE: Final = Path(__file__).parent
@@ -85,7 +85,7 @@ def test_the_daemon_finds_the_same_alerts() -> None:
         written = found[rule.name]
         assert written["labels"] == {"severity": rule.severity}, rule.name
         assert _seconds(written.get("for", "0s")) == rule.for_seconds, rule.name
-        assert written["annotations"]["runbook"] == rule.runbook
+        assert written["annotations"]["runbook"] == runbook_of(rule.name)
         assert set(written["annotations"]) == {"summary", "description", "runbook"}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from appliance.alerting.history import History
-from appliance.alerting.rules import RULES, Moment, conditions
+from appliance.alerting.rules import RULES, Moment, conditions, runbook_of
 from appliance.telemetry.snapshot import (
     AuditFigures,
     CertificateFigures,
@@ -129,4 +129,4 @@ def test_of_a_gpu_in_instances_each_is_looked_at_by_itself() -> None:
 
 def test_names_are_unique_and_lead_to_the_runbook() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
-    assert RULES[0].runbook == "docs/OPERATIONS.md#appdown"
+    assert runbook_of(RULES[0].name) == "docs/OPERATIONS.md#appdown"
