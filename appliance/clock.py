@@ -25,6 +25,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def rfc3339(seconds: float) -> str:
+    """A moment, UTC seconds since 1970, to the millisecond: `2026-11-25T18:00:00.000Z`."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def clock_synchronized(timesync: Path = TIMESYNC) -> bool | None:
     """Whether something keeps this host's clock right, as the kernel says; None where it does not tell.
 

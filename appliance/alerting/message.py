@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from appliance.alerting.alerts import Notice, NoticeKind
 from appliance.alerting.rules import runbook_of
+from appliance.clock import rfc3339
 from appliance.safe_text import safe_text
 from appliance.telemetry.snapshot import Severity
 
@@ -156,14 +157,10 @@ def _alert(told: Told, sender: Sender) -> _Alert:
         status=told.status,
         labels=labels,
         annotations={"summary": told.summary, "runbook": runbook_of(told.name)},
-        starts_at=_rfc3339(told.fired),
-        ends_at=_NEVER if told.ended is None else _rfc3339(told.ended),
+        starts_at=rfc3339(told.fired),
+        ends_at=_NEVER if told.ended is None else rfc3339(told.ended),
         fingerprint=hashlib.sha256(f"{sender.host}\n{told.name}\n{told.what}".encode()).hexdigest()[:16],
     )
-
-
-def _rfc3339(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _time(time: float) -> str:

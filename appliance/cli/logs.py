@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 from json import dumps
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from appliance.cli.common import Appliance, point_in_time, print_json
 from appliance.cli.options import JsonOption
+from appliance.clock import rfc3339
 from appliance.safe_text import safe_lines, safe_text
 from appliance.telemetry.log_line import FoldedLine, LogLine, folded
 
@@ -62,8 +62,7 @@ def _tell(page: Mapping[str, Any], json: bool) -> Mapping[str, int]:
 
 def _text(one: FoldedLine) -> str:
     line = one.line
-    time = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     about = "" if line.request_id is None else f" [{line.request_id}]"
     times = "" if one.count == 1 else f"  ×{one.count}"
-    said = safe_text(f"{time} {line.level.upper()} {line.logger}:{about} {line.message}", 16_384) + times
+    said = safe_text(f"{rfc3339(line.time)} {line.level.upper()} {line.logger}:{about} {line.message}", 16_384) + times
     return said if line.exception is None else f"{said}\n{safe_lines(line.exception)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from appliance.alert_config import LeastSeverity, SyslogReceiver
@@ -13,6 +12,7 @@ from appliance.alerting.delivery.receiver import DeliveryError
 from appliance.alerting.message import Sender, Told, one_json
 from appliance.audit.syslog import framed
 from appliance.audit.syslog_connection import SyslogConnection, parse_target
+from appliance.clock import rfc3339
 
 STAYS_SECONDS: Final = 0.5
 # Facility 3 is "system daemons".
@@ -61,10 +61,9 @@ class SyslogDelivery:
 
 def frame(told: Told, sender: Sender) -> bytes:
     """One framed message. Pure."""
-    time = datetime.fromtimestamp(told.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     fields = {"what": told.what, "severity": told.severity, "status": told.status, "kind": told.kind}
     priority = _FACILITY * 8 + _level(told)
-    return framed(priority, time, sender.host, told.name, "alert", fields, one_json(told, sender))
+    return framed(priority, rfc3339(told.at), sender.host, told.name, "alert", fields, one_json(told, sender))
 
 
 def _level(told: Told) -> int:
