@@ -9,9 +9,8 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from appliance.security.credentials import AUTHORITIES, AuthorityName, Credentials
-from appliance.security.revocations import RevocationSet
 from appliance.security.stored_pair import certificate_of
-from appliance.security.upkeep import ALARM_DAYS, KEY_ALARM
+from appliance.security.upkeep import KEY_ALARM, newest_issued
 from appliance.telemetry.snapshot import CertificateFigures
 
 # What ends later than these is not shown.
@@ -47,16 +46,9 @@ def _certificates(document: Credentials, now: datetime) -> Iterator[CertificateF
     for name in AUTHORITIES:
         ends = certificate_of(document.authorities[name].issuing).not_valid_after_utc
         yield CertificateFigures(name=f"{name} CA", role=_CA_ROLES[name], not_after=ends.timestamp())
-    newest: dict[tuple[str, str], float] = {}
-    refused = RevocationSet(document.revocations)
-    for issued in document.issued:
-        gone = (now - issued.not_after).days >= ALARM_DAYS[0] or issued.reference in refused.certificates
-        if gone or (issued.kind == "client" and issued.name in refused.principals):
-            continue
-        key = (issued.kind, issued.name)
-        newest[key] = max(issued.not_after.timestamp(), newest.get(key, 0.0))
-    for (kind, holder), moment in newest.items():
-        yield CertificateFigures(name=holder, role="admin" if kind == "admin" else "client", not_after=moment)
+    for (kind, holder), end in newest_issued(document, now).items():
+        role: Literal["admin", "client"] = "admin" if kind == "admin" else "client"
+        yield CertificateFigures(name=holder, role=role, not_after=end.timestamp())
     for record in document.keys.values():
         if record.works_until is not None and record.state(now) in ("active", "retiring"):
             yield CertificateFigures(name=record.kid, role="api_key", not_after=record.works_until.timestamp())

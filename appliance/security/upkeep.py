@@ -50,27 +50,42 @@ def alarms(document: Credentials, now: datetime) -> Iterator[Alarm]:
 
     Of a client only its newest certificate, none that is revoked, and none that ended more than 30 days ago.
     """
-    ends = [("the server certificate", certificate_of(document.server.active).not_valid_after_utc)]
-    for name in AUTHORITIES:
-        ends.append((f"the {name} CA", certificate_of(document.authorities[name].issuing).not_valid_after_utc))
-    newest: dict[str, datetime] = {}
-    refused = RevocationSet(document.revocations)
-    for issued in document.issued:
-        gone = now - issued.not_after > timedelta(days=ALARM_DAYS[0]) or issued.reference in refused.certificates
-        if gone or (issued.kind == "client" and issued.name in refused.principals):
-            continue
-        who = f"the certificate of {issued.kind} {issued.name}"
-        newest[who] = max(issued.not_after, newest.get(who, issued.not_after))
+    ends = own_ends(document)
     # Of a key two weeks are enough: it is made in a minute, and one of a month would be an alarm from its first day.
     for record in document.keys.values():
         if record.not_after is not None and record.state(now) == "active" and record.not_after - now <= KEY_ALARM:
             ends.append((f"the API key {record.kid} of {record.principal}", record.not_after))
-    for what, not_after in [*ends, *newest.items()]:
+    ends += [(f"the certificate of {kind} {name}", end) for (kind, name), end in newest_issued(document, now).items()]
+    for what, not_after in ends:
         left = not_after - now
         if left < timedelta(0):
             yield Alarm(what, not_after, 0)
         elif (days := min((days for days in ALARM_DAYS if left <= timedelta(days=days)), default=None)) is not None:
             yield Alarm(what, not_after, days)
+
+
+def own_ends(document: Credentials) -> list[tuple[str, datetime]]:
+    """The certificates without which nobody is served, and when each ends."""
+    ends = [("the server certificate", certificate_of(document.server.active).not_valid_after_utc)]
+    for name in AUTHORITIES:
+        ends.append((f"the {name} CA", certificate_of(document.authorities[name].issuing).not_valid_after_utc))
+    return ends
+
+
+def newest_issued(document: Credentials, now: datetime) -> dict[tuple[str, str], datetime]:
+    """By kind and name, when each holder's newest certificate ends.
+
+    None that is revoked, and none that ended more than 30 days ago.
+    """
+    newest: dict[tuple[str, str], datetime] = {}
+    refused = RevocationSet(document.revocations)
+    for issued in document.issued:
+        gone = now - issued.not_after > timedelta(days=ALARM_DAYS[0]) or issued.reference in refused.certificates
+        if gone or (issued.kind == "client" and issued.name in refused.principals):
+            continue
+        key = (issued.kind, issued.name)
+        newest[key] = max(issued.not_after, newest.get(key, issued.not_after))
+    return newest
 
 
 def renewal_is_due(document: Credentials, profiles: Profiles, names: Iterable[str], now: datetime) -> bool:
