@@ -40,7 +40,7 @@ from appliance.security.capture_switch import switch_capture
 from appliance.security.crl import expired
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.office import Office
-from appliance.security.upkeep import alarms
+from appliance.security.upkeep import alarms, own_ends
 from appliance.state_dir import StateDir
 from appliance.types import ModelInfo, ModelSpec
 from appliance.upstream_spec import ServedModel
@@ -262,11 +262,10 @@ class RunningPremises:
             for crl in self._office.access.view.crls.values()
             if expired(crl, now)
         ]
-        # A client's own certificate is in ending_soon: the appliance is well without it.
-        ended = (alarm.what for alarm in alarms(self._office.document, now) if alarm.days == 0)
         reasons += self._router.troubles()
         reasons += [] if self._alerts is None else self._alerts.degraded()
-        reasons += [f"{what} has ended" for what in ended if not what.startswith("the certificate of ")]
+        # A client's own certificate is in ending_soon: the appliance is well without it. This is asked every second.
+        reasons += [f"{what} has ended" for what, end in own_ends(self._office.document) if end < now]
         return reasons
 
     def notes(self) -> list[str]:
