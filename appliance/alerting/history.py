@@ -68,7 +68,7 @@ class History:
 
 
 def _counters(snapshot: Snapshot) -> Iterator[tuple[Counter, int]]:
-    yield ("audit_write_errors", ""), snapshot.audit.failures + snapshot.audit.lost
+    yield ("audit_write_errors", ""), snapshot.audit.write_errors
     if snapshot.auth_failures is not None:
         yield ("auth_failures", ""), snapshot.auth_failures
     for gpu in snapshot.gpus:

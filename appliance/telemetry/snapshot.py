@@ -183,6 +183,11 @@ class AuditFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: int = 0
     trouble: tuple[str, ...] = ()
 
+    @property
+    def write_errors(self) -> int:
+        """Commits that failed, and records that were lost."""
+        return self.failures + self.lost
+
 
 class AlertFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One alert that is not over, or was lately. name: as in the Prometheus rules. what: which model, GPU or file.

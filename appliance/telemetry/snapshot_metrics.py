@@ -38,7 +38,7 @@ def _appliance(seen: Snapshot) -> Iterator[Metric]:
     yield _one("host_memory_total_bytes", "Within the service's limits.", seen.host.memory_total_bytes)
     yield _one("host_memory_available_bytes", "That can be had without swapping.", seen.host.memory_available_bytes)
     yield _count(
-        "audit_write_errors", "Commits of the audit log that failed, and records it lost.", _audit_errors(seen)
+        "audit_write_errors", "Commits of the audit log that failed, and records it lost.", seen.audit.write_errors
     )
     active = GaugeMetricFamily(
         PREFIX + "alert_active", "1 for each alert that fires, acknowledged or not.", labels=["alert", "severity"]
@@ -46,10 +46,6 @@ def _appliance(seen: Snapshot) -> Iterator[Metric]:
     for alert, severity in sorted({(one.name, one.severity) for one in seen.alerts if one.on}):
         active.add_metric([alert, severity], 1)
     yield active
-
-
-def _audit_errors(seen: Snapshot) -> int:
-    return seen.audit.failures + seen.audit.lost
 
 
 def _models(models: tuple[ModelFigures, ...]) -> Iterator[Metric]:
