@@ -82,14 +82,15 @@ def base_url_fault(replica: UpstreamReplica) -> str | None:
         return "is no address; write https://gpu1.example:8000/v1"
     if url.username is not None or url.query or url.fragment:
         return "holds more than host, port and path; a key belongs into key_file"
-    if url.scheme == "http" and not _is_loopback(host) and not replica.allow_plaintext:
+    if url.scheme == "http" and not is_loopback(host) and not replica.allow_plaintext:
         return "is not encrypted; write https, or allow_plaintext: true where the network is trusted"
     if url.scheme == "http" and (replica.ca or replica.certificate or replica.private_key):
         return "is plain HTTP, where ca, certificate and private_key mean nothing; write https or leave them out"
     return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether it is this host for certain: what is sent there in the clear nobody else sees."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from appliance.alert_config import LeastSeverity, MailReceiver
 from appliance.alerting.delivery.files import secret, tls_context
-from appliance.alerting.delivery.receiver import DeliveryError, is_loopback
+from appliance.alerting.delivery.receiver import DeliveryError
 from appliance.alerting.message import Sender, Told, letter, subject
 from appliance.audit.syslog_connection import parse_target
 from appliance.errors import ConfigError
 from appliance.safe_text import safe_text
+from appliance.upstream_spec import is_loopback
 
 STEP_SECONDS: Final = 10.0
 REFUSAL_CHARS_MAX: Final = 300

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -38,11 +37,3 @@ class Receiver(Protocol):
     def check(self) -> None:
         """Reads its files, and waits for the disk. Raises DeliveryError for what could never work."""
         ...
-
-
-def is_loopback(host: str) -> bool:
-    """Whether it is this host for certain: what is sent there in the clear nobody else sees."""
-    try:
-        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -15,10 +15,11 @@ import aiohttp
 
 from appliance.alert_config import LeastSeverity, WebhookReceiver
 from appliance.alerting.delivery.files import secret, tls_context
-from appliance.alerting.delivery.receiver import DeliveryError, is_loopback
+from appliance.alerting.delivery.receiver import DeliveryError
 from appliance.alerting.message import Sender, Told, batch_json
 from appliance.errors import ConfigError
 from appliance.safe_text import safe_text
+from appliance.upstream_spec import is_loopback
 
 POST_SECONDS: Final = 20.0
 ANSWER_BYTES_MAX: Final = 1024
