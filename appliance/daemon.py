@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -72,7 +72,6 @@ from appliance.state_dir import StateDir, write_atomic
 from appliance.tasks import TaskOwner
 from appliance.telemetry.event_stream import EventStream
 from appliance.telemetry.log_buffer import LogBuffer
-from appliance.telemetry.log_line import LogLine
 from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.recorder import FlightRecorder
 from appliance.telemetry.request_log import RequestLog
@@ -255,7 +254,9 @@ class _Daemon:
             self._alerts.figures,
         )
         self._metrics = Metrics((route.path for route in api_routes()), lambda: self._observer.latest)
-        self._events = EventStream(secrets.token_hex(4), bare=without_clients, logs=self._log_lines)
+        buffer = self._settings.log_buffer
+        logs = None if buffer is None else lambda after: buffer.page(after=after)
+        self._events = EventStream(secrets.token_hex(4), bare=without_clients, logs=logs)
         self._observer.sinks += [self._alerts.take, self._metrics.look, self._events.look, self._recorder.look]
         self._observer.sinks.append(ServingLog().look)
         self._office.audit.noticed = self._noticed
@@ -396,13 +397,6 @@ class _Daemon:
                 await asyncio.to_thread(self._quotas.save, self._limits.sums())
             except StateError as error:
                 _log.warning("%s", error)
-
-    def _log_lines(self, after: int) -> tuple[Sequence[LogLine], int]:
-        """Of the service log, what was said since that line, and the newest line's number."""
-        if (buffer := self._settings.log_buffer) is None:
-            return (), 0
-        page = buffer.page(after=after)
-        return page.lines, page.newest
 
     def _noticed(self, event: AuditEvent) -> None:
         """Something goes into the audit log."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final, Literal, get_args
 
 import msgspec
 from msgspec import Struct
 
+from appliance.telemetry.log_buffer import LogPage
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.snapshot import Snapshot
 
@@ -38,14 +39,14 @@ class Event(Struct, frozen=True, kw_only=True):
 class EventStream:
     """Belongs to the event loop. run: a name for this run of the daemon, in every event's id.
 
-    bare: what of a snapshot anybody may see. logs: lines of the service log since that number, and the newest number.
+    bare: what of a snapshot anybody may see. logs: the service log after the line of that number.
     """
 
     def __init__(
         self,
         run: str,
         bare: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
-        logs: Callable[[int], tuple[Sequence[object], int]] | None = None,
+        logs: Callable[[int], LogPage] | None = None,
     ) -> None:
         self.readers = 0
         self._run = run
@@ -80,9 +81,10 @@ class EventStream:
             self._requests.clear()
             self._missed = 0
         if self._logs is not None:
-            lines, self._log_number = self._logs(self._log_number)
-            if lines:
-                self._publish("logs", {"lines": lines}, None)
+            page = self._logs(self._log_number)
+            self._log_number = page.newest
+            if page.lines:
+                self._publish("logs", {"lines": page.lines}, None)
         self._tell()
 
     def close(self) -> None:

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from appliance.telemetry import event_stream
 from appliance.telemetry.event_stream import KINDS, EventStream
+from appliance.telemetry.log_buffer import LogPage
+from appliance.telemetry.log_line import LogLine
 from appliance.telemetry.snapshot import AlertFigures, Snapshot
 from tests.unit.telemetry.making import record
 
@@ -103,11 +105,12 @@ async def test_alerts_are_told_of_where_they_change() -> None:
 async def test_lines_of_the_log_are_fetched_each_time() -> None:
     asked: list[int] = []
 
-    def lines(after: int) -> tuple[list[str], int]:
+    def page(after: int) -> LogPage:
         asked.append(after)
-        return (["a line"], 7) if after == 0 else ([], 7)
+        line = LogLine(number=7, time=1.0, level="info", logger="x", message="a line")
+        return LogPage(lines=(line,) if after == 0 else (), newest=7, dropped=0)
 
-    events = EventStream("run", logs=lines)
+    events = EventStream("run", logs=page)
     events.look(SEEN)
     events.look(SEEN)
     assert asked == [0, 7]
