@@ -175,7 +175,7 @@ class Observer:
             version=__version__,
             started=self._started,
             engine_build=next((one.info.engine_build for one in seen.values() if one.info is not None), None),
-            ready=self._safely("ready", lambda: self._ready(seen), False),
+            ready=self._safely("ready", lambda: self._router.readiness == "ok", False),
             draining=self._router.draining,
             host=self._safely("host", lambda: self._host(reading), HostFigures()),
             gpus=self._safely("gpus", lambda: _gpus(reading, models, seen), ()),
@@ -218,12 +218,6 @@ class Observer:
             )
             for model in self._router.registry.models()
         )
-
-    def _ready(self, seen: Mapping[str, InstanceSnapshot]) -> bool:
-        """As `GET /readyz` says."""
-        failed = (InstanceState.FAILED, InstanceState.STARTING)
-        states = [seen[spec.id].state for spec in self._router.specs() if spec.preload]
-        return self._router.settled and not self._router.draining and not any(state in failed for state in states)
 
     def _host(self, reading: HardwareReading | None) -> HostFigures:
         # The guard has looked once it knows how large the disk is.

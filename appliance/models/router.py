@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, Literal
 
 from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits
@@ -21,7 +21,7 @@ from appliance.models.queue_wait import wait_seconds
 from appliance.models.registry import Means, Registry
 from appliance.models.repeats import Repeats
 from appliance.models.routes import Route
-from appliance.models.snapshot import InstanceSnapshot
+from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.models.stream import AnswerSource
 from appliance.models.turns import Turns
 from appliance.models.upstream.request import UpstreamRequest
@@ -30,6 +30,8 @@ from appliance.types import Request
 from appliance.upstream_spec import ServedModel
 
 RETRY_SECONDS_MAX: Final = 300
+# How it is with the appliance as a whole.
+Readiness = Literal["ok", "starting", "failed", "draining"]
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +122,19 @@ class Router:
     def snapshots(self) -> dict[str, InstanceSnapshot]:
         """Every model's state by id."""
         return {model.spec.id: model.snapshot() for model in self.registry.models()}
+
+    @property
+    def readiness(self) -> Readiness:
+        """`ok` once every preloaded model serves; not while one has failed, nor in a drain.
+
+        One that was unloaded on purpose is as good as ready: the next request loads it.
+        """
+        if self.draining:
+            return "draining"
+        states = [model.snapshot().state for model in self.registry.models() if model.spec.preload]
+        if InstanceState.FAILED in states:
+            return "failed"
+        return "starting" if InstanceState.STARTING in states or not self.settled else "ok"
 
     def troubles(self) -> list[str]:
         """What an operator should look at: models that keep failing, and servers elsewhere that do."""
