@@ -1,12 +1,15 @@
-"""A request body on its way from bytes to a strict struct."""
+"""A request body on its way from bytes to a strict struct, and a struct as an answer's body."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import web
+from msgspec import Raw, Struct
 
 from appliance.config import RequestLimits
 from appliance.errors import RequestError
@@ -63,3 +66,16 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 def _too_large(limits: RequestLimits) -> RequestError:
     message = f"the body is larger than {limits.body_bytes_max // 2**20} MiB; send less (requests.body_bytes_max)"
     return RequestError("body_too_large", message)
+
+
+def json_answer(
+    value: Struct | Raw, *, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})
+) -> web.Response:
+    """The whole HTTP answer that says this."""
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(value),
+        content_type="application/json",
+        charset="utf-8",
+        headers=headers,
+    )

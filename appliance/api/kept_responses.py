@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Raw, Struct
 
+from appliance.api.body import json_answer
 from appliance.api.keys import EVIDENCE, RESPONSES
 from appliance.api.operation import Operation
 from appliance.api.responses_schema import (
@@ -113,7 +114,7 @@ async def get_response(http: web.Request) -> web.StreamResponse:
         raise RequestError(
             "unsupported_parameter", "stream: a kept response comes as a whole; leave it out", param="stream"
         )
-    return _json((await _find(http, http.match_info["id"])).response)
+    return json_answer((await _find(http, http.match_info["id"])).response)
 
 
 async def delete_response(http: web.Request) -> web.StreamResponse:
@@ -125,7 +126,7 @@ async def delete_response(http: web.Request) -> web.StreamResponse:
         raise _unavailable(error) from error
     if not gone:
         raise _not_found(asked)
-    return _json(ResponseDeleted(id=asked))
+    return json_answer(ResponseDeleted(id=asked))
 
 
 async def list_input_items(http: web.Request) -> web.StreamResponse:
@@ -146,7 +147,7 @@ async def list_input_items(http: web.Request) -> web.StreamResponse:
         items = items[places[0] + 1 :]
     data = items[: page.limit]
     first, last = (data[0].id, data[-1].id) if data else ("", "")
-    return _json(ItemList(data=data, first_id=first, last_id=last, has_more=len(items) > len(data)))
+    return json_answer(ItemList(data=data, first_id=first, last_id=last, has_more=len(items) > len(data)))
 
 
 async def cancel_response(http: web.Request) -> web.StreamResponse:
@@ -186,7 +187,3 @@ def _principal(http: web.Request) -> str:
     principal = http[EVIDENCE].principal
     assert principal is not None, "the middleware has run"
     return principal
-
-
-def _json(value: Struct | Raw) -> web.Response:
-    return web.Response(body=_encoder.encode(value), content_type="application/json", charset="utf-8")

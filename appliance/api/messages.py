@@ -10,7 +10,7 @@ from aiohttp import web
 
 from appliance.api.anthropic_schema import MessageOut, MessagesFields, MessagesRequest, StreamEvent, TokenCount
 from appliance.api.attempts import TEXT_STAND_INS, Attempt
-from appliance.api.body import decode, read_body
+from appliance.api.body import decode, json_answer, read_body
 from appliance.api.chat import chat_prompt, chat_request
 from appliance.api.chat_body import chat_body
 from appliance.api.forward import forwarded
@@ -61,8 +61,7 @@ async def count_tokens(http: web.Request) -> web.StreamResponse:
     """How many tokens a conversation has as the model's template renders it, tools included."""
     body = decode(await read_body(http, http.app[LIMITS]()), _count_decoder)
     read, _ = await read_prompt(http, body.model, chat_prompt(prompt_chat_of(body)), Reading())
-    count = msgspec.json.encode(TokenCount(len(read.tokens)))
-    return web.Response(body=count, content_type="application/json", charset="utf-8")
+    return json_answer(TokenCount(len(read.tokens)))
 
 
 class MessagesEndpoint:

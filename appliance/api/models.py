@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
+from appliance.api.body import json_answer
 from appliance.api.keys import ROUTER, STARTED
 from appliance.api.openai_schema import ModelList, ModelMeta, ModelObject
 from appliance.api.operation import Operation
 from appliance.api.request_fields import permitted_names, route_of
 
-_encoder: Final = msgspec.json.Encoder()
 LIST_MODELS: Final = Operation(summary="Every model that the caller may use, loaded or not.", answer=ModelList)
 GET_MODEL: Final = Operation(
     summary="One model by id or alias; of an alias, the version that the caller gets.",
@@ -23,12 +22,12 @@ GET_MODEL: Final = Operation(
 
 async def list_models(http: web.Request) -> web.StreamResponse:
     """Every model that the caller may use, loaded or not; then the aliases that have an entry of their own."""
-    return _json(ModelList(data=[_object(http, name) for name in permitted_names(http)]))
+    return json_answer(ModelList(data=[_object(http, name) for name in permitted_names(http)]))
 
 
 async def get_model(http: web.Request) -> web.StreamResponse:
     """One model by id or alias; of an alias, the version that the caller gets."""
-    return _json(_object(http, http.match_info["model"]))
+    return json_answer(_object(http, http.match_info["model"]))
 
 
 def _object(http: web.Request, name: str) -> ModelObject:
@@ -55,7 +54,3 @@ def _object(http: web.Request, name: str) -> ModelObject:
             n_embd=info.embedding_length if info and info.kind == "embedding" else None,
         ),
     )
-
-
-def _json(value: msgspec.Struct) -> web.Response:
-    return web.Response(body=_encoder.encode(value), content_type="application/json", charset="utf-8")

@@ -13,7 +13,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from appliance.api.attempts import TEXT_STAND_INS, Attempt
-from appliance.api.body import decode, read_body
+from appliance.api.body import decode, json_answer, read_body
 from appliance.api.chat import chat_prompt, chat_request
 from appliance.api.chat_body import chat_body
 from appliance.api.forward import forwarded
@@ -89,8 +89,7 @@ async def count_input_tokens(http: web.Request) -> web.StreamResponse:
         read, _ = await read_prompt(http, body.model, chat_prompt(chat, asked_tools(chat)), Reading())
     except RequestError as error:
         raise NAMES.error(error) from error
-    count = msgspec.json.encode(InputTokens(input_tokens=len(read.tokens)))
-    return web.Response(body=count, content_type="application/json", charset="utf-8")
+    return json_answer(InputTokens(input_tokens=len(read.tokens)))
 
 
 async def compact_response(http: web.Request) -> web.StreamResponse:

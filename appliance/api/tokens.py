@@ -13,7 +13,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field, structs
 
 from appliance.api.admission import admitted
-from appliance.api.body import decode, read_body
+from appliance.api.body import decode, json_answer, read_body
 from appliance.api.chat import chat_prompt
 from appliance.api.keys import EVIDENCE, LIMITS, ROUTER, settings_of
 from appliance.api.openai_schema import ChatCompletionRequest
@@ -142,21 +142,21 @@ async def tokenize(http: web.Request) -> web.StreamResponse:
     if body.with_pieces:
         tokens = [TokenAndPiece(token, piece) for token, piece in zip(read.tokens, pieces, strict=True)]
     texts = [piece.decode(errors="replace") for piece in read.pieces] if body.return_token_strs else UNSET
-    return _json(Tokenized(tokens=tokens, count=len(tokens), max_model_len=n_ctx, token_strs=texts))
+    return json_answer(Tokenized(tokens=tokens, count=len(tokens), max_model_len=n_ctx, token_strs=texts))
 
 
 async def detokenize(http: web.Request) -> web.StreamResponse:
     """The text that tokens stand for, control tokens written out; `content` is llama-server's name for it."""
     body = decode(await read_body(http, http.app[LIMITS]()), _detokenize_decoder)
     read, _ = await read_prompt(http, body.model, TokenPrompt(tokens=body.tokens), Reading())
-    return _json(Detokenized(content=read.text, prompt=read.text))
+    return json_answer(Detokenized(content=read.text, prompt=read.text))
 
 
 async def apply_template(http: web.Request) -> web.StreamResponse:
     """A chat as the model's template renders it."""
     body = decode(await read_body(http, http.app[LIMITS]()), _chat_decoder)
     read, _ = await read_prompt(http, body.model, chat_prompt(body), Reading())
-    return _json(Rendered(prompt=read.text))
+    return json_answer(Rendered(prompt=read.text))
 
 
 async def read_prompt(http: web.Request, name: str, prompt: Prompt, reading: Reading) -> tuple[PromptRead, int | None]:
@@ -196,7 +196,3 @@ def _piece(piece: bytes) -> str | list[int]:
         return piece.decode()
     except UnicodeDecodeError:
         return list(piece)
-
-
-def _json(answer: Struct) -> web.Response:
-    return web.Response(body=msgspec.json.encode(answer), content_type="application/json", charset="utf-8")
