@@ -53,6 +53,9 @@ def open_dashboard(source: Source, wanted: Wanted) -> None:
 
 
 def _show(source: Source, wanted: Wanted, found: Plan) -> None:
+    # A size that the shell exports is of an earlier moment: Textual would hold it, whatever the terminal has.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     # Textual takes a quarter of a second to import: a text is printed without it.
     from tui.app import Dashboard, Options
 

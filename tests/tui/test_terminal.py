@@ -92,6 +92,15 @@ def test_it_fits_after_the_terminal_is_resized(terminal: Terminal) -> None:
     assert shows(terminal, 100, 30, b"Serving")
 
 
+def test_a_size_that_the_shell_exports_does_not_hold_it() -> None:
+    made = Terminal(COMMAND, 100, 30, {"COLUMNS": "100", "LINES": "30"})
+    try:
+        assert made.read(_START_SECONDS, until=b"appliance-01") is not None
+        assert shows(made, 60, 15, b"terminal too small")
+    finally:
+        made.close()
+
+
 def shows(terminal: Terminal, width: int, height: int, text: bytes) -> bool:
     """Pulls at the window until it is seen: a change that comes while it starts is only seen with the next."""
     for more in range(6):
