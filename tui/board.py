@@ -158,10 +158,6 @@ class Board:
             return "STALE"
         return "PAUSED" if self.paused else "REPLAY" if self.recorded else "LIVE"
 
-    def trusted(self, now: float) -> bool:
-        """Whether what is shown is how it is: only then may somebody act on it."""
-        return self.state(now) == "LIVE"
-
     @property
     def firing(self) -> list[AlertFigures]:
         """Alerts that are on, the worst and newest first. Acknowledging hides no critical one."""

@@ -12,7 +12,6 @@ from appliance.telemetry.snapshot import Snapshot
 
 # What is fetched at once: half before the moment, half after it; a second each.
 STRETCH_SECONDS: Final = 1200.0
-MINUTE: Final = 60.0
 _AGO: Final = re.compile(r"(\d{1,6})\s*([smhd])(?: ago)?")
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 

@@ -46,7 +46,6 @@ class DemoSource:
         self.interval = interval
         self._now = now
         self._frozen = frozen
-        self._history_seconds = history_seconds
         self._start = now()
         self._role = role
         chosen = scenario_of(scenario)

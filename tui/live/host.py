@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +25,6 @@ _OUTPUT_BYTES_MAX: Final = 65_536
 _LISTENS: Final = "0A"
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,Result,NRestarts,StateChangeTimestamp,ExecMainStatus"
 _GPU_FIELDS: Final = "index,name,memory.used,memory.total,utilization.gpu,temperature.gpu"
-
-Fact = tuple[str, str, bool]
 
 
 async def look_around(socket: Path) -> Surroundings:
@@ -137,7 +135,7 @@ def _meminfo() -> Iterator[tuple[str, int]]:
             yield name, int(rest.split()[0]) * 1024
 
 
-async def _run(*command: str, environ: Mapping[str, str] | None = None) -> str | None:
+async def _run(*command: str) -> str | None:
     """What a program prints; None where it is missing, fails, or takes too long."""
     try:
         process = await asyncio.create_subprocess_exec(
@@ -145,7 +143,6 @@ async def _run(*command: str, environ: Mapping[str, str] | None = None) -> str |
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=None if environ is None else dict(environ),
         )
     except OSError:
         return None

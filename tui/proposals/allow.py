@@ -57,7 +57,6 @@ def remove(entry: AllowEntry) -> Proposal:
         role="security",
         path="/allowlist/stage",
         command=lambda values: ("allow", "remove", entry.network),
-        tier=2 if used else 1,
         facts=(
             f"{entry.network} {entry.comment}".strip(),
             f"{entry.hits} connections in 24 h." if used else "Nothing changes until it is applied (A).",
@@ -93,7 +92,6 @@ def apply(found: Allowlist) -> Proposal:
         role="security",
         path="/allowlist/apply",
         command=lambda values: ("allow", "apply", "--confirm", str(CONFIRM_SECONDS)),
-        tier=3,
         facts=(
             f"{len(staged.add)} added, {len(staged.remove)} removed.",
             *(f"  + {one.network} {one.listener or 'every listener'}" for one in staged.add[:3]),

@@ -63,7 +63,6 @@ def revoke_key(key: ApiKeyRow) -> Proposal:
         role="security",
         path=route("keys", key.kid, "revoke"),
         command=lambda values: ("keys", "revoke", key.kid, *_given("--reason", values["reason"])),
-        tier=2,
         facts=(
             f"{key.kid} of {key.principal}{f', {key.label}' if key.label else ''} is refused from now on, for good.",
             "Its running requests end.",
@@ -108,7 +107,6 @@ def revoke_client(name: str) -> Proposal:
         role="security",
         path=route("clients", name, "revoke"),
         command=lambda values: ("clients", "revoke", name, *_given("--reason", values["reason"])),
-        tier=2,
         facts=(f"All keys and certificates of {name} are refused from now on.", "Its connections end."),
         fields=(
             Field("exact", "Type the client's name:", exact=name),
@@ -131,7 +129,6 @@ def revoke_certificate(issued: Issued) -> Proposal:
         role="security",
         path="/certificates/revoke",
         command=lambda values: ("certs", "revoke", issued.serial, *_given("--reason", values["reason"])),
-        tier=2,
         facts=(f"The {issued.kind} certificate {issued.serial} of {issued.name} is refused from now on.",),
         fields=(
             Field("exact", "Type the holder's name:", exact=issued.name),
@@ -217,7 +214,6 @@ def _server(verb: str, title: str, facts: tuple[str, ...]) -> Proposal:
         role="security",
         path=f"/server/{verb}",
         command=lambda values: ("certs", verb),
-        tier=3,
         facts=facts,
         fields=(Field("exact", "Type server:", exact="server"),),
         guarded=True,

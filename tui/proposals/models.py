@@ -53,7 +53,6 @@ def unload(model: ModelFigures) -> Proposal:
         role="operator",
         path=route("instances", model.id, "unload"),
         command=lambda values: ("models", "unload", model.id, "--drain-seconds", str(DRAIN_SECONDS)),
-        tier=2 if busy or model.pinned else 1,
         facts=(
             f"{model.running} requests in flight, {model.waiting} waiting{', pinned' if model.pinned else ''}.",
             f"They get {DRAIN_SECONDS} s to end. The next request loads it again.{again}",

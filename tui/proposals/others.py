@@ -81,7 +81,6 @@ def approve(found: dict[str, Any], agree: bool) -> Proposal:
         role="operator",
         path=route("approvals", str(found["id"]), verb),
         command=lambda values: ("approvals", verb, str(found["id"])),
-        tier=2 if agree else 1,
         facts=(f"{found['asked_by']} asks for {found['action']} of {found['resource']}.", str(found["what"])),
         fields=(Field("exact", f"Type {verb}:", exact=verb),) if agree else (),
         planned=None,

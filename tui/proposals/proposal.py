@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from tui.source import Role
 
-# 1: one key, with the focus on Cancel. 2: the name is typed, and a reason where the audit log takes one. 3: as 2, for
-# what could lock somebody out.
-Tier = Literal[1, 2, 3]
 REASON: Final = "Reason for audit:"
 
 Values = Mapping[str, str]
@@ -61,7 +58,6 @@ class Proposal:
     role: Role
     path: str
     command: Callable[[Values], tuple[str, ...]]
-    tier: Tier = 1
     facts: tuple[str, ...] = ()
     fields: tuple[Field, ...] = ()
     body: Callable[[Values], dict[str, Any]] = _nothing
@@ -87,7 +83,6 @@ def forced(proposal: Proposal, why: str, exact: str) -> Proposal:
     typed = tuple(one for one in proposal.fields if one.exact is None)
     return replace(
         proposal,
-        tier=3 if proposal.tier == 3 else 2,
         fields=(Field("exact", f"Type {exact}:", exact=exact), *typed),
         # What the plan says of an act that is in order is not so here.
         planned=_no_words,

@@ -40,7 +40,6 @@ class Confirm(Modal[dict[str, str]]):
         self._proposal = proposal
         self._planned = planned
         self._why_not = why_not
-        self._wrong: str | None = None
 
     def parts(self) -> Sequence[Widget]:
         """Facts, fields, buttons, the command."""

@@ -238,9 +238,7 @@ class Models(AskingScreen):
             column("KV", 4, lambda m: units.share(m.kv_used) if _on(m) else units.NONE, "right"),
             column("MEM", 6, lambda m: units.short_gib(held_bytes(m)), "right"),
             column("TOK/S", 6, lambda m: units.rate(_speed(m) or None), "right"),
-            column(
-                "TTFT95", 6, lambda m: units.seconds(m.serving.ttft.p95) if m.serving else units.NONE, "right", rank=4
-            ),
+            column("TTFT95", 6, _ttft, "right", rank=4),
             column("IDLE", 5, lambda m: units.duration(m.idle_seconds) if m.idle_seconds else units.NONE, "right"),
             column("QUANT", 7, _quantisation, rank=1, most=8),
             column("CTX", 4, lambda m: units.context(m.n_ctx), "right", rank=2),

@@ -23,8 +23,6 @@ from tui.proposals import models as proposals
 from tui.screens.screen import DashboardScreen
 from tui.widgets.lines_view import LinesView
 
-_TAIL_ROWS = 60
-
 
 class Overview(DashboardScreen):
     """Tab goes from the models to the failures; Enter opens what is under the cursor on its own screen."""

@@ -20,9 +20,7 @@ def test_data_gets_old() -> None:
     assert made.state(0.0) == "WAITING"
     made.take(Update(snapshot=WORLD.snapshot(1000.0)), 10.0)
     assert made.state(10.5) == "LIVE"
-    assert made.trusted(10.5)
     assert made.state(13.0) == "STALE"
-    assert not made.trusted(13.0)
 
 
 def test_a_lost_source_says_so_until_it_is_back() -> None:
@@ -54,7 +52,6 @@ def test_a_recording_is_never_live() -> None:
     made = board(recorded=True)
     made.take(Update(snapshot=WORLD.snapshot(1000.0)), 10.0)
     assert made.state(10.0) == "REPLAY"
-    assert not made.trusted(10.0)
 
 
 def test_the_past_comes_before_what_is_there() -> None:
