@@ -117,6 +117,13 @@ async def test_every_question_begins_on_cancel_and_fits(proposal: Proposal) -> N
         )
 
 
+async def test_what_a_question_is_about_stays_in_sight_behind_it() -> None:
+    async with watched() as (made, _):
+        await made.press("2", "u")
+        assert isinstance(made.app.screen, Confirm)
+        assert "<2Models>" in made.text()
+
+
 async def test_enter_on_a_fresh_question_does_nothing() -> None:
     async with watched() as (made, source):
         await made.press("2", "j", "j", "l")

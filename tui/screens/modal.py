@@ -81,7 +81,7 @@ class Modal(ModalScreen[Result | None], Generic[Result]):
     """Esc gives None. What it shows is in a column of `WIDTH` cells."""
 
     DEFAULT_CSS = f"""
-    Modal {{ align: center middle; background: $background 0%; }}
+    Modal {{ align: center middle; }}
     Modal > Vertical {{
         width: {WIDTH}; height: auto; max-height: 100%; padding: 0 1; background: $background; border: round $primary;
     }}
