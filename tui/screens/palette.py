@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Key
-from textual.screen import ModalScreen
 
 from appliance.safe_text import safe_text
-from tui.drawing.box import box
-from tui.lines import line, stretched
+from tui.lines import Line, line
 from tui.look import Look
+from tui.screens.block import Block
 from tui.theme import ThemeName
-from tui.widgets.lines_view import LinesView
 
 # Fixed words, and the action of the app.
 COMMANDS: Final = (
@@ -46,13 +43,11 @@ COMMANDS: Final = (
 _TYPED_MAX: Final = 60
 
 
-class Palette(ModalScreen[str | None]):
+class Palette(Block[str]):
     """Gives back the action that was chosen."""
 
-    CSS = """
-    Palette { align: center middle; background: $background 0%; }
-    Palette LinesView { width: 64; height: 16; background: $background; }
-    """
+    DEFAULT_CSS = "Palette LinesView { width: 64; height: 16; }"
+    closes = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "close", show=False, id="palette.close"),
         Binding("down", "move(1)", "down", show=False, id="palette.down"),
@@ -62,27 +57,15 @@ class Palette(ModalScreen[str | None]):
     ]
 
     def __init__(self, commands: Sequence[tuple[str, str]], look: Look, theme: ThemeName) -> None:
-        super().__init__()
+        super().__init__(look.say("Commands"), look, theme)
         self._commands = [(look.say(said), action) for said, action in commands]
-        self._look = look
-        self._style = theme
         self._chosen = 0
         self._typed = ""
-
-    def compose(self) -> ComposeResult:
-        """What is typed, and what it finds."""
-        yield LinesView(self._look, id="palette-found", can_focus=True)
-
-    def on_mount(self) -> None:
-        """Shows all of them."""
-        self.query_one(LinesView).restyle(self._style)
-        self.query_one(LinesView).focus()
-        self.call_after_refresh(self._paint)
 
     def action_move(self, lines: int) -> None:
         """Down or up."""
         self._chosen = max(0, min(len(self._found()) - 1, self._chosen + lines))
-        self._paint()
+        self.paint()
 
     def action_choose(self) -> None:
         """Does it."""
@@ -101,25 +84,21 @@ class Palette(ModalScreen[str | None]):
 
     def _type(self, text: str) -> None:
         self._typed, self._chosen = safe_text(text, _TYPED_MAX), 0
-        self._paint()
+        self.paint()
 
     def _found(self) -> list[tuple[str, str]]:
         words = self._typed.lower().split()
         return [one for one in self._commands if all(word in one[0].lower() for word in words)]
 
-    def _paint(self) -> None:
-        view = self.query_one(LinesView)
-        width, height = view.size
-        if width < 10 or height < 3:
-            return
-        rows = height - 4
+    def lines(self, rows: int) -> Sequence[Line]:
+        """What is typed, and what it finds."""
+        room = rows - 2
         found = self._found()
-        first = max(0, self._chosen - rows + 1)
+        first = max(0, self._chosen - room + 1)
         listed = [
             line(" ", ("> " + said, "cursor") if number == self._chosen else "  " + said)
-            for number, (said, _) in enumerate(found[first : first + rows], first)
+            for number, (said, _) in enumerate(found[first : first + room], first)
         ]
         if not found:
-            listed = [line((f"  {self._look.say('no such command')}", "dim"))]
-        body = stretched([line(f" {self._typed}_"), (), *listed], height - 2)
-        view.show(box(line(self._look.say("Commands")), body, width, self._look.glyphs))
+            listed = [line((f"  {self.look.say('no such command')}", "dim"))]
+        return [line(f" {self._typed}_"), (), *listed]
