@@ -132,6 +132,18 @@ async def test_a_failure_opens_among_the_requests() -> None:
         assert "id:req_71c0" in made.text()
 
 
+async def test_a_request_that_a_filter_hides_is_found_among_all() -> None:
+    async with driven(frozen("slow")) as made:
+        requests = requests_of(made)
+        wanted = next(record for record in requests.newest() if record.status < 400)
+        await made.press("3", "slash")
+        await typed(made, "st>=400")
+        requests.find(wanted.id)
+        await made.settle()
+        assert requests.rows.selected is wanted
+        assert not requests.rows.ring.filtered
+
+
 @pytest.mark.slow
 async def test_help_lists_the_keys_of_the_screen() -> None:
     async with driven(frozen(), size=(100, 40)) as made:

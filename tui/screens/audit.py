@@ -6,8 +6,6 @@ from typing import Any, ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
-from textual.widgets import Input
 
 from tui import units
 from tui.admin_data import AuditRow, moment, read
@@ -17,23 +15,22 @@ from tui.lines import Line, Role, fitted, line, shorten
 from tui.look import Look
 from tui.proposals.others import verify
 from tui.screens.asking import Ask, AskingScreen
+from tui.screens.filtered import FilteredScreen, filter_keys
 from tui.widgets.columns import Column
-from tui.widgets.filter_input import FilterInput
 from tui.widgets.lines_view import LinesView
 from tui.widgets.virtual_log import VirtualLog
-from tui.word_filter import WordFilterError, word_filter
+from tui.word_filter import word_filter
 
 _ROWS_MAX: Final = 10_000
 _QUESTION: Final = "/audit/records"
 
 
-class Audit(AskingScreen):
+class Audit(AskingScreen, FilteredScreen):
     """Only auditors are answered; anybody else is told so."""
 
     questions: ClassVar[tuple[str, ...]] = (_QUESTION,)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", show=False, id="audit.filter"),
-        Binding("escape", "clear", "leave the filter, or clear it", show=False, id="audit.clear"),
+        *filter_keys("audit"),
         Binding("v", "verify", "verify the chain", show=False, id="audit.verify"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
@@ -47,7 +44,6 @@ class Audit(AskingScreen):
 
     def __init__(self, look: Look, board: Board, ask: Ask) -> None:
         super().__init__(look, board, ask, id="audit")
-        self._wrong: str | None = None
         self.rows: VirtualLog[AuditRow] = VirtualLog(
             self._columns(), look, rows_max=_ROWS_MAX, identity=lambda row: row.seq, id="audit-rows"
         )
@@ -55,37 +51,28 @@ class Audit(AskingScreen):
 
     def compose(self) -> ComposeResult:
         """Filter, list, detail."""
-        with Horizontal(id="audit-filter"):
-            yield LinesView(self.look, id="audit-slash")
-            yield FilterInput(id="audit-input")
-            yield LinesView(self.look, id="audit-chain")
-        yield self.rows
+        yield from super().compose()
         yield LinesView(self.look, id="audit-detail")
-
-    def enter(self) -> None:
-        """Keys come to the list."""
-        self.screen.set_focus(self.rows)
 
     def paint(self, now: float) -> None:
         """Asks where it is time to."""
         self.ask_again(now)
-        self.query_one("#audit-slash", LinesView).show([line(" / ")])
-        snapshot = self.board.snapshot
-        chain: Line = ()
-        if snapshot is not None:
-            records = units.thousands(snapshot.audit.records)
-            chain = (
-                line((f"{self.look.say('TROUBLE')}: {snapshot.audit.trouble[0]} ", "bad"))
-                if snapshot.audit.trouble
-                else line(f"{self.look.say('chain at')} #{records} ")
-            )
-        self.query_one("#audit-chain", LinesView).show([chain])
+        super().paint(now)
         self._show_detail()
+
+    def beside(self) -> Line:
+        """How far the chain has come, or what is wrong with it."""
+        snapshot = self.board.snapshot
+        if snapshot is None:
+            return ()
+        if snapshot.audit.trouble:
+            return line((f"{self.look.say('TROUBLE')}: {snapshot.audit.trouble[0]} ", "bad"))
+        return line(f"{self.look.say('chain at')} #{units.thousands(snapshot.audit.records)} ")
 
     def status(self) -> Line:
         """What was wrong."""
         if self._wrong is not None:
-            return line((f" {self._wrong}", "bad"))
+            return super().status()
         if self.trouble is not None:
             return line((f" {self.trouble}", "warn"))
         return line((f" {self.look.say('v verifies the chain')}", "dim"))
@@ -93,18 +80,6 @@ class Audit(AskingScreen):
     def answered(self, path: str, answer: Any) -> None:
         """Records, newest first."""
         self.rows.replace(read(tuple[AuditRow, ...], answer))
-
-    def action_filter(self) -> None:
-        """To the filter."""
-        self.screen.set_focus(self.query_one(FilterInput))
-
-    def action_clear(self) -> None:
-        """From the filter to the list; from the list, without a filter."""
-        field = self.query_one(FilterInput)
-        if field.has_focus:
-            self.screen.set_focus(self.rows)
-        else:
-            field.value = ""
 
     def action_verify(self) -> None:
         """Every record and seal."""
@@ -114,21 +89,9 @@ class Audit(AskingScreen):
         """What its keys do, by name."""
         return (("Verify the audit log", "on_screen('verify')"),)
 
-    def on_input_changed(self, message: Input.Changed) -> None:
-        """Filters while it is typed."""
-        message.stop()
-        try:
-            matches = word_filter(message.value, _FIELDS)
-        except WordFilterError as error:
-            self._wrong = str(error)
-            return
-        self._wrong = None
-        self.rows.select(matches)
-
-    def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Back to the list."""
-        message.stop()
-        self.screen.set_focus(self.rows)
+    def narrow(self, text: str) -> None:
+        """By words."""
+        self.rows.select(word_filter(text, _FIELDS))
 
     def on_virtual_log_moved(self, message: VirtualLog.Moved) -> None:
         """The detail is of the row under the cursor."""

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import msgspec
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
-from textual.widgets import Input
 
 from tui import units
 from tui.board import LOG_LINES_MAX, Board
@@ -18,13 +15,11 @@ from tui.drawing.frame import KeyHint
 from tui.lines import Line, Role, line
 from tui.look import Look
 from tui.messages import ShowText
-from tui.screens.screen import DashboardScreen
+from tui.screens.filtered import FilteredScreen, filter_keys
 from tui.source import Level, LogLine
 from tui.widgets.columns import Column
-from tui.widgets.filter_input import FilterInput
-from tui.widgets.lines_view import LinesView
 from tui.widgets.virtual_log import VirtualLog
-from tui.word_filter import WordFilterError, word_filter
+from tui.word_filter import word_filter
 
 _LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error", "critical")
 _WORDS: Final[dict[Level, str]] = {
@@ -44,12 +39,11 @@ class Folded:
     count: int = 1
 
 
-class Logs(DashboardScreen):
+class Logs(FilteredScreen):
     """Filter: a level, then words, as in `warning auth`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", show=False, id="logs.filter"),
-        Binding("escape", "clear", "leave the filter, or clear it", show=False, id="logs.clear"),
+        *filter_keys("logs"),
         Binding("f", "follow", "follow the newest, or stay", show=False, id="logs.follow"),
         Binding("n", "next_error(1)", "the next failure", show=False, id="logs.next_error"),
         Binding("N", "next_error(-1)", "the failure before", show=False, id="logs.previous_error"),
@@ -66,17 +60,8 @@ class Logs(DashboardScreen):
 
     def __init__(self, look: Look, board: Board) -> None:
         super().__init__(look, board, id="logs")
-        self._wrong: str | None = None
         self._last: Folded | None = None
         self.rows: VirtualLog[Folded] = VirtualLog(self._columns(), look, rows_max=LOG_LINES_MAX, id="logs-rows")
-
-    def compose(self) -> ComposeResult:
-        """Filter and list."""
-        with Horizontal(id="logs-filter"):
-            yield LinesView(self.look, id="logs-slash")
-            yield FilterInput(id="logs-input")
-            yield LinesView(self.look, id="logs-count")
-        yield self.rows
 
     def take(self, lines: Sequence[LogLine]) -> None:
         """New lines, oldest of them first."""
@@ -91,42 +76,25 @@ class Logs(DashboardScreen):
                 new.append(self._last)
         self.rows.extend(new)
 
-    def enter(self) -> None:
-        """Keys come to the list."""
-        self.screen.set_focus(self.rows)
-
     def paint(self, now: float) -> None:
         """The list draws itself."""
-        self.query_one("#logs-slash", LinesView).show([line(" / ")])
-        ring = self.rows.ring
+        super().paint(now)
         said = [self.look.say("No lines")]
         if "logs" in self.board.refused:
             said = [self.look.say("Your role is not shown these:"), f"  {self.board.refused['logs']}"]
         self.rows.empty = [line((f"  {one}", "dim")) for one in said]
+
+    def beside(self) -> Line:
+        """Whether the newest is followed, and how many there are."""
+        ring = self.rows.ring
         follow = self.look.say("follow ON" if self.rows.follow else "follow off")
         shown = f"{units.thousands(len(ring))} {self.look.say('of')} " if ring.filtered else ""
-        self.query_one("#logs-count", LinesView).show(
-            [line(f"{follow}   {shown}{units.thousands(ring.total)} {self.look.say('lines')} ")]
-        )
+        return line(f"{follow}   {shown}{units.thousands(ring.total)} {self.look.say('lines')} ")
 
     def status(self) -> Line:
-        """What is wrong with the filter."""
-        if self._wrong is not None:
-            return line((f" {self._wrong}", "bad"))
+        """What is wrong with the filter, or what lines are."""
         said = self.look.say("identical lines fold to (xN); Enter shows the full record")
-        return line((f" {said}", "dim"))
-
-    def action_filter(self) -> None:
-        """To the filter."""
-        self.screen.set_focus(self.query_one(FilterInput))
-
-    def action_clear(self) -> None:
-        """From the filter to the list; from the list, without a filter."""
-        field = self.query_one(FilterInput)
-        if field.has_focus:
-            self.screen.set_focus(self.rows)
-        else:
-            field.value = ""
+        return super().status() or line((f" {said}", "dim"))
 
     def action_follow(self) -> None:
         """Follows the newest, or stays."""
@@ -147,19 +115,9 @@ class Logs(DashboardScreen):
             text = msgspec.json.format(msgspec.json.encode(row.newest), indent=2).decode()
             self.post_message(ShowText(f"{row.newest.logger} {_WORDS[row.newest.level]}", text))
 
-    def on_input_changed(self, message: Input.Changed) -> None:
-        """Filters while it is typed."""
-        message.stop()
-        try:
-            self.rows.select(log_filter(message.value))
-            self._wrong = None
-        except WordFilterError as error:
-            self._wrong = str(error)
-
-    def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Back to the list."""
-        message.stop()
-        self.screen.set_focus(self.rows)
+    def narrow(self, text: str) -> None:
+        """By level and words."""
+        self.rows.select(log_filter(text))
 
     def _columns(self) -> tuple[Column[Folded], ...]:
         look = self.look

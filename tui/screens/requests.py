@@ -8,10 +8,8 @@ from typing import ClassVar, Final
 import msgspec
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
-from textual.widgets import Input
 
-from appliance.telemetry.request_filter import FilterError, RequestFilter, parse
+from appliance.telemetry.request_filter import RequestFilter, parse
 from appliance.telemetry.request_record import RequestRecord
 from tui import units
 from tui.board import REQUESTS_MAX, Board
@@ -21,9 +19,8 @@ from tui.drawing.request_rows import RIGHT, cell, failed, role_of
 from tui.lines import Line, line
 from tui.look import Look
 from tui.messages import ShowText
-from tui.screens.screen import DashboardScreen
+from tui.screens.filtered import FilteredScreen, filter_keys
 from tui.widgets.columns import Column
-from tui.widgets.filter_input import FilterInput
 from tui.widgets.lines_view import LinesView
 from tui.widgets.virtual_log import VirtualLog
 
@@ -54,12 +51,11 @@ _SORTS: Final = ("", "DUR", "TTFT", "QUEUE", "IN", "OUT", "ST")
 _TAIL_ROWS: Final = 60
 
 
-class Requests(DashboardScreen):
+class Requests(FilteredScreen):
     """wall: UTC seconds since 1970, from which `since:15m` is counted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", show=False, id="requests.filter"),
-        Binding("escape", "clear", "leave the filter, or clear it", show=False, id="requests.clear"),
+        *filter_keys("requests"),
         Binding("f", "follow", "follow the newest, or stay", show=False, id="requests.follow"),
         Binding("s", "sort", "sort by the next column", show=False, id="requests.sort"),
         Binding("S", "reverse", "sort the other way round", show=False, id="requests.reverse"),
@@ -92,7 +88,6 @@ class Requests(DashboardScreen):
         self._sort = 0
         self._reverse = True
         self._filter = RequestFilter()
-        self._error: str | None = None
         # The moment of the recording that is shown.
         self._until: float | None = None
         self._note: str | None = None
@@ -105,11 +100,7 @@ class Requests(DashboardScreen):
 
     def compose(self) -> ComposeResult:
         """Filter, list, detail."""
-        with Horizontal(id="requests-filter"):
-            yield LinesView(self.look, id="requests-slash")
-            yield FilterInput(id="requests-input")
-            yield LinesView(self.look, id="requests-count")
-        yield self.rows
+        yield from super().compose()
         yield LinesView(self.look, id="requests-detail")
 
     def take(self, records: Sequence[RequestRecord]) -> None:
@@ -129,18 +120,13 @@ class Requests(DashboardScreen):
         else:
             self.rows.go(found)
 
-    def enter(self) -> None:
-        """Keys come to the list."""
-        self.screen.set_focus(self.rows)
-
     def paint(self, now: float) -> None:
         """The list draws itself; count and detail follow it."""
         until = None if self.board.replay is None else self.board.replay.shown.time
         if until != self._until:
             self._until = until
             self._select()
-        self.query_one("#requests-slash", LinesView).show([line(" / ")])
-        self.query_one("#requests-count", LinesView).show([self._count()])
+        super().paint(now)
         self.rows.empty = [
             line((f"  {said}", "dim"))
             for said in (
@@ -158,8 +144,8 @@ class Requests(DashboardScreen):
 
     def status(self) -> Line:
         """What is wrong with the filter, or how the list is ordered."""
-        if self._error is not None:
-            return line((f" {self._error}", "bad"))
+        if self._wrong is not None:
+            return super().status()
         if self._note is not None:
             return line(f" {self._note}")
         said = [self.look.say("filter is live while typing; Esc clears; f follows the newest again")]
@@ -169,20 +155,12 @@ class Requests(DashboardScreen):
 
     # Keys.
 
-    def action_filter(self) -> None:
-        """To the filter."""
-        self.screen.set_focus(self.query_one(FilterInput))
-
-    def action_clear(self) -> None:
-        """From the filter to the list; from the list, without filter and order."""
-        field = self.query_one(FilterInput)
-        if field.has_focus:
-            self.screen.set_focus(self.rows)
-            return
+    def clear(self) -> None:
+        """Shows all that there is, the newest first."""
         self._note = None
         self._sort = 0
         self.rows.sort(None)
-        self.apply("")
+        super().clear()
 
     def action_follow(self) -> None:
         """Follows the newest, or stays."""
@@ -234,16 +212,6 @@ class Requests(DashboardScreen):
         if record is not None:
             self.apply(f"key={record.key_id or '-'}")
 
-    def on_input_changed(self, message: Input.Changed) -> None:
-        """Filters while it is typed."""
-        message.stop()
-        self._read(message.value)
-
-    def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Back to the list."""
-        message.stop()
-        self.screen.set_focus(self.rows)
-
     def on_virtual_log_moved(self, message: VirtualLog.Moved) -> None:
         """The detail is of the row under the cursor."""
         message.stop()
@@ -252,25 +220,17 @@ class Requests(DashboardScreen):
 
     # What follows from them.
 
-    def apply(self, text: str) -> None:
-        """Filters by this, as if it were typed."""
-        field = self.query_one(FilterInput)
-        if field.value != text:
-            field.value = text
-        else:
-            self._read(text)
-
-    def _read(self, text: str) -> None:
+    def narrow(self, text: str) -> None:
+        """By the language of the request log."""
         self._note = None
-        try:
-            self._filter = parse(text)
-        except FilterError as error:
-            # What was found before stays while a word is being typed.
-            self._error = str(error)
-            return
-        self._error = None
+        self._filter = parse(text)
         self._select()
-        self.query_one("#requests-count", LinesView).show([self._count()])
+
+    def beside(self) -> Line:
+        """How many there are."""
+        ring = self.rows.ring
+        total = units.thousands(ring.total) + (f" ({self.look.say('ring full')})" if ring.full else "")
+        return line(f"{units.thousands(len(ring))} {self.look.say('of')} {total} " if ring.filtered else f"{total} ")
 
     def _select(self) -> None:
         """What the filter takes; of a recording, what had ended by then."""
@@ -284,11 +244,6 @@ class Requests(DashboardScreen):
     def _order(self) -> None:
         name = _SORTS[self._sort]
         self.rows.sort(self._columns[name] if name else None, reverse=self._reverse)
-
-    def _count(self) -> Line:
-        ring = self.rows.ring
-        total = units.thousands(ring.total) + (f" ({self.look.say('ring full')})" if ring.full else "")
-        return line(f"{units.thousands(len(ring))} {self.look.say('of')} {total} " if ring.filtered else f"{total} ")
 
     def _show_detail(self) -> None:
         view = self.query_one("#requests-detail", LinesView)
