@@ -102,6 +102,16 @@ async def test_next_error_goes_to_older_failures() -> None:
         assert requests_of(made).rows.selected is first
 
 
+async def test_what_a_key_came_to_is_said_for_a_while() -> None:
+    async with driven(frozen("calm")) as made:
+        for number in "37":
+            await made.press(number, "N")
+            assert "no further failure here" in made.lines()[-2]
+            made.clock.now += 60.0
+            await made.settle()
+            assert "no further failure here" not in made.text()
+
+
 @pytest.mark.slow
 async def test_sorting_puts_the_slowest_first() -> None:
     async with driven(frozen()) as made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from textual.app import ComposeResult
@@ -76,6 +77,14 @@ class FilteredScreen(DashboardScreen):
         with field.prevent(Input.Changed):
             field.value = text
         self._read(text)
+
+    def go_to_failure(self, step: int, failed: Callable[[Any], bool]) -> None:
+        """To the next row that has failed; step: 1 is downwards, where older ones are, and -1 upwards."""
+        found = self.rows.ring.find(self.rows.position + step, step, failed)
+        if found is None:
+            self.say("no further failure here")
+        else:
+            self.rows.go(found)
 
     def action_filter(self) -> None:
         """To the filter."""

@@ -15,7 +15,6 @@ from tui.board import Board
 from tui.drawing.frame import KeyHint
 from tui.lines import Line, Role, line
 from tui.look import Look
-from tui.messages import Said
 from tui.proposals import keys as proposals
 from tui.screens.asking import Ask, AskingScreen
 from tui.widgets.columns import Column
@@ -146,8 +145,7 @@ class Keys(AskingScreen):
         else:
             text = None if key is None else key.kid
         if text:
-            self.app.copy_to_clipboard(text)
-            self.post_message(Said(f"{text} {self.look.say('sent to the clipboard')}"))
+            self.copy(text)
 
     def action_import(self) -> None:
         """Of another authority."""

@@ -101,11 +101,8 @@ class Logs(FilteredScreen):
         self.rows.set_follow(not self.rows.follow)
 
     def action_next_error(self, step: int) -> None:
-        """To the next line from `error` on; older ones are further down."""
-        wanted = _at_least("error")
-        found = self.rows.ring.find(self.rows.position + step, step, wanted)
-        if found is not None:
-            self.rows.go(found)
+        """To the next line from `error` on."""
+        self.go_to_failure(step, _at_least("error"))
 
     def on_virtual_log_opened(self, message: VirtualLog.Opened) -> None:
         """The whole record."""

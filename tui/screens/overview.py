@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.snapshot import ModelFigures
 from tui.board import Board
 from tui.drawing.disconnected import disconnected
@@ -75,7 +76,7 @@ class Overview(DashboardScreen):
         self.cursor = Cursor()
         self._now = 0.0
         # The app fills it: the newest requests of the list that the Requests screen keeps.
-        self.tail: tuple = ()  # type: ignore[type-arg]
+        self.tail: tuple[RequestRecord, ...] = ()
 
     def compose(self) -> ComposeResult:
         """One block of lines."""

@@ -90,7 +90,6 @@ class Requests(FilteredScreen):
         self._filter = RequestFilter()
         # The moment of the recording that is shown.
         self._until: float | None = None
-        self._note: str | None = None
         # Which request the detail is of, and how wide it was drawn.
         self._detailed: tuple[str, int] | None = None
         self._columns = {name: self._column(name, width, most, rank) for name, width, most, rank in _COLUMNS}
@@ -146,8 +145,6 @@ class Requests(FilteredScreen):
         """What is wrong with the filter, or how the list is ordered."""
         if self._wrong is not None:
             return super().status()
-        if self._note is not None:
-            return line(f" {self._note}")
         said = [self.look.say("filter is live while typing; Esc clears; f follows the newest again")]
         if self._sort:
             said = [f"{self.look.say('sorted by')} {_SORTS[self._sort]}; {self.look.say('s changes, Esc ends it')}"]
@@ -157,7 +154,6 @@ class Requests(FilteredScreen):
 
     def clear(self) -> None:
         """Shows all that there is, the newest first."""
-        self._note = None
         self._sort = 0
         self.rows.sort(None)
         super().clear()
@@ -185,19 +181,14 @@ class Requests(FilteredScreen):
         self.rows.set_columns(tuple(self._columns[name] for name in _SETS[self._set]))
 
     def action_next_error(self, step: int) -> None:
-        """To the next request that failed; older ones are further down."""
-        found = self.rows.ring.find(self.rows.position + step, step, failed)
-        if found is not None:
-            self.rows.go(found)
-        else:
-            self._note = self.look.say("no further failure here")
+        """To the next request that failed."""
+        self.go_to_failure(step, failed)
 
     def action_copy(self) -> None:
         """The id, through the terminal."""
         record = self.rows.selected
         if record is not None:
-            self.app.copy_to_clipboard(record.id)
-            self._note = f"{record.id} {self.look.say('sent to the clipboard')}"
+            self.copy(record.id)
 
     def action_json(self) -> None:
         """The record as it is stored."""
@@ -222,7 +213,6 @@ class Requests(FilteredScreen):
 
     def narrow(self, text: str) -> None:
         """By the language of the request log."""
-        self._note = None
         self._filter = parse(text)
         self._select()
 

@@ -52,6 +52,11 @@ class DashboardScreen(Vertical):
         """Says something in the status line, in the operator's language."""
         self.post_message(Said(self.look.say(text)))
 
+    def copy(self, text: str) -> None:
+        """To the clipboard, through the terminal."""
+        self.app.copy_to_clipboard(text)
+        self.post_message(Said(f"{text} {self.look.say('sent to the clipboard')}"))
+
     def restyle(self, theme: ThemeName, *, old: bool = False) -> None:
         """Draws in another theme. old: what it shows is of before."""
         for view in self.query(LinesView):
