@@ -11,13 +11,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from textual.screen import ModalScreen
+
 from appliance.safe_text import safe_lines, safe_text
 from tui.board import Board, Note
 from tui.look import Look
 from tui.permission import why_not
 from tui.proposals.proposal import Proposal, forced
 from tui.screens.confirm import Confirm
-from tui.screens.modal import Modal
 from tui.screens.second_person import SecondPerson
 from tui.screens.told_once import ToldOnce
 from tui.source import Act, ActRefused, Planned, Source
@@ -36,7 +37,7 @@ class Stage(Protocol):
     look: Look
     theme_name: ThemeName
 
-    async def ask_over(self, modal: Modal[Any]) -> Any:
+    async def ask_over(self, modal: ModalScreen[Any]) -> Any:
         """Shows a box, and waits for its answer."""
         ...
 

@@ -15,27 +15,26 @@ from typing import Any, ClassVar, Final
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.dom import DOMNode
 from textual.events import Resize
+from textual.screen import ModalScreen
 from textual.widgets import ContentSwitcher
 
 from appliance.errors import ApplianceError
-from appliance.safe_text import safe_text
 from tui.acting import NOTE_SECONDS, Acting
 from tui.board import Board, Note
+from tui.choosing import Choosing
 from tui.drawing import frame
 from tui.drawing.disconnected import HINTS
-from tui.drawing.lists import alert_lines, approval_lines, help_lines, in_order
+from tui.drawing.lists import help_lines
 from tui.export import Format, as_csv, as_jsonl, write_new
 from tui.feed import Feed
 from tui.guard import LOOK_SECONDS, hear_signals, terminal_is_gone
-from tui.ingest import safe
+from tui.key_help import binding_ids, keys_of
 from tui.lines import Line, line
 from tui.look import Look
 from tui.messages import Arrived, Gone, Introduced, Propose, Recalled, Said, ShowText, Surrounded
 from tui.permission import offered
-from tui.proposals.others import ack, approve, leave, replay_from, silence
-from tui.replay import moment_of
+from tui.proposals.others import leave
 from tui.replaying import PLAY_SECONDS, Fetched, Replaying
 from tui.rescue import Rescue
 from tui.screens.allow import Allow
@@ -44,7 +43,6 @@ from tui.screens.audit import Audit
 from tui.screens.confirm import Confirm
 from tui.screens.keys import Keys
 from tui.screens.logs import Logs
-from tui.screens.modal import Modal
 from tui.screens.models import Models
 from tui.screens.overlay import Overlay
 from tui.screens.overview import Overview
@@ -58,28 +56,6 @@ from tui.theme import THEMES, ThemeName
 from tui.widgets.lines_view import LinesView
 from tui.widgets.virtual_log import VirtualLog
 
-_KEY_NAMES: Final = {
-    "question_mark": "?",
-    "slash": "/",
-    "colon": ":",
-    "plus": "+",
-    "equals_sign": "=",
-    "minus": "-",
-    "escape": "Esc",
-    "enter": "Enter",
-    "tab": "Tab",
-    "shift+tab": "Shift+Tab",
-    "pagedown": "PgDn",
-    "pageup": "PgUp",
-    "home": "Home",
-    "end": "End",
-    "up": "Up",
-    "down": "Down",
-    "ctrl+f": "^f",
-    "ctrl+p": "^p",
-    "ctrl+c": "^c",
-    "ctrl+q": "^q",
-}
 RATES: Final = (0.2, 0.5, 1.0, 2.0)
 
 
@@ -136,9 +112,10 @@ class Dashboard(App[None]):
         self._options = options
         self._rate = options.rate
         self._feed = Feed(source, self.post_message)
-        self._replaying = Replaying(source, self.board, look, self.post_message, options.wall)
+        self._replaying = Replaying(self, source, self.post_message, options.wall)
         self._acting = Acting(self, source, options.clock)
         self._rescue = Rescue(self, source, self.post_message, options.appliance, options.wall)
+        self._choosing = Choosing(self, source, self.post_message, self._acting, self._rescue)
         self._overview = Overview(look, self.board)
         self._requests = Requests(look, self.board, wall=options.wall)
         self._models = Models(look, self.board, source.ask)
@@ -266,17 +243,7 @@ class Dashboard(App[None]):
 
     def action_replay(self) -> None:
         """Asks for a time."""
-        self.run_worker(self._ask_for_a_time(), name="act", group="acts")
-
-    async def _ask_for_a_time(self) -> None:
-        values = await self.push_screen_wait(Confirm(replay_from(), (), self.look, self.theme_name, lambda: None))
-        if values is None:
-            return
-        moment = moment_of(values["time"], self._options.wall(), self.look.zone)
-        if moment is None:
-            self.post_message(Said(self.look.say("this is no time of before: 02:30, 2026-11-20 02:30, or 15m")))
-        else:
-            await self._replaying.fetch(moment)
+        self.run_worker(self._replaying.ask(), name="act", group="acts")
 
     def action_replay_move(self, seconds: int) -> None:
         """Through the recording; back from now on, where what is now is shown."""
@@ -301,47 +268,15 @@ class Dashboard(App[None]):
     def action_help(self) -> None:
         """What the keys do here."""
         chosen = self._screens[self._chosen]
-        self._over(self.look.say("KEYS"), help_lines(self._bindings_here(chosen), self.look))
+        self._over(self.look.say("KEYS"), help_lines(keys_of([chosen, *chosen.query(VirtualLog), self]), self.look))
 
     def action_alerts(self) -> None:
         """All alerts, and what can be done about one."""
-        self.run_worker(self._pick_alert(), name="act", group="acts")
-
-    async def _pick_alert(self) -> None:
-        look = self.look
-        alerts = in_order(() if self.board.snapshot is None else self.board.snapshot.alerts)
-        keys = {"enter": "what to do"}
-        if offered(self.board, "operator") or offered(self.board, "security"):
-            keys |= {"c": "acknowledge", "s": "silence for an hour"}
-        rows = [alert_lines(one, look) for one in alerts]
-        picked = await self.push_screen_wait(
-            Pick(look.say("ALERTS"), rows, keys, look.say("No alert"), look, self.theme_name)
-        )
-        if picked is None:
-            return
-        alert = alerts[picked.place]
-        if picked.key == "enter":
-            await self._rescue.runbook(alert.name)
-        else:
-            await self._acting.propose(ack(alert) if picked.key == "c" else silence(alert))
+        self.run_worker(self._choosing.alert(), name="act", group="acts")
 
     def action_approvals(self) -> None:
         """What others wait for, and what one's own acts wait for."""
-        self.run_worker(self._pick_approval(), name="act", group="acts")
-
-    async def _pick_approval(self) -> None:
-        look = self.look
-        try:
-            found = safe(await self._source.ask("/approvals"), 2000)
-        except ApplianceError as error:
-            self.post_message(Said(safe_text(str(error), 400)))
-            return
-        keys = {"enter": "agree", "x": "reject"} if not self.board.recorded and not self.board.read_only else {}
-        rows = [approval_lines(one, look) for one in found]
-        empty = look.say("nobody waits for a second person")
-        picked = await self.push_screen_wait(Pick(look.say("APPROVALS"), rows, keys, empty, look, self.theme_name))
-        if picked is not None:
-            await self._acting.propose(approve(found[picked.place], picked.key == "enter"))
+        self.run_worker(self._choosing.approval(), name="act", group="acts")
 
     def action_commands(self) -> None:
         """Everything that can be done, by name."""
@@ -404,7 +339,7 @@ class Dashboard(App[None]):
         self.board.note = Note(message.text, "warn", self._options.clock() + NOTE_SECONDS)
         self.paint()
 
-    async def ask_over(self, modal: Modal[Any]) -> Any:
+    async def ask_over(self, modal: ModalScreen[Any]) -> Any:
         """Shows a box, and waits for its answer."""
         return await self.push_screen_wait(modal)
 
@@ -495,23 +430,7 @@ class Dashboard(App[None]):
 
     def binding_ids(self) -> set[str]:
         """What a keymap can name."""
-        owners: list[type[DOMNode]] = [type(self), VirtualLog, Overlay, Pick, Palette]
-        owners += [type(one) for one in self._screens]
-        bindings = (one for owner in owners for one in owner.BINDINGS)
-        return {one.id for one in bindings if isinstance(one, Binding) and one.id is not None}
-
-    def _bindings_here(self, chosen: DashboardScreen) -> list[tuple[str, str]]:
-        """Keys and what they do: those of the screen, of its lists, of the dashboard."""
-        found: dict[str, list[str]] = {}
-        for node in (chosen, *chosen.query(VirtualLog), self):
-            for key, bindings in node._bindings.key_to_bindings.items():
-                for binding in bindings:
-                    if binding.description:
-                        found.setdefault(binding.description, [])
-                        shown = _KEY_NAMES.get(key, key)
-                        if shown not in found[binding.description]:
-                            found[binding.description].append(shown)
-        return [(" ".join(keys), said) for said, keys in found.items()]
+        return binding_ids([type(self), VirtualLog, Overlay, Pick, Palette, *(type(one) for one in self._screens)])
 
     def _use_theme(self, theme: ThemeName) -> None:
         self.theme_name = theme

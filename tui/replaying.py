@@ -9,35 +9,47 @@ from textual.message import Message
 
 from appliance.errors import ApplianceError
 from appliance.safe_text import safe_text
-from tui.board import Board
+from tui.acting import Stage
 from tui.ingest import safe
-from tui.look import Look
 from tui.messages import Said
-from tui.replay import STRETCH_SECONDS, Replay
+from tui.proposals.others import replay_from
+from tui.replay import STRETCH_SECONDS, Replay, moment_of
+from tui.screens.confirm import Confirm
 from tui.source import Source
 
 PLAY_SECONDS: Final = 1.0
 
 
 class Replaying:
-    """Its methods but `fetch` are of the app's handlers, which alone change the board. wall: UTC seconds since 1970."""
+    """`ask` and `fetch` each run as a worker; the rest is of the app's handlers, which alone change the board.
+
+    wall: UTC seconds since 1970.
+    """
 
     def __init__(
-        self,
-        source: Source,
-        board: Board,
-        look: Look,
-        post: Callable[[Message], object],
-        wall: Callable[[], float],
+        self, app: Stage, source: Source, post: Callable[[Message], object], wall: Callable[[], float]
     ) -> None:
+        self._app = app
         self._source = source
-        self._board = board
-        self._look = look
+        self._board = app.board
+        self._look = app.look
         self._post = post
         self._wall = wall
 
+    async def ask(self) -> None:
+        """For a time, and fetches it."""
+        app, look = self._app, self._look
+        values = await app.ask_over(Confirm(replay_from(), (), look, app.theme_name, lambda: None))
+        if values is None:
+            return
+        moment = moment_of(values["time"], self._wall(), look.zone)
+        if moment is None:
+            self._post(Said(look.say("this is no time of before: 02:30, 2026-11-20 02:30, or 15m")))
+        else:
+            await self.fetch(moment)
+
     async def fetch(self, moment: float) -> None:
-        """The stretch around a moment; posts what it finds. In a worker."""
+        """The stretch around a moment; posts what it finds."""
         since = moment - STRETCH_SECONDS / 2
         try:
             found = await self._source.recording(since, min(since + STRETCH_SECONDS, self._wall()))
