@@ -268,7 +268,8 @@ class Dashboard(App[None]):
     def action_help(self) -> None:
         """What the keys do here."""
         chosen = self._screens[self._chosen]
-        self._over(self.look.say("KEYS"), help_lines(keys_of([chosen, *chosen.query(VirtualLog), self]), self.look))
+        keys = keys_of([chosen, *chosen.query(VirtualLog), self], self._keymap)
+        self._over(self.look.say("KEYS"), help_lines(keys, self.look))
 
     def action_alerts(self) -> None:
         """All alerts, and what can be done about one."""

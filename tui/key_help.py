@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from textual.binding import Binding
@@ -38,11 +38,14 @@ def binding_ids(owners: Iterable[type[DOMNode]]) -> set[str]:
     return {one.id for one in bindings if isinstance(one, Binding) and one.id is not None}
 
 
-def keys_of(nodes: Iterable[DOMNode]) -> list[tuple[str, str]]:
-    """Keys and what they do; each deed once, in the order of the nodes."""
+def keys_of(nodes: Iterable[DOMNode], keymap: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Keys and what they do; each deed once, in the order of the nodes. keymap: other keys, by the id of a binding."""
     found: dict[str, list[str]] = {}
     for node in nodes:
-        for key, bindings in node._bindings.key_to_bindings.items():
+        # Textual applies a keymap to a copy too, each time that it looks up a key.
+        declared = node._bindings.copy()
+        declared.apply_keymap(keymap)
+        for key, bindings in declared.key_to_bindings.items():
             for binding in bindings:
                 if binding.description:
                     shown = found.setdefault(binding.description, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -327,8 +328,10 @@ async def test_a_list_is_exported_as_it_is_filtered(tmp_path: Path, monkeypatch:
 
 
 async def test_keys_can_be_others() -> None:
-    async with driven(frozen("slow"), size=(100, 30)) as made:
+    async with driven(frozen("slow"), size=(100, 45)) as made:
         assert {"models.load", "app.pause", "list.down"} <= made.app.binding_ids()
         made.app.set_keymap({"app.pause": "P"})
         await made.press("P")
         assert made.app.board.paused
+        await made.press("3", "question_mark")
+        assert re.search(r"\| P +pause, or go on", made.text())
