@@ -26,8 +26,7 @@ def in_order(alerts: Sequence[AlertFigures]) -> list[AlertFigures]:
 
 def alert_lines(alert: AlertFigures, look: Look) -> list[Line]:
     """What is wrong, since when, and what is done about it."""
-    on = alert.state in ("firing", "acked")
-    role: Role = "dim" if not on else "bad" if alert.severity == "critical" else "warn"
+    role: Role = "dim" if not alert.on else "bad" if alert.severity == "critical" else "warn"
     mark = "!!" if alert.severity == "critical" else " !"
     said = f"     {look.say(alert.state)} {look.say('since')} {units.clock(alert.since, look.zone)}"
     if alert.acked_by is not None:
