@@ -80,9 +80,10 @@ def _with_info(found: ModelFigures, seen: InstanceSnapshot, info: ModelInfo, gpu
 
 
 def device_shares(use: MemoryUse, model_bytes: int, gpus: Sequence[str]) -> tuple[DeviceShare, ...]:
-    """What llama.cpp has allocated, by device, the host's memory first. model_bytes: of all weights.
+    """What a model holds, by device, the host's memory first. model_bytes: of all weights.
 
-    Weights that are mapped count once where llama.cpp has copied some of them.
+    Weights that are mapped count once where llama.cpp has copied some of them. Of a GPU, what the driver counts beyond
+    llama.cpp's buffers (its context, kernels, cuBLAS's workspace) is for computing too.
     """
     sums: dict[str | None, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_FIELDS.values(), 0))
     for buffer in use.buffers:
@@ -90,6 +91,9 @@ def device_shares(use: MemoryUse, model_bytes: int, gpus: Sequence[str]) -> tupl
             sums[_place(buffer, gpus)][_FIELDS[buffer.kind]] += buffer.bytes
     if mapped := mapped_weights(use, model_bytes):
         sums[None]["weights_bytes"] += mapped
+    for device in use.devices:
+        held = sums[device.uuid]
+        held["compute_bytes"] += max(0, device.bytes - sum(held.values()))
     shares = (DeviceShare(gpu=gpu, **fields) for gpu, fields in sums.items())
     return tuple(sorted((share for share in shares if share.bytes), key=lambda share: share.gpu or ""))
 

@@ -37,7 +37,7 @@ class HostFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DeviceShare(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a model holds of one device, by the worker's own account; gpu: its uuid, None for the host's memory."""
+    """What a model holds of one device, measured at its load; gpu: its uuid, None for the host's memory."""
 
     gpu: str | None = None
     weights_bytes: int = 0

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from appliance.models.model_figures import device_shares, model_figures
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.telemetry.snapshot import DeviceShare, ModelFigures, ServingFigures
-from appliance.types import EngineBuffer, MemoryUse, ModelSpec
+from appliance.types import DeviceBytes, EngineBuffer, MemoryUse, ModelSpec
 from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
 from tests.fakes.scripted_worker import INFO
 
@@ -93,6 +93,14 @@ def test_buffers_by_device() -> None:
         DeviceShare(gpu="GPU-aa", weights_bytes=900, kv_bytes=42),
         DeviceShare(gpu="GPU-bb", weights_bytes=500, compute_bytes=7),
     )
+
+
+def test_what_the_driver_counts_beyond_the_buffers_is_for_computing() -> None:
+    use = replace(USE, devices=(DeviceBytes(uuid="GPU-aa", bytes=1600), DeviceBytes(uuid="GPU-bb", bytes=1)))
+    _, first, second = device_shares(use, 1500, ("GPU-aa", "GPU-bb"))
+    assert first == DeviceShare(gpu="GPU-aa", weights_bytes=900, kv_bytes=42, compute_bytes=1600 - 942)
+    # A driver that counts less has not looked yet.
+    assert second == DeviceShare(gpu="GPU-bb", weights_bytes=500, compute_bytes=7)
 
 
 def test_mapped_weights_that_were_copied_count_once() -> None:

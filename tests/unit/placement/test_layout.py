@@ -41,4 +41,4 @@ def test_a_tied_output_takes_memory_of_its_own_on_a_gpu_only() -> None:
 def test_shares_are_kept() -> None:
     layout = Layout(estimate(facts(), spec()), (1.0, 3.0))
     assert layout.most(machine(8000, 8000, 8000), 0) == (3, 6)
-    assert layout.most(machine(8000, 8000, 1000), 0) == (2, 4)
+    assert layout.most(machine(8000, 8000, 1128), 0) == (2, 4)
