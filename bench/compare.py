@@ -1,6 +1,6 @@
 """The appliance against llama-server of the same llama.cpp, on the same model, machine and requests, in one go.
 
-    python -m bench.compare [--rows dify,one] [--repeat 3] [--kv auto] [--write] [--quick]
+    python -m bench.compare [--rows dify,one] [--repeat 3] [--shape 7b] [--kv auto] [--write] [--quick]
 
 For every row each contestant starts fresh, runs it and stops, in turns whose order alternates. Builds what it needs
 first (see llama_source, llama_build and shape_model); afterwards it needs no network.
@@ -21,6 +21,7 @@ from typing import Final, get_args
 import psutil
 
 from appliance.types import KvMode, ModelSpec
+from appliance.worker.nvml import NvmlError, open_nvml
 from bench import llama_build, shape_model
 from bench.lean_client import MODEL
 from bench.llama_source import fetch
@@ -57,11 +58,11 @@ def _order(row: Row, turn: int) -> list[str]:
     return names if turn % 2 == 0 else names[::-1]
 
 
-def contest_spec(kv: KvMode, threads: int) -> ModelSpec:
-    """The one configuration of all rows; makes the model unless it is there."""
+def contest_spec(kv: KvMode, threads: int, shape: str = "0.5b") -> ModelSpec:
+    """The one configuration of all rows; makes the model unless it is there. Both sides take all GPUs they see."""
     return ModelSpec(
         id=MODEL,
-        path=str(shape_model.build().resolve()),
+        path=str(shape_model.build(shape_model.SHAPES[shape]).resolve()),
         parallel=SLOTS,
         n_ctx=N_CTX,
         kv=kv,
@@ -76,7 +77,8 @@ def setting(spec: ModelSpec, version: str) -> dict[str, str]:
     cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
     return {
         "machine": f"{cpu or platform.machine()}, {os.cpu_count()} processors, "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {_gpus()}",
+        "model": Path(spec.path).stem,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "command": f"`{shlex.join(['python', '-m', 'bench.compare', *sys.argv[1:]])}`",
         "versions": f"llama-cpp-python {version} on both sides, Python {platform.python_version()}",
@@ -86,10 +88,21 @@ def setting(spec: ModelSpec, version: str) -> dict[str, str]:
     }
 
 
+def _gpus() -> str:
+    try:
+        driver = open_nvml()
+    except NvmlError:
+        return "no GPU"
+    names = ", ".join(gpu.name for gpu in driver.gpus())
+    driver.close()
+    return names
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", help="comma-separated names; default all")
     parser.add_argument("--repeat", type=int, default=1, help="whole rounds; the report has medians")
+    parser.add_argument("--shape", choices=shape_model.SHAPES, default="0.5b", help="the model's")
     parser.add_argument("--kv", choices=get_args(KvMode), default="auto", help="the appliance's KV mode")
     parser.add_argument("--threads", type=int, default=physical_cores(), help="of both sides")
     volume = parser.add_mutually_exclusive_group()
@@ -109,7 +122,7 @@ def main() -> None:
     end_cleanly_on_sigterm()
     arguments = _arguments()
     source = fetch()
-    spec = contest_spec(arguments.kv, arguments.threads)
+    spec = contest_spec(arguments.kv, arguments.threads, arguments.shape)
     rows = all_rows(spec, llama_build.build(source), quick=arguments.quick)
     if arguments.rows:
         known = {row.name: row for row in rows}

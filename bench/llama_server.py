@@ -54,7 +54,7 @@ def running_llama_server(binary: Path, spec: ModelSpec, kv: KvMode) -> Iterator[
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "LD_LIBRARY_PATH": str(libraries)},
+            env={**os.environ, "LD_LIBRARY_PATH": f"{libraries}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")},
         )
         try:
             if not _wait_until_healthy(process, port):
@@ -72,6 +72,7 @@ def _arguments(spec: ModelSpec, kv: KvMode) -> list[str]:
         *("--model", spec.path, "--ctx-size", str(spec.n_ctx), "--parallel", str(spec.parallel), _KV[kv]),
         *("--batch-size", str(spec.n_batch), "--ubatch-size", str(spec.n_ubatch)),
         *("--threads", str(spec.threads), "--threads-batch", str(spec.threads_batch)),
+        *("--n-gpu-layers", "all"),
     ]
 
 

@@ -1,10 +1,11 @@
 """How far the estimate of a model's memory is from what it takes.
 
-python -m bench.placement [--simulated] [--real]
+python -m bench.placement [--simulated] [--real] [--gpu]
 
 Simulated: llama.cpp goes through all allocations of a load without making any (`no_alloc`), for real models' shapes up
 to 70B and many settings. Real: the product's own loader in a process of its own, then a prompt as long as a pass, so
 that every buffer has been filled; beside llama.cpp's own account stands what the kernel says the process holds.
+GPU: the same with all layers on the one GPU; beside the account stands what the driver says the process holds of it.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from appliance.engine.runner import Runner, load
 from appliance.engine.sequence import Sequence
 from appliance.gguf.facts import ModelFacts, facts_of
 from appliance.gguf.header import read_header
-from appliance.models.memory_ledger import measured
+from appliance.models.memory_ledger import device_index, measured
 from appliance.placement.estimate import MIB, estimate
 from appliance.placement.layout import Layout
 from appliance.placement.rules import kv_mode, slots
 from appliance.types import ModelSpec, SamplingParams
+from appliance.worker.nvml import own_device_bytes
 from bench.model_shapes import build_all
 from bench.shape_model import build as build_random
 from bench.source_archive import BUILD
@@ -58,23 +60,41 @@ _REAL: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("Mamba-2.8B", {"parallel": 8, "n_ubatch": 64}),
 )
 
+_GPU: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("Qwen2.5-0.5B Q8_0", {}),
+    ("Llama-3.2-1B", {"n_ctx": 131_072, "parallel": 16}),
+    ("Gemma-2-2B (window)", {"n_ctx": 16_384}),
+    ("LFM2-700M (hybrid)", {"parallel": 16}),
+    ("Llama-3.1-8B", {}),
+    ("Llama-3.1-8B", {"n_ctx": 131_072, "parallel": 16, "n_ubatch": 1024}),
+    ("Llama-3.1-8B", {"n_ctx": 32_768, "cache_type_k": "q8_0", "cache_type_v": "q8_0", "kv": "split", "parallel": 8}),
+    ("Llama-3.1-8B", {"n_ctx": 8192, "flash_attn": "off"}),
+    ("DeepSeek-V2-Lite (MLA)", {"n_ctx": 16_384}),
+    ("Qwen3-30B-A3B", {"n_ctx": 65_536, "parallel": 8}),
+    ("Mixtral-8x7B", {"n_ctx": 32_768}),
+    ("Llama-3.3-70B", {"n_ctx": 32_768, "parallel": 4}),
+)
+
 
 def main() -> None:
-    """Prints both tables."""
+    """Prints the tables, without one of a GPU unless it is asked for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--simulated", action="store_true")
     parser.add_argument("--real", action="store_true")
+    parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
         print(json.dumps(_measure(Path(asked.one[0]), json.loads(asked.one[1]))))
         return
-    both = not (asked.simulated or asked.real)
+    both = not (asked.simulated or asked.real or asked.gpu)
     paths = build_all(BUILD / "shapes")
     if asked.simulated or both:
         _print_simulated(paths)
     if asked.real or both:
         _print_real(paths | {"random": build_random()})
+    if asked.gpu:
+        _print_gpu(paths)
 
 
 def _print_simulated(paths: dict[str, Path]) -> None:
@@ -147,9 +167,7 @@ def _print_real(paths: dict[str, Path]) -> None:
     head = ("model", "settings", "estimate, MiB", "llama.cpp's buffers and the process", "error", "resident", "error")
     print(f"\n| {' | '.join(head)} |\n| {' | '.join(['---'] * len(head))} |")
     for name, settings in _REAL:
-        command = [sys.executable, "-m", "bench.placement", "--one", str(paths[name].resolve()), json.dumps(settings)]
-        figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        said = ", ".join(f"{key} {value}" for key, value in settings.items()) or "defaults"
+        figures, said = _in_process(paths[name], {"n_gpu_layers": 0, **settings}), _said(settings)
         shown = "Qwen2.5-0.5B Q4_0, random weights" if name == "random" else name
         estimated, account, resident = figures["estimate"], figures["account"], figures["resident"]
         print(
@@ -157,6 +175,38 @@ def _print_real(paths: dict[str, Path]) -> None:
             f"{resident / MIB:,.0f} | {_error(estimated, resident):+.1%} |",
             flush=True,
         )
+
+
+def _print_gpu(paths: dict[str, Path]) -> None:
+    head = (
+        "model",
+        "settings",
+        "estimate, MiB",
+        "by the driver",
+        "error",
+        "llama.cpp's buffers",
+        "the driver's beyond",
+    )
+    print(f"\n| {' | '.join(head)} |\n| {' | '.join(['---'] * len(head))} |")
+    for name, settings in _GPU:
+        figures = _in_process(paths[name], settings)
+        estimated, driver, buffers = figures["gpu_estimate"], figures["gpu_driver"], figures["gpu_buffers"]
+        print(
+            f"| {name} | {_said(settings)} | {estimated / MIB:,.0f} | {driver / MIB:,.0f} | "
+            f"{_error(estimated, driver):+.1%} | {buffers / MIB:,.0f} | {(driver - buffers) / MIB:,.0f} |",
+            flush=True,
+        )
+
+
+def _in_process(path: Path, settings: dict[str, Any]) -> dict[str, float]:
+    """What `_measure` finds, in a process of its own."""
+    command = [sys.executable, "-m", "bench.placement", "--one", str(path.resolve()), json.dumps(settings)]
+    figures: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return figures
+
+
+def _said(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items()) or "defaults"
 
 
 def _measure(path: Path, settings: dict[str, Any]) -> dict[str, float]:
@@ -173,7 +223,17 @@ def _measure(path: Path, settings: dict[str, Any]) -> dict[str, float]:
     mapped = sum(buffer.bytes for buffer in runner.info.memory.buffers if buffer.device == "CPU_Mapped")
     # Mapped weights that were copied are still counted as resident; the kernel takes them back when it needs them.
     resident = memory["RssAnon"] + memory["RssFile"] - min(copied, mapped)
-    return {"estimate": Layout(need).footprint(()).host, "account": account.host, "resident": resident}
+    layout = Layout(need)
+    return {
+        "estimate": layout.footprint(()).host,
+        "account": account.host,
+        "resident": resident,
+        "gpu_estimate": layout.footprint((layout.items,)).devices[0],
+        "gpu_driver": sum(device.bytes for device in own_device_bytes()),
+        "gpu_buffers": sum(
+            buffer.bytes for buffer in runner.info.memory.buffers if device_index(buffer.device) is not None
+        ),
+    }
 
 
 def _fill(runner: Runner, *, whole: bool) -> None:
