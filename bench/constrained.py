@@ -21,7 +21,7 @@ from typing import Any, Final
 from appliance.types import Constraint, ModelSpec
 from bench.bare_engine import BareEngine
 from bench.compare import physical_cores
-from bench.shape_model import build
+from bench.shape_model import SHAPES, build
 from bench.workload import numbered
 
 FREE: Final = "free"
@@ -64,13 +64,16 @@ def main() -> None:
     """Measures and reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--shape", choices=SHAPES, default="0.5b")
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--constraints", default=",".join(list(CONSTRAINTS)[1:]), help="comma-separated")
     parser.add_argument("--threads", type=int, default=physical_cores())
     asked = parser.parse_args()
     threads: dict[str, Any] = {"threads": asked.threads, "threads_batch": asked.threads}
-    engine = BareEngine(ModelSpec(id="shape", path=str(build()), n_ctx=8192, parallel=asked.streams, **threads))
+    engine = BareEngine(
+        ModelSpec(id="shape", path=str(build(SHAPES[asked.shape])), n_ctx=8192, parallel=asked.streams, **threads)
+    )
     order, number = random.Random(0), 0
     wanted = [FREE, *asked.constraints.split(",")]
     rates: dict[str, list[Rates]] = {name: [] for name in wanted}

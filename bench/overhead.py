@@ -1,6 +1,6 @@
 """What TLS, HTTP and the process border add over the bare engine loop, as ratios within one run.
 
-    python -m bench.overhead [--rounds 12]
+    python -m bench.overhead [--rounds 12] [--shape 7b]
 
 Both sides run the same GGUF with the same threads, prompts and token counts, one after the other in every round. Bare:
 the engine loop in this process, timed from the prompt's text to the first text of the answer. Appliance: the real
@@ -25,7 +25,7 @@ from bench.appliance_server import ApplianceServer, running_appliance
 from bench.bare_engine import BareEngine
 from bench.lean_client import MODEL, ApplianceClient
 from bench.server import end_cleanly_on_sigterm
-from bench.shape_model import build
+from bench.shape_model import SHAPES, build
 from bench.workload import Question, numbered
 
 STREAMS: Final = 8
@@ -136,12 +136,14 @@ def main() -> None:
     end_cleanly_on_sigterm()
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=12)
-    rounds = parser.parse_args().rounds
-    spec = ModelSpec(id=MODEL, path=str(build().resolve()), parallel=STREAMS, n_ctx=8192, preload=True)
+    parser.add_argument("--shape", choices=SHAPES, default="0.5b")
+    asked = parser.parse_args()
+    path = build(SHAPES[asked.shape]).resolve()
+    spec = ModelSpec(id=MODEL, path=str(path), parallel=STREAMS, n_ctx=8192, preload=True)
     with running_appliance(spec) as server:
         print(f"daemon at idle: {server.daemon.memory_info().rss / 2**20:.0f} MiB")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(measure(rounds, spec, server))
+            runner.run(measure(asked.rounds, spec, server))
 
 
 if __name__ == "__main__":

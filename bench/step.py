@@ -1,6 +1,6 @@
 """The host's part of an engine step: everything but the device's computing.
 
-    python -m bench.step [--sequences 16] [--profile]
+    python -m bench.step [--sequences 16] [--shape 7b] [--profile]
 
 First a device that is simulated by a pause of 10 ms, 64 sequences: how much throughput the host costs. Then the real
 model in this process, its sequences decoding: where a step's host time goes. Frames go through a real socket to
@@ -36,7 +36,7 @@ from appliance.types import ModelSpec, SamplingParams
 from appliance.wire import Finished, Step
 from appliance.worker.channel import Channel
 from bench.bare_engine import NoGuard
-from bench.shape_model import build
+from bench.shape_model import SHAPES, Shape, build
 from bench.simulated_device import SimulatedDevice
 from bench.stopwatch import Laps, Stopwatch
 from bench.workload import SAMPLING, numbered
@@ -153,9 +153,9 @@ def _full_steps(laps: list[Laps], sequences: int) -> list[StepTimes]:
     ]
 
 
-def real_model(count: int, tokens: int, profile: cProfile.Profile | None) -> None:
+def real_model(count: int, tokens: int, shape: Shape, profile: cProfile.Profile | None) -> None:
     """Prints where the time of a step goes with the real model and `count` sequences."""
-    spec = ModelSpec(id="bench", path=str(build().resolve()), parallel=count, n_ctx=count * 2048)
+    spec = ModelSpec(id="bench", path=str(build(shape).resolve()), parallel=count, n_ctx=count * 2048)
     runner = load(spec, lambda _: None)
     questions = [numbered(number, PROMPT_WORDS, tokens) for number in range(count)]
     sequences = [
@@ -207,11 +207,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", action="store_true", help="run the real model under cProfile; distorts the times")
     parser.add_argument("--sequences", type=int, default=SEQUENCES, help="of the real model; default %(default)s")
+    parser.add_argument("--shape", choices=SHAPES, default="0.5b", help="of the real model")
     parser.add_argument("--quick", action="store_true", help="few steps: does it work at all?")
     arguments = parser.parse_args()
     profile = cProfile.Profile() if arguments.profile else None
     simulated(tokens=10 if arguments.quick else 400)
-    real_model(arguments.sequences, 10 if arguments.quick else 200, profile)
+    real_model(arguments.sequences, 10 if arguments.quick else 200, SHAPES[arguments.shape], profile)
     if profile is not None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(PROFILE_LINES)
 
