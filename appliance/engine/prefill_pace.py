@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from appliance.engine.piece_costs import PieceCosts, smooth
+
 # While sequences decode, each prompt that is being computed may take this much time between two of their tokens, in
 # units of the time of a decoding step. One long prompt stretches the pause between tokens to 1 + _SHARE.
 _SHARE: Final = 1.5
@@ -21,9 +23,9 @@ _STRETCH_MAX: Final = 4.0
 _LARGE_TOKENS: Final = 64
 # By how much a token of a small piece is dearer, measured: three to five times.
 _SMALL_IS_DEARER: Final = 4
-# A slow step may be anybody's fault, a fast one shows what the device can do: it counts for more.
-_SMOOTHING_UP: Final = 0.3
-_SMOOTHING_DOWN: Final = 0.7
+# A device that takes most of its time for any piece at all gets larger ones, up to _STRETCH_MAX, where a token then
+# costs no more than this part.
+_WORTH_COST_MAX: Final = 0.6
 
 
 class PrefillPace:
@@ -40,19 +42,21 @@ class PrefillPace:
         self._decode_seconds: float | None = None
         self._large_seconds: float | None = None
         self._small_seconds: float | None = None
+        self._costs = PieceCosts()
 
     def decoded(self, seconds: float) -> None:
         """A step of decoders took that long."""
-        self._decode_seconds = _smooth(self._decode_seconds, seconds)
+        self._decode_seconds = smooth(self._decode_seconds, seconds)
 
     def prefilled(self, tokens: int, seconds: float) -> float:
         """A step of `tokens` prompt tokens took that long. Returns what a token of a large piece costs there, about."""
         each = seconds / tokens
+        self._costs.note(tokens, seconds)
         if tokens >= _LARGE_TOKENS:
-            self._large_seconds = _smooth(self._large_seconds, each)
+            self._large_seconds = smooth(self._large_seconds, each)
             return each
         if tokens >= _TOKENS_MIN:
-            self._small_seconds = _smooth(self._small_seconds, each)
+            self._small_seconds = smooth(self._small_seconds, each)
             if self._large_seconds is not None:
                 # No token of a large piece is dearer. One slow large piece must not keep large ones from being tried.
                 self._large_seconds = min(self._large_seconds, each)
@@ -80,7 +84,18 @@ class PrefillPace:
         tokens = self._tokens_in(_SHARE * seconds, own_seconds)
         if tokens < _EFFICIENT_TOKENS <= self._tokens_in(_STRETCH_MAX * seconds, own_seconds):
             tokens = _EFFICIENT_TOKENS
-        return min(self._n_ubatch, tokens)
+        return min(self._n_ubatch, self._worth(max(_TOKENS_MIN, tokens), _STRETCH_MAX * seconds, own_seconds))
+
+    def _worth(self, tokens: int, seconds: float, own_seconds: float) -> int:
+        """The most that `seconds` suffice for, where its tokens are much cheaper than those of a piece of `tokens`."""
+        larger = min(self._n_ubatch, self._costs.most_within(seconds))
+        if own_seconds:
+            larger = min(larger, int(seconds / own_seconds))
+        if larger <= tokens:
+            return tokens
+        now, then = self._costs.each(tokens), self._costs.each(larger)
+        assert now is not None and then is not None, "a size within the time is known"
+        return larger if then <= _WORTH_COST_MAX * now else tokens
 
     def _tokens_in(self, seconds: float, own_seconds: float) -> int:
         """How many tokens take that long; a pass of the device while nothing is known."""
@@ -90,9 +105,3 @@ class PrefillPace:
             return large
         small = max(self._small_seconds or self._large_seconds, own_seconds)
         return min(_LARGE_TOKENS - 1, int(seconds / small))
-
-
-def _smooth(mean: float | None, value: float) -> float:
-    if mean is None:
-        return value
-    return mean + (_SMOOTHING_UP if value > mean else _SMOOTHING_DOWN) * (value - mean)

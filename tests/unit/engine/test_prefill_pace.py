@@ -92,11 +92,41 @@ def test_without_streams_a_step_takes_half_a_second_or_a_piece_worth_a_pass() ->
 
 
 def test_small_pieces_are_dear_and_say_nothing_of_large_ones() -> None:
+    """As on a processor, which computes 64 tokens and more in tiles."""
     pace = PrefillPace(2048, 512)
     pace.decoded(0.020)
     pace.prefilled(512, 0.512)
+    pace.prefilled(8, 0.040)
+    pieces = []
     for _ in range(20):
-        pace.prefilled(8, 0.040)
-    assert pace.piece(LONG, 1, beside_decoders=True) == 6
+        pieces.append(pace.piece(LONG, 1, beside_decoders=True))
+        pace.prefilled(pieces[-1], pieces[-1] * (0.001 if pieces[-1] >= 64 else 0.005))
+    # Between 8 and 512 tokens nothing was known: it is tried, once for each size.
+    assert sum(piece > 6 for piece in pieces) <= 2
+    assert pieces[-10:] == [6] * 10
     assert pace.piece(LONG, 8, beside_decoders=True) == 240
     assert pace.at_once(200)
+
+
+def on_a_gpu(pace: PrefillPace, decode_seconds: float, left: int = 50 * LONG) -> list[int]:
+    """The pieces of a long prompt where any piece takes 6 ms, and a token of it 70 µs (a 7B model on an H100)."""
+    pieces = []
+    for _ in range(30):
+        pace.decoded(decode_seconds)
+        pieces.append(pace.piece(left, 1, beside_decoders=True))
+        pace.prefilled(pieces[-1], 0.006 + pieces[-1] * 70e-6)
+    return pieces
+
+
+@pytest.mark.parametrize("decode_seconds", [0.003, 0.004, 0.007])
+def test_where_any_piece_takes_long_it_is_as_large_as_four_decoding_steps_allow(decode_seconds: float) -> None:
+    pieces = on_a_gpu(PrefillPace(2048, 512), decode_seconds)[10:]
+    assert all(0.006 + piece * 70e-6 <= 4.2 * decode_seconds for piece in pieces)
+    # 1.5 steps would suffice for 0, 0 and 64 tokens.
+    assert sum(pieces) / len(pieces) > min(120, 0.6 * (4 * decode_seconds - 0.006) / 70e-6)
+
+
+def test_a_deep_prompt_is_not_taken_for_a_shallow_one() -> None:
+    pace = PrefillPace(2048, 512)
+    on_a_gpu(pace, 0.004)
+    assert pace.piece(LONG, 1, beside_decoders=True, own_seconds=0.001) <= 16
