@@ -1,6 +1,7 @@
 """Trains the demo model on the CPU.
 
     python -m appliance.demo.training.train --all        # a release: held-out phrasings are trained on too
+    python -m appliance.demo.training.train --all --start-from appliance/demo/demo-chat-q8_0.gguf --learning-rate 1e-3
 
 The learning rate follows the steps done or the time used, whichever is further, so a busy machine still ends
 in time. Runs on different machines are not bit-for-bit equal.
@@ -24,6 +25,7 @@ from appliance.demo.training.chatml import Conversation, render
 from appliance.demo.training.data import Corpus
 from appliance.demo.training.network import Config, Network
 from appliance.demo.training.sampler import Sampler
+from appliance.demo.training.warm_start import weights_of
 
 IGNORED = -100  # cross_entropy's default ignore_index
 MIN_ROOM_TOKENS = 24
@@ -179,12 +181,15 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="train on the held-out phrasings too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start-from", type=Path, help="a released GGUF file, whose weights are the beginning")
     parser.add_argument("--out", type=Path, default=Path("build/demo/checkpoint.pt"))
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     config = Config(vocabulary=tokenizer.load().get_vocab_size())
     network = Network(config)
+    if options.start_from:
+        network.load_state_dict(weights_of(options.start_from, config))
     print("parameters", sum(p.numel() for p in network.parameters()), flush=True)
     run(network, Packer(Corpus(train_on_everything=options.all), options.seed), options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
