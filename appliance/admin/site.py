@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -64,7 +65,8 @@ class AdminSite:
     one_command: it ends with the command that it serves, before a second person could come. router, rollouts,
     log_buffer: None where no daemon runs, as are `snapshot`, which says what there is to be seen of the appliance,
     `metrics`, `events` and `alerts`. examine: what `appliance doctor` is answered with. history: who asks the flight
-    recorder.
+    recorder. reading_all: held while all of the request log is read, some seconds for a million: one report at a time
+    leaves threads and cores to others.
     """
 
     office: Office
@@ -85,3 +87,4 @@ class AdminSite:
     events: EventStream | None = None
     history: HistoryReader | None = None
     alerts: AlertWatch | None = None
+    reading_all: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from appliance.admin_client import AdminClient, AdminError
 from appliance.state_dir import StateDir
-from appliance.telemetry.request_query import PAGE_MAX
+from appliance.telemetry.request_query import PAGE_MAX, Usage, UsageBy
 from appliance.telemetry.request_record import RequestRecord
 from tests.admin.desk import Desk, refused
 from tests.unit.telemetry.making import record, write
@@ -132,6 +134,24 @@ async def test_usage_by_what_is_asked_for(state: StateDir, admin: AdminClient) -
     days = await admin.get("/usage", by="day", **times)
     assert [row["day"] for row in days["rows"]] == ["2025-11-20"]
     assert (await admin.get("/usage"))["total"] == []
+
+
+async def test_one_report_is_made_at_a_time(desk: Desk, admin: AdminClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report reads the whole log: many at once would take the threads that everybody's files and locks wait for."""
+    under_way, most = 0, 0
+    usage = desk.site.requests.usage
+
+    def slow(since: float, until: float, by: Sequence[UsageBy]) -> list[Usage]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        time.sleep(0.02)
+        under_way -= 1
+        return usage(since, until, by)
+
+    monkeypatch.setattr(desk.site.requests, "usage", slow)
+    await asyncio.gather(*(admin.get("/usage") for _ in range(4)))
+    assert most == 1
 
 
 @pytest.fixture

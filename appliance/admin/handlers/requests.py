@@ -72,8 +72,9 @@ async def usage(call: Call) -> Answer:
             "forbidden", "the role viewer does not see who asked; ask by model or day, or as operator or auditor"
         )
     times = (since.timestamp(), until.timestamp())
-    rows = await asyncio.to_thread(call.site.requests.usage, *times, by)
-    total = await asyncio.to_thread(call.site.requests.usage, *times, ())
+    async with call.site.reading_all:
+        rows = await asyncio.to_thread(call.site.requests.usage, *times, by)
+        total = await asyncio.to_thread(call.site.requests.usage, *times, ())
     return call.answer({"since": _text(since), "until": _text(until), "by": by, "rows": rows, "total": total})
 
 
