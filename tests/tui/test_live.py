@@ -61,6 +61,7 @@ async def load(demo: Appliance, requests: int) -> None:
         model = "nix" if number % 4 == 3 else "demo"
         body = {"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": f"Say {number}"}]}
         async with turns, session.post("/v1/chat/completions", json=body) as answer:
+            assert answer.status == (404 if model == "nix" else 200), await answer.text()
             await answer.read()
 
     turns = asyncio.Semaphore(4)
@@ -77,7 +78,8 @@ def test_screens_show_what_the_admin_api_says(demo: Appliance, screen: Tmux) -> 
             loading = group.create_task(load(demo, REQUESTS))
             while not loading.done():
                 shown = await asyncio.to_thread(screen.text)
-                assert re.search(r"LIVE [0-2]\.\ds", shown.splitlines()[0]), shown
+                # On a busy machine a snapshot may be late, which it says; it never loses the appliance.
+                assert re.search(r" (LIVE|STALE) +\d", shown.splitlines()[0]), shown
                 await asyncio.sleep(0.3)
 
     asyncio.run(under_load())
@@ -86,15 +88,19 @@ def test_screens_show_what_the_admin_api_says(demo: Appliance, screen: Tmux) -> 
     def as_the_snapshot(shown: str) -> bool:
         found = ask(demo, "/snapshot")
         serving = found["serving"]
+        # A snapshot is up to a second old: what it has none of, it leaves out.
+        if serving.get("requests", 0) < total:
+            return False
         wanted = (
             f"TTFT p50 {units.seconds(serving['ttft']['p50'])}",
             f"e2e  p95 {units.seconds(serving['total']['p95'])}",
             f"run 0/{found['models'][0]['slots']}",
+            " LIVE ",
         )
-        return serving["requests"] == total and all(one in shown for one in wanted)
+        refused = re.search(r"404 model_not_f\S* +- +demo .* x6", shown)
+        return refused is not None and all(one in shown for one in wanted)
 
-    shown = screen.wait(as_the_snapshot)
-    assert re.search(r"404 model_not_f\S* +- +demo .* x6", shown), shown
+    screen.wait(as_the_snapshot)
     screen.press("3")
     shown = screen.wait(lambda text: f" {total}\n" in re.sub(r" +\n", "\n", text))
     records = ask(demo, "/requests", limit=1)["requests"]
