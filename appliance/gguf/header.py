@@ -39,7 +39,8 @@ DIMENSIONS_MAX: Final = 4
 ALIGNMENT_DEFAULT: Final = 32
 ALIGNMENT_MAX: Final = 2**20
 
-_READ_BYTES: Final = 4 * 2**20
+# What is read at once stays with the process: the allocator keeps large blocks for the next one.
+_READ_BYTES: Final = 256 * 2**10
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
 _SCALARS: Final[dict[int, struct.Struct]] = {

@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-CHUNK_BYTES: Final = 4 * 2**20
+# The allocator keeps large blocks for the next one, and the process would never be small again.
+CHUNK_BYTES: Final = 256 * 2**10
 _WINDOW_BYTES: Final = 128 * 2**20
 
 # Told how many bytes more are done; it may raise to end the work.

@@ -33,7 +33,8 @@ def content_digest(path: str) -> tuple[FileIdentity, str]:
         digest = hashlib.sha256(repr(sizes).encode())
         for start, end in pieces(sum(sizes)):
             for file, begin, count in _in_files(sizes, start, end):
-                digest.update(_read(files[file], begin, count))
+                for part in _parts(files[file], begin, count):
+                    digest.update(part)
     return FileIdentity.of_status(statuses), digest.hexdigest()
 
 
@@ -72,12 +73,11 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(file)
 
 
-def _read(file: int, start: int, count: int) -> bytes:
-    parts = []
+def _parts(file: int, start: int, count: int) -> Iterator[bytes]:
+    # All of it at once would stay with the process: the allocator keeps large blocks for the next one.
     while count:
-        part = os.pread(file, count, start)
+        part = os.pread(file, min(count, BLOCK_BYTES), start)
         if not part:
             raise StateError("the model's file became shorter while it was read")
-        parts.append(part)
+        yield part
         start, count = start + len(part), count - len(part)
-    return b"".join(parts)
