@@ -31,6 +31,7 @@ from appliance.telemetry.tracing import Tracing
 from appliance.types import ModelSpec, SamplingParams
 from appliance.upstream_spec import ReplicaAccess, ServedModel
 from tests.fakes.forking_launcher import ForkingLauncher
+from tests.sessions import owning_session
 
 # What requests get that leave something to chance and have no seed.
 SEED = 1234
@@ -143,7 +144,7 @@ async def running_api(
     router.start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        async with aiohttp.ClientSession(url, headers={"Authorization": "Bearer good"}) as session:
+        async with owning_session(url, headers={"Authorization": "Bearer good"}) as session:
             yield Api(url, session, router, door, records)
     finally:
         await router.close(0)

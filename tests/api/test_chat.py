@@ -12,6 +12,7 @@ import pytest
 
 from appliance.config import RequestLimits
 from tests.api.conftest import Api, ApiFactory, sse
+from tests.sessions import owning_session
 
 
 async def test_blocking_chat_has_openais_shape(api: Api) -> None:
@@ -218,7 +219,7 @@ async def test_routing_errors_have_the_envelope(api: Api, method: str, path: str
 
 
 async def test_no_key_and_a_wrong_key_are_401(api: Api) -> None:
-    async with aiohttp.ClientSession(api.url) as stranger:
+    async with owning_session(api.url) as stranger:
         for headers in ({}, {"Authorization": "Bearer bad"}):
             answer = await stranger.post("/v1/nowhere", headers=headers)
             assert answer.status == 401

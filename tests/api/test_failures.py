@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import aiohttp
 import pytest
 
 from appliance.config import RequestLimits, WorkerLimits
@@ -18,6 +17,7 @@ from appliance.errors import RequestError
 from appliance.models.snapshot import InstanceState
 from appliance.types import ChatPrompt, Request
 from tests.api.conftest import Api, ApiFactory, sse
+from tests.sessions import owning_session
 
 
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
@@ -177,7 +177,7 @@ async def test_bounds_per_principal_and_per_model(start_api: ApiFactory) -> None
     await until(lambda: outstanding(api) == 2)
     refused = await api.chat("say:x")
     assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
-    async with aiohttp.ClientSession(api.url, headers={"Authorization": "Bearer other"}) as session:
+    async with owning_session(api.url, headers={"Authorization": "Bearer other"}) as session:
         other = Api(api.url, session, api.router, api.door)
         held.append(asyncio.get_running_loop().create_task(other.chat("hang")))
         await until(lambda: outstanding(api) == 3)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 import anthropic
 import msgspec
 import pydantic
@@ -19,6 +18,7 @@ from appliance.config import RequestLimits
 from appliance.types import ModelSpec, SamplingParams
 from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
 from tests.api.conftest import Api, ApiFactory
+from tests.sessions import owning_session
 
 TOOLS: Any = [
     {"name": "get_weather", "description": "The weather", "input_schema": {"type": "object"}},
@@ -276,27 +276,23 @@ async def test_a_history_with_tools_reaches_the_template(client: anthropic.Async
 )
 async def test_the_key_may_come_in_anthropic_s_header(api: Api, headers: dict[str, str], status: int) -> None:
     for path in ("/v1/messages", "/messages"):
-        async with bare(api) as session:
+        async with owning_session(api.url) as session:
             sent = {**headers, "anthropic-version": "2023-06-01"}
             answer = await session.post(path, json=body_of("say:x"), headers=sent)
+            body = await answer.json()
         assert answer.status == status
         if status == 401:
-            body = await answer.json()
             assert (body["type"], body["error"]["type"]) == ("error", "authentication_error")
             assert body["request_id"] == answer.headers["request-id"]
 
 
 async def test_that_header_counts_nowhere_else(api: Api) -> None:
-    async with bare(api) as session:
+    async with owning_session(api.url) as session:
         answer = await session.get("/v1/models", headers={"x-api-key": "good"})
         assert answer.status == 401
         assert (await answer.json())["error"]["code"] == "invalid_api_key"
         both = {"x-api-key": "other", "Authorization": "Bearer good"}
         assert (await session.get("/v1/models", headers=both)).status == 200
-
-
-def bare(api: Api) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(api.url)
 
 
 # ── what goes wrong ───────────────────────────────────────────────────────────────────────────────────────────────────

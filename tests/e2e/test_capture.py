@@ -42,9 +42,9 @@ async def test_on_read_rotate_off(tmp_path: Path) -> None:
 
 async def _ask(appliance: Appliance) -> str:
     body = {"model": "demo", "max_tokens": 4, "messages": [{"role": "user", "content": QUESTION}]}
-    async with appliance.session() as session:
-        answer = await session.post("/v1/chat/completions", json=body)
-        assert answer.status == 200, await answer.text()
+    async with appliance.session() as session, session.post("/v1/chat/completions", json=body) as answer:
+        said = await answer.text()
+        assert answer.status == 200, said
         return answer.headers["X-Request-Id"]
 
 

@@ -33,8 +33,10 @@ async def test_snapshot_metrics_events_and_history_agree(demo: Appliance) -> Non
         events = admin.events()
         first = await anext(events)
         assert first.kind == "snapshot"
-        answer = await client.post("/v1/chat/completions", json=QUESTION, headers={"X-Request-Id": "seen-by-all"})
-        assert answer.status == 200
+        headers = {"X-Request-Id": "seen-by-all"}
+        async with client.post("/v1/chat/completions", json=QUESTION, headers=headers) as answer:
+            assert answer.status == 200
+            await answer.read()
         async with asyncio.timeout(10):
             record = await _request(events, "seen-by-all")
         await events.aclose()

@@ -26,6 +26,7 @@ from appliance.errors import ApplianceError, ChangeRefused, ConfigError, StateEr
 from appliance.security.refusal import Refusal
 from appliance.state_dir import StateDir
 from tests.admin.desk import Desk
+from tests.sessions import owning_session
 
 SECURITY: frozenset[AdminRole] = frozenset({"security"})
 AUDITOR: frozenset[AdminRole] = frozenset({"auditor"})
@@ -68,7 +69,7 @@ class Bench:
         await site.start()
         bench.url = "http://{}:{}".format(*runner.addresses[0][:2])
         try:
-            async with aiohttp.ClientSession(bench.url) as bench.session:
+            async with owning_session(bench.url) as bench.session:
                 yield bench
         finally:
             await runner.cleanup()
