@@ -1,14 +1,14 @@
 """No reuse of a cache changes an answer: at every step the logits are those of the request alone on an empty cache.
 
 On every kind of memory, unified and split: prefixes copied from idle and from running sequences, siblings that wait,
-preemption in place, through host memory, and with everything computed again. Reusing a wrong cell moves logits by tens.
+preemption in place, through host memory, and with everything computed again. Reusing one wrong cell moves logits by 2.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,8 @@ from tests.models.random_weights import build_random
 
 TOLERANCE = 0.05
 BUILDS: dict[str, Callable[[Path], None]] = {
-    "attention": build_random,
+    # Smaller than elsewhere: steps are quick, and one wrong token in 110 still moves logits by 2.8.
+    "attention": partial(build_random, size=256),
     "recurrent": build_recurrent,
     "sliding window": build_sliding_window,
     "hybrid": build_hybrid,

@@ -31,13 +31,13 @@ def write_llama(
     tensors_per_file: int = 0,
     controls: Sequence[str] = (),
     pieces: Sequence[str] = (),
+    size: int = N_VOCAB,
 ) -> None:
     """`weights(name, shape)` gives each tensor; a wrong `architecture` makes a file that llama.cpp refuses.
 
     tensors_per_file: 0 for all in one; else `path` gets several, with `-00001-of-0000N` in their names. controls,
-    pieces: see add_tokenizer.
+    pieces: see add_tokenizer. size: of an embedding, a multiple of HEAD_SIZE.
     """
-    size = N_VOCAB
     writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=tensors_per_file)
     writer.add_name(name)
     writer.add_context_length(context)
@@ -48,11 +48,11 @@ def write_llama(
     writer.add_head_count_kv(size // HEAD_SIZE)
     writer.add_layer_norm_rms_eps(rms_epsilon)
     writer.add_rope_dimension_count(HEAD_SIZE)
-    writer.add_vocab_size(size)
+    writer.add_vocab_size(N_VOCAB)
     add_tokenizer(writer, controls, pieces)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
-    for tensor, shape in _tensors(layers):
+    for tensor, shape in _tensors(layers, size):
         writer.add_tensor(tensor, weights(tensor, shape))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -60,11 +60,10 @@ def write_llama(
     writer.close()
 
 
-def _tensors(layers: int) -> list[tuple[str, tuple[int, ...]]]:
-    size = N_VOCAB
+def _tensors(layers: int, size: int) -> list[tuple[str, tuple[int, ...]]]:
     tensors: list[tuple[str, tuple[int, ...]]] = [
-        ("token_embd.weight", (size, size)),
-        ("output.weight", (size, size)),
+        ("token_embd.weight", (N_VOCAB, size)),
+        ("output.weight", (N_VOCAB, size)),
         ("output_norm.weight", (size,)),
     ]
     for layer in range(layers):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.models.llama_file import CHAT_TEMPLATE, write_llama
-from tests.models.vocabulary import BOS, EOS, ID
+from tests.models.vocabulary import BOS, EOS, ID, N_VOCAB
 
 
 def build_random(
@@ -20,10 +20,11 @@ def build_random(
     tensors_per_file: int = 0,
     chat_template: str = CHAT_TEMPLATE,
     controls: Sequence[str] = (),
+    size: int = N_VOCAB,
 ) -> None:
     """Writes the random-weight model to `path`; the same seed writes the same model. It never ends by itself.
 
-    tensors_per_file, chat_template, controls: as in `write_llama`.
+    tensors_per_file, chat_template, controls, size: as in `write_llama`.
     """
     generator = np.random.default_rng(seed)
 
@@ -46,4 +47,5 @@ def build_random(
         tensors_per_file=tensors_per_file,
         chat_template=chat_template,
         controls=controls,
+        size=size,
     )
