@@ -1,4 +1,4 @@
-"""Starts scripted workers by forking the test's process.
+"""Starts scripted workers by forking a small process that has what they need.
 
 Such a worker is a process with a socket like any other, there in a few milliseconds of processor time. A fresh
 interpreter takes a tenth of a second, and hundreds of tests want one.
@@ -6,20 +6,19 @@ interpreter takes a tenth of a second, and hundreds of tests want one.
 
 from __future__ import annotations
 
-import contextlib
-import gc
+import atexit
+import functools
 import os
 import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
-import traceback
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from appliance.models.launcher import WorkerLink
-from tests.fakes.scripted_worker import ScriptedWorker
+from tests.fakes.fork_server import MESSAGE_BYTES_MAX
 
 
 class ForkingLauncher:
@@ -32,13 +31,37 @@ class ForkingLauncher:
         """Forks a fresh worker."""
         ours, theirs = socket.socketpair()
         with theirs:
-            if not (pid := os.fork()):
-                _work(theirs, self._load)
-        process: Any = _Child(pid)
+            process: Any = _Child(int(_server().ask("F" + self._load, theirs)))
         return WorkerLink(ours, process)
 
     def prepare(self) -> None:
         """Nothing is got ready."""
+
+
+class _Server:
+    """The process that forks; it ends with this one. For any thread."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen([sys.executable, "-m", "tests.fakes.fork_server"], stdin=theirs.fileno())
+        self._lock = threading.Lock()
+
+    def ask(self, message: str, handed: socket.socket | None = None) -> bytes:
+        with self._lock:
+            socket.send_fds(self._socket, [message.encode()], [] if handed is None else [handed.fileno()])
+            return self._socket.recv(MESSAGE_BYTES_MAX)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait()
+
+
+@functools.cache
+def _server() -> _Server:
+    server = _Server()
+    atexit.register(server.close)
+    return server
 
 
 class _Child:
@@ -50,23 +73,11 @@ class _Child:
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        with self._lock:
-            if self.returncode is None:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-                if pid:
-                    self.returncode = os.waitstatus_to_exitcode(status)
-            return self.returncode
+        return self._returncode(0)
 
     def wait(self, timeout: float | None = None) -> int:
         """Raises subprocess.TimeoutExpired."""
-        if (status := self.poll()) is not None:
-            return status
-        ended = os.pidfd_open(self.pid)
-        try:
-            select.select([ended], [], [], timeout)
-        finally:
-            os.close(ended)
-        if (status := self.poll()) is None:
+        if (status := self._returncode(timeout)) is None:
             raise subprocess.TimeoutExpired("scripted worker", timeout or 0)
         return status
 
@@ -74,23 +85,21 @@ class _Child:
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
 
-
-def _work(connection: socket.socket, load: str) -> NoReturn:
-    """The child: nothing of the test's process is used or ended, above all no connection stays open here."""
-    status = 1
-    try:
-        gc.disable()
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        for fd in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
-            if fd > 2 and fd != connection.fileno():
-                with contextlib.suppress(OSError):
-                    os.close(fd)
-        ScriptedWorker(connection).serve(load)
-        status = 0
-    except BaseException:
-        # Where pytest keeps what is printed is closed here.
-        os.write(2, traceback.format_exc().encode())
-    finally:
-        os._exit(status)
+    def _returncode(self, timeout: float | None) -> int | None:
+        if self.returncode is not None:
+            return self.returncode
+        try:
+            ended = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            # Another thread was told meanwhile.
+            with self._lock:
+                return self.returncode
+        try:
+            readable = select.select([ended], [], [], timeout)[0]
+        finally:
+            os.close(ended)
+        with self._lock:
+            if readable and self.returncode is None:
+                # It has ended, and stays a zombie until its parent is asked.
+                self.returncode = os.waitstatus_to_exitcode(int(_server().ask(f"R{self.pid}")))
+            return self.returncode
