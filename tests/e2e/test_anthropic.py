@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.appliance_process import Appliance
 
+pytestmark = pytest.mark.slow
 QUESTION: Any = {"messages": [{"role": "user", "content": "What is mutual TLS?"}], "model": "demo", "max_tokens": 40}
 SHORT: Any = {**QUESTION, "max_tokens": 3}
 ANSWER_BEGINS = "Mutual TLS means that both sides show a certificate"

@@ -34,10 +34,16 @@ async def serves_on(session: aiohttp.ClientSession) -> None:
     ("model", "reason"),
     [
         ("truncated", "truncated.gguf"),
-        ("text", "not a GGUF"),
-        ("header", "header.gguf"),
-        ("alien", "alien"),
-        ("missing", "missing.gguf"),
+        # Why a file cannot be loaded is tested on the worker, in tests/engine/test_loading.py.
+        *(
+            pytest.param(model, reason, marks=pytest.mark.slow)
+            for model, reason in (
+                ("text", "not a GGUF"),
+                ("header", "header.gguf"),
+                ("alien", "alien"),
+                ("missing", "missing.gguf"),
+            )
+        ),
     ],
 )
 async def test_a_bad_model_says_why_and_the_daemon_serves_on(zoo: Appliance, model: str, reason: str) -> None:

@@ -8,6 +8,8 @@ import pytest
 from tests.e2e.appliance_process import Appliance, run_command
 from tests.e2e.test_demo import ANSWER_BEGINS, QUESTION, openai_client
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_response_is_kept_streamed_and_gone_on_from(demo: Appliance) -> None:
     with openai_client(demo) as api:

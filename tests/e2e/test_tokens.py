@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.appliance_process import Appliance
 
+pytestmark = pytest.mark.slow
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is TTFT? 你好"}]
 
 

@@ -37,6 +37,7 @@ async def loaded(path: Path, beyond_mib: int) -> tuple[InstanceState, str | None
         await router.close(0)
 
 
+@pytest.mark.slow
 async def test_a_model_whose_passes_are_too_large_runs_with_smaller_ones(random_gguf: Path) -> None:
     assert await loaded(random_gguf, 600) == (InstanceState.READY, "it runs with n_ubatch 256 for want of memory")
 
