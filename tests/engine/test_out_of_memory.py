@@ -6,6 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+import pytest
+
 from appliance.alias_spec import ModelsFile
 from appliance.config import RequestLimits
 from appliance.models.instance import ModelInstance
