@@ -78,6 +78,7 @@ class Options:
 class Dashboard(App[None]):
     """The app."""
 
+    TITLE = "LLM appliance"
     CSS_PATH = "dashboard.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -301,14 +302,24 @@ class Dashboard(App[None]):
             self.post_message(Said(self.look.say("there is no list here: Requests, Models, Keys and others have one")))
             return
         titles, cells, rows = chosen.table()
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._options.wall()))
-        path = Path.cwd() / f"{chosen.id}-{stamp}.{form}"
+        path = Path.cwd() / f"{chosen.id}-{self._stamp()}.{form}"
         try:
             write_new(path, as_csv(titles, cells) if form == "csv" else as_jsonl(rows))
         except ApplianceError as error:
             self.post_message(Said(str(error)))
         else:
             self.post_message(Said(f"{len(rows)} {self.look.say('rows in')} {path}"))
+
+    def action_save_screenshot(self) -> None:
+        """What is in sight, as a picture, to a file that is asked for."""
+        # Few ever want it: it is imported where it is.
+        from tui.screenshot import keep, svg_of
+
+        name, svg = self._screens[self._chosen].id or "", svg_of(self)
+        self.run_worker(keep(self, svg, name, self._stamp(), self.post_message), name="act", group="acts")
+
+    def _stamp(self) -> str:
+        return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._options.wall()))
 
     def action_find(self, text: str) -> None:
         """Requests that a filter takes."""

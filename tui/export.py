@@ -40,7 +40,7 @@ def as_jsonl(rows: Iterable[object]) -> bytes:
 def write_new(path: Path, content: bytes) -> None:
     """For its owner alone, and over no other file. Raises ApplianceError."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle = os.open(path.expanduser(), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
     except OSError as error:

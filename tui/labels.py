@@ -487,6 +487,9 @@ CHINESE: Final[Mapping[str, str]] = MappingProxyType(
         "Export this list as CSV": "将此列表导出为 CSV",
         "Export this list as JSON lines": "将此列表导出为 JSON 行",
         "rows in": "行，写入",
+        "Screenshot": "截图",
+        "SCREENSHOT": "截图",
+        "the screenshot is in": "截图已存入",
         "there is no list here: Requests, Models, Keys and others have one": "这里没有列表：请求、模型、密钥等页有",
     }
 )

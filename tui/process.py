@@ -23,10 +23,11 @@ from tui.start import Wanted, open_dashboard
 
 
 class Demo(Struct, frozen=True, kw_only=True):
-    """Which made-up appliance."""
+    """Which made-up appliance. still: at one moment, so that it always looks the same."""
 
     seed: int
     scenario: ScenarioName
+    still: bool = False
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -39,14 +40,24 @@ class Task(Struct, frozen=True, kw_only=True):
     def source(self) -> Source:
         """Where its figures come from."""
         if self.demo is not None:
-            from tui.demo.source import DemoSource
+            from tui.demo.source import FROZEN_MOMENT, DemoSource
 
+            if self.demo.still:
+                return DemoSource(self.demo.seed, self.demo.scenario, now=lambda: FROZEN_MOMENT, frozen=True)
             return DemoSource(self.demo.seed, self.demo.scenario)
         assert self.endpoint is not None, "one of the two is watched"
         from tui.live.source import LiveSource
 
         found = self.endpoint
         return LiveSource(found.connect, found.where, None if found.socket is None else Path(found.socket))
+
+    def moment(self) -> float | None:
+        """At which its source stands still."""
+        if self.demo is None or not self.demo.still:
+            return None
+        from tui.demo.source import FROZEN_MOMENT
+
+        return FROZEN_MOMENT
 
 
 def become(task: Task) -> NoReturn:
@@ -63,7 +74,7 @@ def main() -> None:
     """Of the process that `become` has made."""
     task = msgspec.json.decode(sys.argv[1], type=Task)
     try:
-        open_dashboard(task.source(), task.wanted)
+        open_dashboard(task.source(), task.wanted, task.moment())
     except ApplianceError as error:
         print(f"appliance: {safe_lines(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(1)

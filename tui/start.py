@@ -7,8 +7,8 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +20,16 @@ from tui.source import Source
 from tui.terminal import Plan, Wishes, look_around, plan
 
 SLOW_RATE: Final = 0.2
+# Where a moment that stands still is looked at from.
+MOMENT_ZONE: Final = timezone(timedelta(hours=8))
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What the operator asked for. once: a text instead of the screen. slow: of a serial line.
 
-    appliance: the options of the command line that name the appliance. keymap: a file.
+    appliance: the options of the command line that name the appliance. keymap: a file. screenshot: a new file, instead
+    of the screen; of which screen, counted from 0, and in how many columns and lines.
     """
 
     once: bool = False
@@ -36,13 +39,22 @@ class Wanted:
     language: Language = "en"
     appliance: tuple[str, ...] = ()
     keymap: str | None = None
+    screenshot: str | None = None
+    screen: int = 0
+    size: tuple[int, int] = (160, 45)
     terminal: Wishes = field(default_factory=Wishes)
 
 
-def open_dashboard(source: Source, wanted: Wanted) -> None:
-    """Shows the dashboard until the operator leaves it, or prints a text. Raises ApplianceError."""
+def open_dashboard(source: Source, wanted: Wanted, moment: float | None = None) -> None:
+    """Shows the dashboard until the operator leaves it, or prints or writes what it shows. Raises ApplianceError.
+
+    moment: of a source that stands still, UTC seconds since 1970; None: time goes on.
+    """
     if wanted.once or wanted.json:
         _print_once(source, wanted, _text_look(wanted))
+        return
+    if wanted.screenshot is not None:
+        _take_screenshot(source, wanted, wanted.screenshot, moment)
         return
     found = plan(look_around(os.environ, ask=not wanted.terminal.ascii), wanted.terminal)
     if found.kind == "once":
@@ -71,6 +83,19 @@ def _show(source: Source, wanted: Wanted, found: Plan) -> None:
     app.run(mouse=found.mouse)
     if app.return_code:
         raise ApplianceError("the dashboard ended by an error; what it says is above")
+
+
+def _take_screenshot(source: Source, wanted: Wanted, path: str, moment: float | None) -> None:
+    from tui.app import Dashboard, Options
+    from tui.glyphs import ASCII, UTF8
+    from tui.screenshot import Shot, take
+
+    look = Look(ASCII if wanted.terminal.ascii else UTF8, _zone() if moment is None else MOMENT_ZONE, wanted.language)
+    theme = wanted.terminal.theme or "dark"
+    options = Options(theme=theme, read_only=wanted.read_only, appliance=wanted.appliance)
+    if moment is not None:
+        options = replace(options, wall=lambda: moment, clock=lambda: 0.0)
+    take(Dashboard(source, look, options), Shot(Path(path), wanted.screen, wanted.size))
 
 
 def _print_once(source: Source, wanted: Wanted, look: Look) -> None:

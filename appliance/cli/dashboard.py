@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import typer
 
@@ -18,6 +19,8 @@ ADMIN_PORT: Final = 8444
 Scenario = Literal["calm", "slow", "oom", "expired", "empty"]
 Theme = Literal["dark", "light", "contrast", "ansi"]
 Language = Literal["en", "zh"]
+Screen = Literal["overview", "models", "requests", "keys", "allow", "audit", "logs"]
+_SIZE: Final = re.compile(r"(\d{1,3})x(\d{1,3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,24 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Pictured:
+    """A picture instead of the screen."""
+
+    screenshot: Annotated[
+        Path | None, typer.Option("--screenshot", help="Write one screen to this new file, as SVG, and end.")
+    ] = None
+    screen: Annotated[Screen, typer.Option(help="Which one.")] = "overview"
+    size: Annotated[str, typer.Option(help="Its columns and lines.")] = "160x45"
+
+    def cells(self) -> tuple[int, int]:
+        """Columns and lines. Raises ConfigError."""
+        found = _SIZE.fullmatch(self.size)
+        if found is None or min(int(found[1]), int(found[2])) < 1:
+            raise ConfigError(f"--size {self.size!r} is no size; expected columns and lines, as 160x45")
+        return int(found[1]), int(found[2])
+
+
+@dataclass(frozen=True, slots=True)
 class Elsewhere:
     """An appliance on another host, instead of the one that the environment names."""
 
@@ -51,6 +72,7 @@ def top(
     appliance: Appliance,
     elsewhere: Elsewhere,
     shown: Shown,
+    pictured: Pictured,
     demo: Annotated[bool, typer.Option("--demo", help="Show a made-up appliance.")] = False,
     seed: Annotated[int, typer.Option(help="Which one.")] = 1,
     scenario: Annotated[Scenario, typer.Option(help="calm, slow, oom, expired or empty.")] = "calm",
@@ -71,9 +93,12 @@ def top(
             language=shown.lang,
             appliance=_named(appliance),
             keymap=None if shown.keymap is None else str(shown.keymap.absolute()),
+            screenshot=None if pictured.screenshot is None else str(pictured.screenshot.absolute()),
+            screen=get_args(Screen).index(pictured.screen),
+            size=pictured.cells(),
             terminal=Wishes(ascii=shown.ascii, theme=shown.theme, mouse=not shown.no_mouse),
         ),
-        demo=Demo(seed=seed, scenario=scenario) if demo else None,
+        demo=Demo(seed=seed, scenario=scenario, still=pictured.screenshot is not None) if demo else None,
         endpoint=None if demo else endpoint(appliance, elsewhere),
     )
     if once or as_json:

@@ -126,6 +126,22 @@ def diagnose(appliance: tuple[str, ...], out: str) -> Proposal:
     )
 
 
+def screenshot(screen: str, out: str) -> Proposal:
+    """Writes what is in sight as a picture."""
+    return Proposal(
+        title="SCREENSHOT",
+        verb="Write",
+        action="screenshot",
+        resource="-",
+        role="viewer",
+        path="",
+        command=lambda values: ("top", "--screenshot", values["out"], "--screen", screen),
+        facts=("An SVG of what is in sight: names of clients and hosts are in it, no secret is.",),
+        fields=(Field("out", "File:", out, required=True),),
+        planned=None,
+    )
+
+
 def replay_from() -> Proposal:
     """Shows what it was like at a time, from the flight recorder."""
     return Proposal(

@@ -35,6 +35,7 @@ COMMANDS: Final = (
     ("Back to what is now", "retry"),
     ("Export this list as CSV", "export('csv')"),
     ("Export this list as JSON lines", "export('jsonl')"),
+    ("Screenshot", "save_screenshot"),
     ("Next theme", "theme"),
     ("Help", "help"),
     ("Quit", "quit"),
