@@ -77,7 +77,7 @@ class Acting:
                 self._refuse(proposal, refused)
                 return
         said = () if planned is None or proposal.planned is None else proposal.planned(planned.answer)
-        shown = [safe_text(one) for one in said]
+        shown = [safe_text(app.look.say(one)) for one in said]
         values = await app.ask_over(Confirm(proposal, shown, app.look, app.theme_name, self._why_not))
         if values is None:
             self._say(f"{proposal.action}: {app.look.say('nothing was done')}", "")
@@ -137,11 +137,12 @@ class Acting:
         return why_not(self._app.board, self._clock(), self._app.look)
 
     def _tell(self, proposal: Proposal, answer: Any, seconds: float) -> None:
-        said = [safe_text(one) for one in proposal.done(answer)]
+        say = self._app.look.say
+        said = [safe_text(say(one)) for one in proposal.done(answer)]
         first = f"{proposal.action} {safe_text(proposal.resource)}: ok {seconds:.1f}s"
         self._say("; ".join([first, *said[:2]]), "good")
         if len(said) > 2:
-            self._app.show_text(proposal.title, "\n".join(said))
+            self._app.show_text(say(proposal.title), "\n".join(said))
 
     def _refuse(self, proposal: Proposal, refused: ActRefused) -> None:
         """In the status line, and in full where that has no room for it."""

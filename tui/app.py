@@ -6,7 +6,6 @@ is painted once a tick, and of that only what is in sight.
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,9 +27,10 @@ from tui.drawing.disconnected import HINTS
 from tui.drawing.lists import help_lines
 from tui.export import Format, as_csv, as_jsonl, write_new
 from tui.feed import Feed
+from tui.glyphs import ASCII, UTF8
 from tui.guard import LOOK_SECONDS, hear_signals, terminal_is_gone
 from tui.key_help import binding_ids, keys_of
-from tui.lines import Line, line
+from tui.lines import Line, line, wrapped
 from tui.look import Look
 from tui.messages import Arrived, Gone, Introduced, Propose, Recalled, Said, ShowText, Surrounded
 from tui.permission import offered
@@ -330,6 +330,26 @@ class Dashboard(App[None]):
         """The next theme."""
         self._use_theme(THEMES[(THEMES.index(self.theme_name) + 1) % len(THEMES)])
 
+    def action_language(self) -> None:
+        """The other language."""
+        self.look.language = "en" if self.look.language == "zh" else "zh"
+        self._draw_anew()
+
+    def action_glyphs(self) -> None:
+        """ASCII alone, or all that the dashboard draws with."""
+        self.look.glyphs = UTF8 if self.look.glyphs.ascii else ASCII
+        self._draw_anew()
+
+    def _draw_anew(self) -> None:
+        """What was drawn is in the wrong words or glyphs, whether or not its figures have changed."""
+        for view in self.query(LinesView):
+            view.refresh()
+        for log in self.query(VirtualLog):
+            log.redraw()
+        for one in self._screens:
+            one.reword()
+        self.paint()
+
     def on_show_text(self, message: ShowText) -> None:
         """Over the screen, until a key closes it."""
         self.show_text(message.title, message.text)
@@ -337,7 +357,7 @@ class Dashboard(App[None]):
     def show_text(self, title: str, text: str) -> None:
         """Over the screen, until a key closes it; a line that is too long goes on below."""
         width = max(20, self.size.width * 9 // 10 - 4)
-        folded = [part for one in text.splitlines() for part in (textwrap.wrap(one, width) or [""])]
+        folded = [part for one in text.splitlines() for part in wrapped(one, width)]
         self._over(title, [line(one) for one in folded])
 
     # Acts.

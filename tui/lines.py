@@ -5,6 +5,7 @@ A span is its text and a role, as `theme` knows it. Widths are cells: a Chinese 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
@@ -32,6 +33,12 @@ Line = tuple[Span, ...]
 Align = Literal["left", "right"]
 
 EMPTY: Final[Line] = ()
+# What stays together: a word with the spaces around it, or a character of a script that is written without spaces, with
+# the punctuation that must not begin a line.
+_WIDE: Final = (
+    r"\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6"
+)
+_PIECE: Final = re.compile(rf"\s*(?:[{_WIDE}][，。；：！？、）]*|[^\s{_WIDE}]+)\s*")
 
 
 def line(*parts: str | Span | Line) -> Line:
@@ -75,6 +82,43 @@ def shorten(text: str, width: int, mark: str) -> str:
     if cells(text) <= width or width < 1:
         return text[: max(0, width)] if width < 1 else text
     return fit(text, width - 1).rstrip() + mark
+
+
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """`text` in as many lines as it takes, at least one; broken at spaces, and between characters of two cells.
+
+    indent: before every line but the first; it is within `width`. What has no place to break is cut where it must be.
+    """
+    assert width > len(indent) + 1, "there is no room for a character"
+    lines: list[str] = []
+    now = ""
+    for piece in _PIECE.findall(text):
+        if cells(now) + cells(piece.rstrip()) <= width:
+            now += piece
+            continue
+        if now.strip():
+            lines.append(now.rstrip())
+            now = indent
+        # A word that no line has room for.
+        while cells(now) + cells(piece.rstrip()) > width:
+            part = _beginning(piece, width - cells(now))
+            lines.append(now + part)
+            piece, now = piece[len(part) :], indent
+        now += piece
+    if now.strip() or not lines:
+        lines.append(now.rstrip())
+    return lines
+
+
+def _beginning(text: str, width: int) -> str:
+    """As much of it as `width` cells have room for."""
+    count, left = 0, width
+    for char in text:
+        left -= cells(char)
+        if left < 0:
+            break
+        count += 1
+    return text[:count]
 
 
 def fitted(drawn: Line, width: int) -> Line:

@@ -11,12 +11,13 @@ from typing import Final
 
 from textual.message import Message
 
-from appliance.safe_text import safe_lines, safe_text
+from appliance.safe_text import safe_lines
 from tui.acting import Stage
 from tui.ingest import safe
 from tui.messages import Surrounded
 from tui.proposals.others import diagnose
 from tui.screens.confirm import Confirm
+from tui.sentence import sentence
 from tui.source import Source
 
 BUNDLE_SECONDS: Final = 120.0
@@ -52,35 +53,37 @@ class Rescue:
         values = await app.ask_over(Confirm(proposal, (), app.look, app.theme_name, lambda: None))
         if values is None:
             return
-        app.board.acts.append("diagnose bundle")
+        doing = app.look.say("diagnose bundle")
+        app.board.acts.append(doing)
         app.paint()
         try:
-            told = await _run("diagnose", "bundle", *self._appliance, "--out", values["out"])
+            told = await self._run("diagnose", "bundle", *self._appliance, "--out", values["out"])
         finally:
-            app.board.acts.remove("diagnose bundle")
+            app.board.acts.remove(doing)
         app.show_text(app.look.say("DIAGNOSE BUNDLE"), told)
 
     async def runbook(self, alert: str) -> None:
         """What to do about an alert, from the handbook that is shipped; it needs no daemon."""
         app = self._app
-        app.show_text(alert, await _run("alerts", "explain", alert, "--lang", app.look.language))
+        app.show_text(alert, await self._run("alerts", "explain", alert, "--lang", app.look.language))
 
-
-async def _run(*words: str) -> str:
-    """What the command says; safe to show."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "appliance", *words),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(BUNDLE_SECONDS):
-            told, _ = await process.communicate()
-    except TimeoutError:
-        return safe_text(f"it did not end within {BUNDLE_SECONDS:.0f} s, and was stopped")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return safe_lines(told.decode(errors="replace"))[-_OUTPUT_CHARS_MAX:]
+    async def _run(self, *words: str) -> str:
+        """What the command says; safe to show."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "appliance", *words),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(BUNDLE_SECONDS):
+                told, _ = await process.communicate()
+        except TimeoutError:
+            return self._app.look.say(
+                sentence("it did not end within {seconds} s, and was stopped", seconds=round(BUNDLE_SECONDS))
+            )
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return safe_lines(told.decode(errors="replace"))[-_OUTPUT_CHARS_MAX:]

@@ -79,11 +79,6 @@ def duration(value: float | None) -> str:
     return f"{days}d{hours:02d}h" if days < 30 else f"{days}d"
 
 
-def ago(value: float | None) -> str:
-    """How long ago: `now`, `3s ago`."""
-    return NONE if value is None else "now" if value < 1 else f"{duration(value)} ago"
-
-
 def clock(moment: float, zone: tzinfo) -> str:
     """A moment of today as `03:14:02`."""
     return datetime.fromtimestamp(moment, zone).strftime("%H:%M:%S")

@@ -10,7 +10,7 @@ import typer
 
 from appliance.admin_client import route
 from appliance.cli.common import Appliance, print_json, print_table
-from appliance.cli.options import CommandGroup, How, JsonOption
+from appliance.cli.options import CommandGroup, How, JsonOption, ReasonOption
 
 _POLL_SECONDS: Final = 0.25
 
@@ -81,12 +81,19 @@ def load(
         raise typer.Exit(1)
 
 
-def unload(model: ModelArgument, appliance: Appliance, how: How, drain_seconds: DrainOption = 30.0) -> None:
+def unload(
+    model: ModelArgument,
+    appliance: Appliance,
+    how: How,
+    drain_seconds: DrainOption = 30.0,
+    reason: ReasonOption = "",
+) -> None:
     """Unload a model once its running requests have ended; the next request loads it again.
 
     Example: appliance models unload qwen3 --drain-seconds 60
     """
-    found = appliance.act(route("instances", model, "unload"), {"drain_seconds": drain_seconds}, how)
+    body = {"drain_seconds": drain_seconds, "reason": reason}
+    found = appliance.act(route("instances", model, "unload"), body, how)
     planned = f"; {found['running']} running requests would be waited for" if how.plan else ""
     typer.echo(f"{found['id']} is {found['state']}{planned}")
 

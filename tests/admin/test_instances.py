@@ -76,7 +76,7 @@ async def test_a_model_is_loaded_pinned_and_unloaded(served: Served) -> None:
     assert (unpinned["pinned"], unpinned["expires_seconds"] is None) == (False, False)
     planned = await admin.post(route("instances", model, "unload"), {}, plan=True)
     assert planned["state"] == "ready"
-    gone = await admin.post(route("instances", model, "unload"), {"drain_seconds": 1})
+    gone = await admin.post(route("instances", model, "unload"), {"drain_seconds": 1, "reason": "INC-7"})
     assert (gone["state"], gone["pid"]) == ("stopped", None)
     records = [f"{one.action} {one.outcome} {one.resource}" for one in await served.desk.records()]
     assert [one for one in records if one.startswith("model.")] == [
@@ -85,6 +85,10 @@ async def test_a_model_is_loaded_pinned_and_unloaded(served: Served) -> None:
         "model.unpin allow org/a:q4",
         "model.unload allow org/a:q4",
         "model.unload ok org/a:q4",
+    ]
+    assert [one.details for one in await served.desk.records() if one.action == "model.unload"] == [
+        {"why": "INC-7"},
+        {},
     ]
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.tui.driving import Driven, driven, frozen
+from tests.tui.proposals import proposals
 from tui.demo.source import FROZEN_MOMENT, DemoSource
 from tui.messages import Gone, Propose
-from tui.proposals import allow, keys, models, others
+from tui.proposals import allow, keys
 from tui.proposals.proposal import Proposal
 from tui.screens.confirm import Confirm
 from tui.screens.modal import Button
@@ -61,43 +62,6 @@ def has_focus(made: Driven) -> str | None:
 async def propose(made: Driven, proposal: Proposal) -> None:
     made.app.post_message(Propose(proposal))
     await made.settle()
-
-
-def proposals() -> list[Proposal]:
-    """One of each."""
-    from tui.admin_data import AllowEntry, Allowlist, ApiKeyRow, Issued
-
-    snapshot = frozen("slow")._world.snapshot(FROZEN_MOMENT)
-    busy, _, off, _ = snapshot.models
-    key = ApiKeyRow(kid="k_7f3a", principal="rag-indexer", state="active")
-    issued = Issued(kind="client", name="li", not_after="2027-01-01T00:00:00+00:00", state="valid", serial="1f")
-    entry = AllowEntry(network="10.0.0.0/8", hits=5)
-    return [
-        models.load(off, 1),
-        models.unload(busy),
-        models.pin(off),
-        models.apply(),
-        keys.new_key("li"),
-        keys.rotate_key(key),
-        keys.revoke_key(key),
-        keys.new_client(),
-        keys.revoke_client("li"),
-        keys.revoke_certificate(issued),
-        keys.renew_server(),
-        keys.activate_server("CN=x"),
-        keys.roll_back_server(),
-        keys.import_server(),
-        keys.request_server(),
-        allow.add(),
-        allow.remove(entry),
-        allow.discard(),
-        allow.apply(Allowlist()),
-        allow.keep(),
-        allow.revert(),
-        others.verify(),
-        others.approve({"id": "a1", "action": "key.revoke", "asked_by": "li", "resource": "k", "what": ""}, True),
-        others.leave(["model.load x"]),
-    ]
 
 
 @pytest.mark.slow
@@ -151,8 +115,9 @@ async def test_a_busy_model_takes_its_name() -> None:
         await made.press("tab", "enter")
         assert source.sent == []
         await made.press("escape", "u")
-        await made.press("shift+tab", *"qwen3-32b-q4_k_m", "enter", "tab", "enter")
+        await made.press("shift+tab", "shift+tab", *"qwen3-32b-q4_k_m", "enter", *"INC-7", "enter", "tab", "enter")
         assert [act.path for act in source.sent] == ["/instances/qwen3-32b-q4_k_m/unload"]
+        assert source.sent[0].body == {"drain_seconds": 30.0, "reason": "INC-7"}
 
 
 _SLOW = pytest.mark.slow

@@ -105,7 +105,7 @@ def alert_strip(board: Board, now: float, width: int, look: Look) -> Line | None
         wait = max(0, round(board.lost.retry_at - now))
         right = line(f"  {look.say('retry in')} {wait}s ({look.say('R now')})")
         room = width - width_of(right) - 4
-        reason = f": {board.lost.reason}"
+        reason = f": {look.say(board.lost.reason)}"
         # Of the two, the reason is what is not known yet.
         where = shorten(
             board.where, max(12, room - cells(look.say("DISCONNECTED")) - 2 - cells(reason)), look.glyphs.cut

@@ -161,7 +161,9 @@ def _one_wide(gpu: GpuFigures, snapshot: Snapshot, height: int, look: Look) -> l
         )
     )
     throttle: Line = (
-        line(("   throttle " + ", ".join(gpu.throttle), "warn")) if gpu.throttle else line("   throttle none")
+        line((f"   {look.say('throttle')} " + ", ".join(gpu.throttle), "warn"))
+        if gpu.throttle
+        else line(f"   {look.say('throttle none')}")
     )
     lines.append(
         line("      ECC corr ", str(_known(gpu.ecc_corrected)), " unc ", _counter(gpu.ecc_uncorrected), throttle)

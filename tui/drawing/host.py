@@ -24,7 +24,9 @@ def host_line(snapshot: Snapshot, width: int, look: Look) -> Line:
         and (host.disk_free_bytes / (host.disk_total_bytes or 1) < 0.05)
     )
     synced = host.clock_synchronized
-    ntp: Line = line(" ntp ", ("-", "dim") if synced is None else ("ok", "good") if synced else ("NOT SYNCED", "bad"))
+    ntp: Line = line(
+        " ntp ", ("-", "dim") if synced is None else ("ok", "good") if synced else (look.say("NOT SYNCED"), "bad")
+    )
     audit = snapshot.audit
     audit_said: Span = ("ok", "good") if not audit.trouble else (f"!! {audit.trouble[0]}", "bad")
     up = units.duration(snapshot.time - snapshot.started)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from appliance.telemetry.snapshot import ModelFigures, Snapshot
 from tui import units
 from tui.admin_data import Preflight
 from tui.drawing.models import free_bytes, held_bytes
-from tui.lines import Line, fitted, line
+from tui.lines import Line, fitted, line, wrapped
 from tui.look import Look
 
 
@@ -48,7 +46,7 @@ def _holds(model: ModelFigures, look: Look) -> list[Line]:
             line(
                 f"   TTFT p50 {units.seconds(serving.ttft.p50)} p95 {units.seconds(serving.ttft.p95)}"
                 f"  {serving.requests} {look.say('requests')}, {serving.failed} {look.say('failed')},"
-                f" {serving.refused} {look.say('refused')} ({round(serving.seconds / 60)} min)"
+                f" {serving.refused} {look.say('refused')} ({round(serving.seconds / 60)} {look.say('min')})"
             )
         )
     lines.append(
@@ -69,13 +67,15 @@ def _holds(model: ModelFigures, look: Look) -> list[Line]:
 def _would_fit(
     model: ModelFigures, preflight: Preflight | None, snapshot: Snapshot, width: int, look: Look
 ) -> list[Line]:
-    lines = [line(f" {model.id}  preflight")]
+    lines = [line(f" {model.id}  {look.say('preflight')}")]
     if model.state == "failed" and model.reason:
         lines.append(line((f"   {model.reason}", "bad")))
     if preflight is None:
         verdict: Line = ()
         if model.fits is not None:
-            verdict = line(("  fits", "good") if model.fits else (f"  {look.say('WILL NOT FIT')}", "bad"))
+            verdict = line(
+                (f"  {look.say('fits')}", "good") if model.fits else (f"  {look.say('WILL NOT FIT')}", "bad")
+            )
         lines.append(
             line(
                 f"   {look.say('needs')} {units.gib(model.need_bytes or held_bytes(model))} GiB,"
@@ -113,5 +113,5 @@ def _room(preflight: Preflight, look: Look) -> list[Line]:
 
 def _no_room(preflight: Preflight, width: int, look: Look) -> list[Line]:
     said = look.say("WILL NOT FIT now; it waits until others are idle") if preflight.waits else look.say("WILL NOT FIT")
-    wrapped = textwrap.wrap(preflight.reason or "", max(20, width - 6))
-    return [line("   ", (said, "bad")), *(line(f"   {one}") for one in wrapped)]
+    reason = wrapped(preflight.reason, max(20, width - 6)) if preflight.reason else []
+    return [line("   ", (said, "bad")), *(line(f"   {one}") for one in reason)]

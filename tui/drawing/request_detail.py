@@ -23,13 +23,14 @@ def request_detail(record: RequestRecord, all_records: Iterable[RequestRecord], 
     lines: list[Line] = [
         line((rule + look.glyphs.rule * max(0, width - len(rule)), "dim")),
         line(
-            f" {record.method} {record.path}  stream={stream}  client {record.address}  {look.say('status')} ",
+            f" {record.method} {record.path}  stream={stream}"
+            f"  {look.say('client')} {record.address}  {look.say('status')} ",
             (str(record.status) if record.status else look.say("client gone"), status_role(record.status or 499)),
             f"  {record.outcome}",
         ),
         line(
-            f" key {record.key_id or units.NONE} {look.name(record.principal, record.key_id)}"
-            f"   model {record.model or units.NONE}{_names(record)}"
+            f" {look.say('key')} {record.key_id or units.NONE} {look.name(record.principal, record.key_id)}"
+            f"   {look.say('model')} {record.model or units.NONE}{_names(record, look)}"
             f"   {look.say('finish')} {record.finish_reason or units.NONE}"
         ),
         line(
@@ -39,11 +40,11 @@ def request_detail(record: RequestRecord, all_records: Iterable[RequestRecord], 
             f"  {look.say('total')} {units.seconds(record.total_seconds)}"
         ),
         line(
-            f" tokens {look.say('in')} {record.prompt_tokens} ({record.cached_tokens} cached)"
+            f" tokens {look.say('in')} {record.prompt_tokens} ({record.cached_tokens} {look.say('cached')})"
             f"  {look.say('out')} {record.completion_tokens}  ttft {units.seconds(record.ttft_seconds)}"
             f"  {look.say('tries')} {record.attempts}  {record.system_fingerprint or ''}"
         ),
-        line(f" {_settings(record.evidence)}" if record.evidence else (f" params {units.NONE}", "dim")),
+        line(f" {_settings(record.evidence, look)}" if record.evidence else (f" params {units.NONE}", "dim")),
         line(f" {look.say('error')} ", (record.error_code, "bad"))
         if record.error_code
         else line((f" {look.say('no error')}", "dim")),
@@ -52,18 +53,18 @@ def request_detail(record: RequestRecord, all_records: Iterable[RequestRecord], 
     return [fitted(one, width) for one in lines]
 
 
-def _names(record: RequestRecord) -> str:
+def _names(record: RequestRecord, look: Look) -> str:
     said = f" ({record.alias})" if record.alias else ""
     if record.failed_models:
-        said += f" instead of {', '.join(record.failed_models)}"
-    return said + (" mirrored" if record.mirrored else "")
+        said += f" {look.say('instead of')} {', '.join(record.failed_models)}"
+    return said + (f" {look.say('mirrored')}" if record.mirrored else "")
 
 
-def _settings(evidence: AnswerEvidence) -> str:
+def _settings(evidence: AnswerEvidence, look: Look) -> str:
     settings = "  ".join(f"{name} {value:g}" for name, value in evidence.sampling.items())
     length = "" if evidence.max_tokens is None else f"max_tokens {evidence.max_tokens}  "
     seed = "" if evidence.seed is None else f"seed {evidence.seed}  "
-    return f"params {length}{seed}{settings}" if length or seed or settings else "params as by default"
+    return f"params {length}{seed}{settings}" if length or seed or settings else look.say("params as by default")
 
 
 def _same_key(record: RequestRecord, all_records: Iterable[RequestRecord], look: Look) -> Line:
@@ -75,5 +76,5 @@ def _same_key(record: RequestRecord, all_records: Iterable[RequestRecord], look:
     return line(
         f" {said}: {ok} ok, ",
         (f"{wrong} {look.say('failed')}", "warn" if wrong else ""),
-        ("     y=copy id  J=JSON  K=its requests", "dim"),
+        (f"     {look.say('y=copy id  J=JSON  K=its requests')}", "dim"),
     )

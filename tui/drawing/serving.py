@@ -20,7 +20,8 @@ def serving_box(
     serving = ServingFigures(seconds=300.0) if snapshot is None else snapshot.serving
     # Of an appliance that has just begun, the window is as long as it runs.
     minutes = round((serving.seconds or 300.0) / 60)
-    title = f"{look.say('Serving, last')} {f'{minutes} min' if minutes else units.duration(serving.seconds)}"
+    during = f"{minutes} {look.say('min')}" if minutes else units.duration(serving.seconds)
+    title = f"{look.say('Serving, last')} {during}"
     right: Line = (
         line((f"{stale}-", "warn")) if stale else line(f"p50    p95    p99 {look.glyphs.rule * 14}") if wide else ()
     )

@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from tui.admin_data import AllowEntry, Allowlist
 from tui.proposals.proposal import Field, Proposal
+from tui.sentence import Sentence, as_written, sentence
 
 CONFIRM_SECONDS: Final = 60
+_SHOWN_MAX: Final = 3
 
 
 def add(network: str = "") -> Proposal:
@@ -26,7 +28,7 @@ def add(network: str = "") -> Proposal:
             *(("--listener", values["listener"]) if values["listener"] else ()),
             *(("--comment", values["comment"]) if values["comment"] else ()),
         ),
-        facts=("Nothing changes until it is applied (A).",),
+        facts=(sentence("Nothing changes until it is applied (A)."),),
         fields=(
             Field("network", "Network or address:", network, required=True),
             Field("listener", "Listener (empty: every one):"),
@@ -58,8 +60,10 @@ def remove(entry: AllowEntry) -> Proposal:
         path="/allowlist/stage",
         command=lambda values: ("allow", "remove", entry.network),
         facts=(
-            f"{entry.network} {entry.comment}".strip(),
-            f"{entry.hits} connections in 24 h." if used else "Nothing changes until it is applied (A).",
+            as_written(f"{entry.network} {entry.comment}".strip()),
+            sentence("{count} connections in 24 h.", count=entry.hits)
+            if used
+            else sentence("Nothing changes until it is applied (A)."),
         ),
         fields=(Field("exact", "Type the network:", exact=entry.network),) if used else (),
         body=lambda values: {"remove": [entry.network]},
@@ -77,7 +81,7 @@ def discard() -> Proposal:
         role="security",
         path="/allowlist/discard",
         command=lambda values: ("allow", "discard"),
-        done=lambda answer: ("nothing is staged",),
+        done=lambda answer: (sentence("nothing is staged"),),
     )
 
 
@@ -93,18 +97,22 @@ def apply(found: Allowlist) -> Proposal:
         path="/allowlist/apply",
         command=lambda values: ("allow", "apply", "--confirm", str(CONFIRM_SECONDS)),
         facts=(
-            f"{len(staged.add)} added, {len(staged.remove)} removed.",
-            *(f"  + {one.network} {one.listener or 'every listener'}" for one in staged.add[:3]),
-            *(f"  - {one.network} {one.listener or 'every listener'}" for one in staged.remove[:3]),
-            f"It is undone by itself in {CONFIRM_SECONDS} s unless you keep it (K).",
+            sentence("{added} added, {removed} removed.", added=len(staged.add), removed=len(staged.remove)),
+            *(_entry("+", one) for one in staged.add[:_SHOWN_MAX]),
+            *(_entry("-", one) for one in staged.remove[:_SHOWN_MAX]),
+            sentence("It is undone by itself in {seconds} s unless you keep it (K).", seconds=CONFIRM_SECONDS),
         ),
         fields=(Field("exact", "Type apply:", exact="apply"),),
         body=lambda values: {"confirm_seconds": CONFIRM_SECONDS},
         planned=lambda answer: (
-            "Checked: no address of the last 24 hours is shut out, yours among them.",
-            f"{answer.get('cut', 0)} connections end.",
+            sentence("Checked: no address of the last 24 hours is shut out, yours among them."),
+            sentence("Connections that end: {count}.", count=answer.get("cut", 0)),
         ),
-        done=lambda answer: (f"on trial; K keeps it, or it is undone; {answer.get('cut', 0)} connections ended",),
+        done=lambda answer: (
+            sentence(
+                "on trial; K keeps it, or it is undone; connections that ended: {count}", count=answer.get("cut", 0)
+            ),
+        ),
         guarded=True,
     )
 
@@ -119,9 +127,9 @@ def keep() -> Proposal:
         role="security",
         path="/allowlist/confirm",
         command=lambda values: ("allow", "confirm"),
-        facts=("It goes over a new connection: that one came through shows that you are not shut out.",),
+        facts=(sentence("It goes over a new connection: that one came through shows that you are not shut out."),),
         planned=None,
-        done=lambda answer: ("kept",),
+        done=lambda answer: (sentence("kept"),),
     )
 
 
@@ -135,11 +143,19 @@ def revert() -> Proposal:
         role="security",
         path="/allowlist/revert",
         command=lambda values: ("allow", "revert"),
-        facts=("What is undone is staged again.",),
-        done=lambda answer: ("undone, and staged again",),
+        facts=(sentence("What is undone is staged again."),),
+        done=lambda answer: (sentence("undone, and staged again"),),
     )
 
 
-def _staged(answer: Any) -> tuple[str, ...]:
+def _entry(sign: str, entry: AllowEntry) -> Sentence:
+    if entry.listener is not None:
+        return as_written(f"  {sign} {entry.network} {entry.listener}")
+    return sentence("  {sign} {network} every listener", sign=sign, network=entry.network)
+
+
+def _staged(answer: Any) -> tuple[Sentence, ...]:
     staged = answer["staged"]
-    return (f"staged: {len(staged['add'])} added, {len(staged['remove'])} removed",)
+    return (
+        sentence("staged: {added} added, {removed} removed", added=len(staged["add"]), removed=len(staged["remove"])),
+    )

@@ -7,6 +7,7 @@ from typing import Any, Final
 from appliance.admin_client import route
 from tui.admin_data import ApiKeyRow, Issued
 from tui.proposals.proposal import REASON, Field, Proposal
+from tui.sentence import Sentence, sentence
 
 _NAME: Final = "Name of the client:"
 
@@ -21,11 +22,11 @@ def new_key(principal: str) -> Proposal:
         role="security",
         path="/keys",
         command=lambda values: ("keys", "add", values["principal"], *_given("--label", values["label"])),
-        facts=("The key is shown once. Nobody can read it again.",),
+        facts=(sentence("The key is shown once. Nobody can read it again."),),
         fields=(Field("principal", _NAME, principal, required=True), Field("label", "Label:")),
         body=lambda values: {"principal": values["principal"], "label": values["label"]},
         planned=None,
-        done=lambda answer: (f"key {answer['kid']} of {answer['principal']}",),
+        done=lambda answer: (sentence("key {kid} of {client}", kid=answer["kid"], client=answer["principal"]),),
         secrets=("key",),
     )
 
@@ -41,13 +42,13 @@ def rotate_key(key: ApiKeyRow) -> Proposal:
         path=route("keys", key.kid, "rotate"),
         command=lambda values: ("keys", "rotate", key.kid, *_given("--grace-hours", values["grace"])),
         facts=(
-            f"{key.kid} of {key.principal} works on until its grace is over.",
-            "The new key is shown once. Nobody can read it again.",
+            sentence("{kid} of {client} works on until its grace is over.", kid=key.kid, client=key.principal),
+            sentence("The new key is shown once. Nobody can read it again."),
         ),
         fields=(Field("grace", "Grace in hours (empty: default):"),),
         body=lambda values: {"grace_hours": _number(values["grace"])},
         planned=None,
-        done=lambda answer: (f"{answer['predecessor']} has the successor {answer['kid']}",),
+        done=lambda answer: (sentence("{old} has the successor {new}", old=answer["predecessor"], new=answer["kid"]),),
         secrets=("key",),
         guarded=True,
     )
@@ -64,8 +65,12 @@ def revoke_key(key: ApiKeyRow) -> Proposal:
         path=route("keys", key.kid, "revoke"),
         command=lambda values: ("keys", "revoke", key.kid, *_given("--reason", values["reason"])),
         facts=(
-            f"{key.kid} of {key.principal}{f', {key.label}' if key.label else ''} is refused from now on, for good.",
-            "Its running requests end.",
+            sentence(
+                "{kid} of {client} is refused from now on, for good.",
+                kid=f"{key.kid} ({key.label})" if key.label else key.kid,
+                client=key.principal,
+            ),
+            sentence("Its running requests end."),
         ),
         fields=(
             Field("exact", "Type the key's id:", exact=key.kid),
@@ -73,7 +78,7 @@ def revoke_key(key: ApiKeyRow) -> Proposal:
         ),
         body=lambda values: {"reason": values["reason"]},
         planned=_cut,
-        done=lambda answer: (f"{answer['kid']} is {answer['state']}", *_cut(answer)),
+        done=lambda answer: (sentence("it is {state}", state=sentence(answer["state"])), *_cut(answer)),
         guarded=True,
     )
 
@@ -88,11 +93,11 @@ def new_client() -> Proposal:
         role="security",
         path="/clients",
         command=lambda values: ("clients", "add", values["name"]),
-        facts=("Its private key and its API key are shown once. The command writes them to files instead.",),
+        facts=(sentence("Its private key and its API key are shown once. The command writes them to files instead."),),
         fields=(Field("name", "Name:", required=True),),
         body=lambda values: {"name": values["name"]},
         planned=None,
-        done=lambda answer: (f"client {answer['name']}",),
+        done=lambda answer: (sentence("client {name}", name=answer["name"]),),
         secrets=("files",),
     )
 
@@ -107,14 +112,17 @@ def revoke_client(name: str) -> Proposal:
         role="security",
         path=route("clients", name, "revoke"),
         command=lambda values: ("clients", "revoke", name, *_given("--reason", values["reason"])),
-        facts=(f"All keys and certificates of {name} are refused from now on.", "Its connections end."),
+        facts=(
+            sentence("All keys and certificates of {name} are refused from now on.", name=name),
+            sentence("Its connections end."),
+        ),
         fields=(
             Field("exact", "Type the client's name:", exact=name),
             Field("reason", REASON, required=True),
         ),
         body=lambda values: {"reason": values["reason"]},
         planned=_cut,
-        done=lambda answer: (f"{answer['name']} is revoked", *_cut(answer)),
+        done=lambda answer: (sentence("it is {state}", state=sentence("revoked")), *_cut(answer)),
         guarded=True,
     )
 
@@ -129,14 +137,18 @@ def revoke_certificate(issued: Issued) -> Proposal:
         role="security",
         path="/certificates/revoke",
         command=lambda values: ("certs", "revoke", issued.serial, *_given("--reason", values["reason"])),
-        facts=(f"The {issued.kind} certificate {issued.serial} of {issued.name} is refused from now on.",),
+        facts=(
+            sentence(
+                "The certificate {serial} of {name} is refused from now on.", serial=issued.serial, name=issued.name
+            ),
+        ),
         fields=(
             Field("exact", "Type the holder's name:", exact=issued.name),
             Field("reason", REASON, required=True),
         ),
         body=lambda values: {"certificate": issued.serial, "reason": values["reason"]},
         planned=_cut,
-        done=lambda answer: (f"certificate {answer['serial']} is {answer['state']}", *_cut(answer)),
+        done=lambda answer: (sentence("it is {state}", state=sentence(answer["state"])), *_cut(answer)),
         guarded=True,
     )
 
@@ -151,7 +163,7 @@ def renew_server() -> Proposal:
         role="security",
         path="/server/renew",
         command=lambda values: ("certs", "renew", "--stage-only"),
-        facts=("A new certificate is made, tested and staged. It counts when you activate it (A).",),
+        facts=(sentence("A new certificate is made, tested and staged. It counts when you activate it (A)."),),
         body=lambda values: {"stage_only": True},
         guarded=True,
     )
@@ -162,13 +174,16 @@ def activate_server(staged: str) -> Proposal:
     return _server(
         "activate",
         "ACTIVATE SERVER CERTIFICATE",
-        (f"{staged} is shown to every new connection from now on.", "B takes the one of before back."),
+        (
+            sentence("{name} is shown to every new connection from now on.", name=staged),
+            sentence("B takes the one of before back."),
+        ),
     )
 
 
 def roll_back_server() -> Proposal:
     """Takes the certificate of before back."""
-    return _server("rollback", "ROLL BACK SERVER CERTIFICATE", ("The certificate of before is shown again.",))
+    return _server("rollback", "ROLL BACK SERVER CERTIFICATE", (sentence("The certificate of before is shown again."),))
 
 
 def import_server() -> Proposal:
@@ -181,7 +196,9 @@ def import_server() -> Proposal:
         role="security",
         path="/server/import",
         command=lambda values: ("certs", "import", values["file"], "--stage-only"),
-        facts=("A file of this host: PEM, the certificate first, then its issuers. It is checked and staged.",),
+        facts=(
+            sentence("A file of this host: PEM, the certificate first, then its issuers. It is checked and staged."),
+        ),
         fields=(Field("file", "File:", required=True, file=True),),
         body=lambda values: {"chain": values["file.text"], "stage_only": True},
         planned=None,
@@ -199,13 +216,13 @@ def request_server() -> Proposal:
         role="security",
         path="/server/request",
         command=lambda values: ("certs", "csr"),
-        facts=("The private key stays in the appliance. The request is shown.",),
+        facts=(sentence("The private key stays in the appliance. The request is shown."),),
         planned=None,
         secrets=("csr",),
     )
 
 
-def _server(verb: str, title: str, facts: tuple[str, ...]) -> Proposal:
+def _server(verb: str, title: str, facts: tuple[Sentence, ...]) -> Proposal:
     return Proposal(
         title=title,
         verb="Activate" if verb == "activate" else "Roll back",
@@ -220,9 +237,8 @@ def _server(verb: str, title: str, facts: tuple[str, ...]) -> Proposal:
     )
 
 
-def _cut(answer: Any) -> tuple[str, ...]:
-    count = answer.get("cut", 0)
-    return (f"{count} connection{'' if count == 1 else 's'} end{'s' if count == 1 else ''}.",)
+def _cut(answer: Any) -> tuple[Sentence, ...]:
+    return (sentence("Connections that end: {count}.", count=answer.get("cut", 0)),)
 
 
 def _given(option: str, value: str) -> tuple[str, ...]:

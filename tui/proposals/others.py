@@ -8,6 +8,7 @@ from typing import Any
 from appliance.admin_client import route
 from appliance.telemetry.snapshot import AlertFigures
 from tui.proposals.proposal import REASON, Field, Proposal
+from tui.sentence import Sentence, as_written, sentence
 
 
 def ack(alert: AlertFigures) -> Proposal:
@@ -20,11 +21,14 @@ def ack(alert: AlertFigures) -> Proposal:
         role="operator",
         path="/alerts/ack",
         command=lambda values: ("alerts", "ack", alert.name, "--of", alert.what, "--note", values["note"]),
-        facts=(alert.summary, "It hides no critical alert. A warning is not sent again."),
+        facts=(
+            as_written(alert.summary),
+            sentence("It hides no critical alert. A warning is not sent again."),
+        ),
         fields=(Field("note", "What is being done:", required=True),),
         body=lambda values: {"name": alert.name, "what": alert.what, "note": values["note"]},
         planned=None,
-        done=lambda answer: ("acknowledged",),
+        done=lambda answer: (sentence("acknowledged"),),
     )
 
 
@@ -41,7 +45,10 @@ def silence(alert: AlertFigures, seconds: int = 3600) -> Proposal:
             *("alerts", "silence", alert.name, "--of", alert.what, "--for", f"{seconds // 60}m"),
             *("--reason", values["reason"]),
         ),
-        facts=(alert.summary, f"Nobody is told of it for {seconds // 60} minutes. It stays on the screen."),
+        facts=(
+            as_written(alert.summary),
+            sentence("Nobody is told of it for {minutes} minutes. It stays on the screen.", minutes=seconds // 60),
+        ),
         fields=(Field("reason", REASON, required=True),),
         body=lambda values: {
             "name": alert.name,
@@ -50,7 +57,7 @@ def silence(alert: AlertFigures, seconds: int = 3600) -> Proposal:
             "reason": values["reason"],
         },
         planned=None,
-        done=lambda answer: (f"silent for {seconds // 60} minutes",),
+        done=lambda answer: (sentence("silent for {minutes} minutes", minutes=seconds // 60),),
     )
 
 
@@ -64,7 +71,7 @@ def verify() -> Proposal:
         role="auditor",
         path="/audit/verify",
         command=lambda values: ("audit", "verify"),
-        facts=("Every record is read. It takes a while, and slows nothing down.",),
+        facts=(sentence("Every record is read. It takes a while, and slows nothing down."),),
         planned=None,
         done=_verified,
     )
@@ -74,24 +81,44 @@ def approve(found: dict[str, Any], agree: bool) -> Proposal:
     """A second person's word on what another administrator asked for."""
     verb = "approve" if agree else "reject"
     return Proposal(
-        title=f"{verb.upper()} {found['action']}",
-        verb=verb.capitalize(),
+        title="APPROVE" if agree else "REJECT",
+        verb="Approve" if agree else "Reject",
         action=f"approval.{verb}",
         resource=str(found["id"]),
         role="operator",
         path=route("approvals", str(found["id"]), verb),
         command=lambda values: ("approvals", verb, str(found["id"])),
-        facts=(f"{found['asked_by']} asks for {found['action']} of {found['resource']}.", str(found["what"])),
-        fields=(Field("exact", f"Type {verb}:", exact=verb),) if agree else (),
+        facts=(
+            sentence(
+                "{who} asks for {action} of {resource}.",
+                who=found["asked_by"],
+                action=found["action"],
+                resource=found["resource"],
+            ),
+            as_written(str(found["what"])),
+        ),
+        fields=(Field("exact", sentence("Type {word}:", word=verb), exact=verb),) if agree else (),
         planned=None,
-        done=lambda answer: (f"{answer['action']} of {answer['asked_by']}: {verb}d",),
+        done=lambda answer: (
+            sentence(
+                "{action} of {who}: approved" if agree else "{action} of {who}: rejected",
+                action=answer["action"],
+                who=answer["asked_by"],
+            ),
+        ),
     )
 
 
-def _verified(answer: Any) -> tuple[str, ...]:
+def _verified(answer: Any) -> tuple[Sentence, ...]:
     report = answer["report"]
-    word = {0: "whole", 1: "TAMPERED WITH", 2: "whole; its end is not sealed yet"}.get(answer["exit_code"], "?")
-    return (f"audit log: {word}", *(f"{name}: {value}" for name, value in report.items() if name != "result"))
+    match answer["exit_code"]:
+        case 0:
+            word = sentence("the audit log is whole")
+        case 2:
+            word = sentence("the audit log is whole; its end is not sealed yet")
+        case _:
+            word = sentence("the audit log is TAMPERED WITH")
+    return (word, *(as_written(f"{name}: {value}") for name, value in report.items() if name != "result"))
 
 
 def leave(acts: Sequence[str]) -> Proposal:
@@ -104,7 +131,10 @@ def leave(acts: Sequence[str]) -> Proposal:
         role="viewer",
         path="",
         command=lambda values: ("audit", "tail"),
-        facts=(f"Under way: {', '.join(acts)}.", "It goes on without you; the audit log says what came of it."),
+        facts=(
+            sentence("Under way: {acts}.", acts=", ".join(acts)),
+            sentence("It goes on without you; the audit log says what came of it."),
+        ),
     )
 
 
@@ -119,7 +149,9 @@ def diagnose(appliance: tuple[str, ...], out: str) -> Proposal:
         path="",
         command=lambda values: ("diagnose", "bundle", *appliance, "--out", values["out"]),
         facts=(
-            "Versions, checks, configuration, figures and log lines: names of clients and hosts, no keys, no prompts.",
+            sentence(
+                "Versions, checks, configuration, figures, log lines: names of clients and hosts, no keys, no prompts."
+            ),
         ),
         fields=(Field("out", "File:", out, required=True),),
         planned=None,
@@ -136,7 +168,7 @@ def screenshot(screen: str, out: str) -> Proposal:
         role="viewer",
         path="",
         command=lambda values: ("top", "--screenshot", values["out"], "--screen", screen),
-        facts=("An SVG of what is in sight: names of clients and hosts are in it, no secret is.",),
+        facts=(sentence("An SVG of what is in sight: names of clients and hosts are in it, no secret is."),),
         fields=(Field("out", "File:", out, required=True),),
         planned=None,
     )
@@ -152,7 +184,10 @@ def replay_from() -> Proposal:
         role="viewer",
         path="",
         command=lambda values: ("top",),
-        facts=("[ ] a step   { } a minute   Space plays   R is back to now.", "Every second of a day is recorded."),
+        facts=(
+            sentence("[ ] a step   {{ }} a minute   Space plays   R is back to now."),
+            sentence("Every second of a day is recorded."),
+        ),
         fields=(Field("time", "02:30, 2026-11-20 02:30, or 15m:", required=True),),
         planned=None,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from tui.sentence import Sentence, sentence
 from tui.source import Role
 
 REASON: Final = "Reason for audit:"
@@ -21,7 +22,7 @@ class Field:
     """
 
     name: str
-    label: str
+    label: str | Sentence
     value: str = ""
     exact: str | None = None
     required: bool = False
@@ -33,7 +34,7 @@ class Field:
         return typed == self.exact if self.exact is not None else bool(typed) or not self.required
 
 
-def _no_words(answer: Any) -> tuple[str, ...]:
+def _no_words(answer: Any) -> tuple[Sentence, ...]:
     return ()
 
 
@@ -58,11 +59,11 @@ class Proposal:
     role: Role
     path: str
     command: Callable[[Values], tuple[str, ...]]
-    facts: tuple[str, ...] = ()
+    facts: tuple[Sentence, ...] = ()
     fields: tuple[Field, ...] = ()
     body: Callable[[Values], dict[str, Any]] = _nothing
-    planned: Callable[[Any], tuple[str, ...]] | None = _no_words
-    done: Callable[[Any], tuple[str, ...]] = _no_words
+    planned: Callable[[Any], tuple[Sentence, ...]] | None = _no_words
+    done: Callable[[Any], tuple[Sentence, ...]] = _no_words
     # Names of the answer's fields that are shown once and never again.
     secrets: tuple[str, ...] = field(default=())
     guarded: bool = False
@@ -83,7 +84,7 @@ def forced(proposal: Proposal, why: str, exact: str) -> Proposal:
     typed = tuple(one for one in proposal.fields if one.exact is None)
     return replace(
         proposal,
-        fields=(Field("exact", f"Type {exact}:", exact=exact), *typed),
+        fields=(Field("exact", sentence("Type {word}:", word=exact), exact=exact), *typed),
         # What the plan says of an act that is in order is not so here.
         planned=_no_words,
         force=why,

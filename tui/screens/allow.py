@@ -65,7 +65,7 @@ class Allow(AskingScreen):
         self._wall = wall
         self._found = Allowlist()
         self._tested: AddressTest | None = None
-        self._wrong: str | None = None
+        self._wrong = False
         self.rows: VirtualLog[AllowRow] = VirtualLog(
             self._columns(),
             look,
@@ -73,7 +73,6 @@ class Allow(AskingScreen):
             identity=lambda row: (row.sign, row.entry.network, row.entry.listener),
             id="allow-rows",
         )
-        self.rows.empty = [line((f"  {look.say('The list is empty: only this host may connect.')}", "dim"))]
 
     def compose(self) -> ComposeResult:
         """What is staged, the list, the tester."""
@@ -91,6 +90,7 @@ class Allow(AskingScreen):
         """Asks where it is time to."""
         self.ask_again(now)
         look = self.look
+        self.rows.empty = [line((f"  {look.say('The list is empty: only this host may connect.')}", "dim"))]
         staged = self._found.staged
         if self._found.trial is not None:
             left = max(0, round((moment(self._found.trial.revert_at) or 0.0) - self._wall()))
@@ -194,9 +194,9 @@ class Allow(AskingScreen):
         try:
             address = ipaddress.ip_address(message.value.strip())
         except ValueError:
-            self._tested, self._wrong = None, self.look.say("this is no address")
+            self._tested, self._wrong = None, True
         else:
-            self._wrong = None
+            self._wrong = False
             self.ask(f"/allowlist/test?address={address}")
         self._show_verdict()
         self.screen.set_focus(self.rows)
@@ -217,8 +217,8 @@ class Allow(AskingScreen):
     def _show_verdict(self) -> None:
         look = self.look
         lines: list[Line] = []
-        if self._wrong is not None:
-            lines.append(line((f"   {self._wrong}", "bad")))
+        if self._wrong:
+            lines.append(line((f"   {look.say('this is no address')}", "bad")))
         elif self._tested is not None:
             for listener, allowed in self._tested.now.items():
                 staged = self._tested.staged.get(listener, allowed)
@@ -245,7 +245,7 @@ class Allow(AskingScreen):
 
     def _last(self, row: AllowRow) -> str:
         seen = moment(row.entry.last_seen)
-        return units.NONE if seen is None else units.ago(max(0.0, self._wall() - seen))
+        return units.NONE if seen is None else self.look.ago(max(0.0, self._wall() - seen))
 
 
 def _role(row: AllowRow) -> Role:

@@ -47,7 +47,6 @@ class Audit(AskingScreen, FilteredScreen):
         self.rows: VirtualLog[AuditRow] = VirtualLog(
             self._columns(), look, rows_max=_ROWS_MAX, identity=lambda row: row.seq, id="audit-rows"
         )
-        self.rows.empty = [line((f"  {look.say('No records')}", "dim"))]
 
     def compose(self) -> ComposeResult:
         """Filter, list, detail."""
@@ -57,6 +56,7 @@ class Audit(AskingScreen, FilteredScreen):
     def paint(self, now: float) -> None:
         """Asks where it is time to."""
         self.ask_again(now)
+        self.rows.empty = [line((f"  {self.look.say('No records')}", "dim"))]
         super().paint(now)
         self._show_detail()
 
@@ -124,15 +124,14 @@ class Audit(AskingScreen, FilteredScreen):
 
     def _columns(self) -> tuple[Column[AuditRow], ...]:
         look = self.look
-        cut = look.glyphs.cut
         return (
             Column("#", 7, lambda row: str(row.seq)),
             Column("TIME", 8, lambda row: units.clock(moment(row.ts) or 0.0, look.zone)),
             Column("ACTOR", 8, lambda row: row.actor.principal or "?", width_max=20),
             Column("VIA", 5, _via, rank=1),
             Column("ACTION", 16, lambda row: row.action, width_max=24),
-            Column("TARGET", 18, lambda row: shorten(row.resource or units.NONE, 60, cut), width_max=60),
-            Column("RESULT", 10, _result, role=_role, width_max=14),
+            Column("TARGET", 18, lambda row: shorten(row.resource or units.NONE, 60, look.glyphs.cut), width_max=60),
+            Column("RESULT", 10, lambda row: _result(row, look), role=_role, width_max=14),
         )
 
 
@@ -140,8 +139,8 @@ def _via(row: AuditRow) -> str:
     return "unix" if row.actor.uid is not None else "mtls" if row.actor.credential else units.NONE
 
 
-def _result(row: AuditRow) -> str:
-    word = "DENIED" if row.outcome == "deny" else row.outcome
+def _result(row: AuditRow, look: Look) -> str:
+    word = look.say("DENIED") if row.outcome == "deny" else row.outcome
     return word if row.milliseconds is None else f"{word} {units.seconds(row.milliseconds / 1000)}"
 
 

@@ -25,7 +25,8 @@ FILE_BYTES_MAX: Final = 1_000_000
 class Confirm(Modal[dict[str, str]]):
     """Gives back what was filled in, by name; None where nothing is to be done.
 
-    planned: what the appliance said would happen. why_not: why it cannot be done now, asked again when it is to be.
+    planned: what the appliance said would happen, in the operator's language. why_not: why it cannot be done now, asked
+    again when it is to be.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class Confirm(Modal[dict[str, str]]):
         facts: list[Line] = [line((proposal.resource, "title")), ()] if proposal.resource != "-" else []
         for said in proposal.facts:
             facts += folded(look.say(said))
-        for said in self._planned:
-            facts += folded(look.say(said), "accent")
+        for would_be in self._planned:
+            facts += folded(would_be, "accent")
         if proposal.force is not None:
             facts += folded(proposal.force, "bad")
         widest = max((cells(look.say(one.label)) for one in proposal.fields), default=0)
@@ -123,7 +124,7 @@ class Confirm(Modal[dict[str, str]]):
                 with Path(values[one.name]).expanduser().open("rb") as file:
                     values[f"{one.name}.text"] = file.read(FILE_BYTES_MAX).decode()
             except (OSError, UnicodeDecodeError) as error:
-                return f"{values[one.name]}: {getattr(error, 'strerror', None) or 'this is no text'}"
+                return f"{values[one.name]}: {getattr(error, 'strerror', None) or self.look.say('this is no text')}"
         return None
 
     def _command(self, values: dict[str, str]) -> list[Line]:

@@ -10,13 +10,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from tui import units
-from tui.admin_data import ApiKeyRow, Certificate, Certificates, Issued, ServerCertificates, moment, read
+from tui.admin_data import ApiKeyRow, Certificate, Certificates, Issued, moment, read
 from tui.board import Board
 from tui.drawing.frame import KeyHint
 from tui.lines import Line, Role, line
 from tui.look import Look
 from tui.proposals import keys as proposals
 from tui.screens.asking import Ask, AskingScreen
+from tui.sentence import sentence
 from tui.widgets.columns import Column
 from tui.widgets.lines_view import LinesView
 from tui.widgets.virtual_log import VirtualLog
@@ -75,8 +76,7 @@ class Keys(AskingScreen):
         super().__init__(look, board, ask, id="keys")
         self._wall = wall
         self._keys: tuple[ApiKeyRow, ...] = ()
-        self._server: ServerCertificates | None = None
-        self._staged: Line = ()
+        self._found: Certificates | None = None
         self.key_rows: VirtualLog[ApiKeyRow] = VirtualLog(
             self._key_columns(), look, rows_max=_ROWS_MAX, identity=lambda row: row.kid, id="key-rows"
         )
@@ -87,7 +87,6 @@ class Keys(AskingScreen):
             identity=lambda row: (row.name, row.role, "" if row.issued is None else row.issued.serial),
             id="certificate-rows",
         )
-        self.key_rows.empty = [line((f"  {look.say('No key yet. Make one: appliance clients add NAME')}", "dim"))]
 
     def compose(self) -> ComposeResult:
         """Keys above, certificates below."""
@@ -157,14 +156,14 @@ class Keys(AskingScreen):
 
     def action_activate(self) -> None:
         """What is staged."""
-        if self._server is None or self._server.staged is None:
+        if self._found is None or self._found.server.staged is None:
             self.say("no certificate is staged: r makes one, m imports one")
         else:
-            self.propose(proposals.activate_server(self._server.staged.subject))
+            self.propose(proposals.activate_server(self._found.server.staged.subject))
 
     def action_roll_back(self) -> None:
         """To the certificate of before."""
-        if self._server is None or self._server.previous is None:
+        if self._found is None or self._found.server.previous is None:
             self.say("there is no certificate of before")
         else:
             self.propose(proposals.roll_back_server())
@@ -188,6 +187,7 @@ class Keys(AskingScreen):
         self.ask_again(now)
         look = self.look
         width = self.size.width
+        self.key_rows.empty = [line((f"  {look.say('No key yet. Make one: appliance clients add NAME')}", "dim"))]
         counts = [
             f"{count} {look.say(word)}"
             for state, word in (("active", "active"), ("expired", "expired"), ("retiring", "in grace"))
@@ -198,7 +198,7 @@ class Keys(AskingScreen):
         self.query_one("#certificates-title", LinesView).show(
             [((look.glyphs.rule * width, "dim"),), line((f" {look.say('CERTIFICATES')}", "head"))]
         )
-        self.query_one("#certificates-note", LinesView).show([self._staged])
+        self.query_one("#certificates-note", LinesView).show([self._staged_line()])
 
     def status(self) -> Line:
         """Whether dates can be trusted."""
@@ -218,12 +218,14 @@ class Keys(AskingScreen):
             self.key_rows.replace(self._keys)
         else:
             found = read(Certificates, answer)
-            self._server = found.server
             self.certificate_rows.replace(tuple(_rows(found)))
-            self._staged = self._staged_line(found)
-            self.query_one("#certificates-note", LinesView).show([self._staged])
+            self._found = found
+            self.query_one("#certificates-note", LinesView).show([self._staged_line()])
 
-    def _staged_line(self, found: Certificates) -> Line:
+    def _staged_line(self) -> Line:
+        found = self._found
+        if found is None:
+            return ()
         if found.server.requested:
             return line(f"   {self.look.say('a signing request waits for its certificate')}")
         staged = found.server.staged
@@ -260,7 +262,7 @@ class Keys(AskingScreen):
 
     def _last_used(self, key: ApiKeyRow) -> str:
         used = moment(key.last_used)
-        return self.look.say("never") if used is None else units.ago(max(0.0, self._wall() - used))
+        return self.look.say("never") if used is None else self.look.ago(max(0.0, self._wall() - used))
 
     def _expires(self, key: ApiKeyRow) -> str:
         until = moment(key.works_until)
@@ -268,8 +270,10 @@ class Keys(AskingScreen):
             return self.look.say("never") + " !"
         left = until - self._wall()
         if left < 0:
-            return units.ago(-left)
-        return f"{self.look.say('grace')} {units.duration(left)}" if key.state == "retiring" else f"in {_days(left)}"
+            return self.look.ago(-left)
+        if key.state == "retiring":
+            return f"{self.look.say('grace')} {units.duration(left)}"
+        return self.look.say(sentence("in {time}", time=_days(left)))
 
     def _expiry_role(self, key: ApiKeyRow) -> Role:
         until = moment(key.works_until)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar
 
@@ -15,7 +14,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
-from tui.lines import Line, Role, line
+from tui.lines import Line, Role, line, wrapped
 from tui.look import Look
 from tui.theme import ThemeName
 from tui.widgets.lines_view import LinesView
@@ -137,5 +136,5 @@ def folded(text: str, role: Role = "") -> list[Line]:
     lines: list[Line] = []
     for one in text.splitlines() or [""]:
         indent = "  " if one.startswith("  ") else ""
-        lines += [line((part, role)) for part in textwrap.wrap(one, _TEXT, subsequent_indent=indent) or [""]]
+        lines += [line((part, role)) for part in wrapped(one, _TEXT, indent)]
     return lines

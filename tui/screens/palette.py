@@ -37,6 +37,9 @@ COMMANDS: Final = (
     ("Export this list as JSON lines", "export('jsonl')"),
     ("Screenshot", "save_screenshot"),
     ("Next theme", "theme"),
+    # Whoever cannot read the language finds the other one.
+    ("Language / \u8bed\u8a00", "language"),
+    ("ASCII, or lines and blocks", "glyphs"),
     ("Help", "help"),
     ("Quit", "quit"),
 )
@@ -59,7 +62,8 @@ class Palette(Block[str]):
 
     def __init__(self, commands: Sequence[tuple[str, str]], look: Look, theme: ThemeName) -> None:
         super().__init__(look.say("Commands"), look, theme)
-        self._commands = [(look.say(said), action) for said, action in commands]
+        # By its English name it is found in every language.
+        self._commands = [(look.say(said), action, f"{look.say(said)} {said}".lower()) for said, action in commands]
         self._chosen = 0
         self._typed = ""
 
@@ -89,7 +93,7 @@ class Palette(Block[str]):
 
     def _found(self) -> list[tuple[str, str]]:
         words = self._typed.lower().split()
-        return [one for one in self._commands if all(word in one[0].lower() for word in words)]
+        return [(said, action) for said, action, names in self._commands if all(word in names for word in words)]
 
     def lines(self, rows: int) -> Sequence[Line]:
         """What is typed, and what it finds."""

@@ -141,6 +141,10 @@ class Requests(FilteredScreen):
         ]
         self._show_detail()
 
+    def reword(self) -> None:
+        """The detail is drawn anew."""
+        self._detailed = None
+
     def status(self) -> Line:
         """What is wrong with the filter, or how the list is ordered."""
         if self._wrong is not None:

@@ -40,6 +40,9 @@ class DashboardScreen(Vertical):
         """What can be done here by name: fixed words, and the action."""
         return ()
 
+    def reword(self) -> None:
+        """The language or the glyphs are others: what it keeps as it was drawn is of no use any more."""
+
     def enter(self) -> None:
         """It comes into sight: takes the focus, at once, so that keys that are typed ahead come here."""
         raise NotImplementedError

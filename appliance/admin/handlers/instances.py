@@ -17,9 +17,10 @@ DrainSeconds = Annotated[float, Meta(ge=0, le=240)]
 
 
 class Unload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """drain_seconds: how long its running requests may take to end."""
+    """drain_seconds: how long its running requests may take to end. reason: for the audit log."""
 
     drain_seconds: DrainSeconds = 30.0
+    reason: Annotated[str, Meta(max_length=256)] = ""
 
 
 class Drain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,7 +118,8 @@ async def unload(call: Call) -> Answer:
     """Ends a model's worker. The next request for it loads it again."""
     instance, asked = _instance(call), call.parsed(Unload)
     if not call.plan:
-        await call.office.audit.append_durably(call.event("allow", instance.spec.id))
+        why = {"why": asked.reason} if asked.reason else {}
+        await call.office.audit.append_durably(call.event("allow", instance.spec.id, details=why))
         await asyncio.shield(instance.unload(asked.drain_seconds))
         call.office.audit.append(call.event("ok", instance.spec.id))
     return call.answer(_view(_router(call), instance))
