@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance.errors import ApplianceError
+from appliance.telemetry.request_record import RequestRecord
 from tui.ingest import safe
 
 T = TypeVar("T")
@@ -154,6 +155,13 @@ class Preflight(Struct, frozen=True, kw_only=True):
     layers: int | None = None
     gpu_layers: int | None = None
     tokens_per_second: float | None = None
+
+
+class RequestPage(Struct, frozen=True, kw_only=True):
+    """Requests, newest first. before: for the next page; None where there is none."""
+
+    requests: tuple[RequestRecord, ...]
+    before: int | None = None
 
 
 class UnreadableAnswer(ApplianceError):

@@ -118,7 +118,7 @@ class Dashboard(App[None]):
         self._rescue = Rescue(self, source, self.post_message, options.appliance, options.wall)
         self._choosing = Choosing(self, source, self.post_message, self._acting, self._rescue)
         self._overview = Overview(look, self.board)
-        self._requests = Requests(look, self.board, wall=options.wall)
+        self._requests = Requests(look, self.board, source.ask, wall=options.wall)
         self._models = Models(look, self.board, source.ask)
         self._logs = Logs(look, self.board)
         self._screens: tuple[DashboardScreen, ...] = (

@@ -18,7 +18,9 @@ from tests.tui.driving import Driven, driven, frozen
 from tui.demo.scenario import scenario_of
 from tui.demo.source import FROZEN_MOMENT, DemoSource
 from tui.demo.world import World
+from tui.glyphs import UTF8
 from tui.messages import Arrived
+from tui.screens.logs import Logs
 from tui.screens.overlay import Overlay
 from tui.screens.palette import Palette
 from tui.screens.requests import Requests
@@ -335,3 +337,112 @@ async def test_keys_can_be_others() -> None:
         assert made.app.board.paused
         await made.press("3", "question_mark")
         assert re.search(r"\| P +pause, or go on", made.text())
+
+
+LONG = "prompt of 33120 tokens is longer than the context of the slot; " * 4
+
+
+def log_line(number: int, message: str) -> LogLine:
+    return LogLine(time=float(number), level="info", logger="engine", message=message, number=number)
+
+
+async def test_long_log_lines_go_on_below_where_that_is_asked_for() -> None:
+    async with driven(frozen("empty")) as made:
+        lines = [log_line(number, f"{number} {LONG}{number}") for number in range(30)]
+        made.app.board.take(Update(logs=tuple(lines)), 100.0)
+        await made.press("7")
+        before = made.text()
+        assert f"{LONG.split(';')[0]}; prompt" not in " ".join(before.split())
+        await made.press("w")
+        shown = made.lines()[4:-2]
+        # The newest is there from its beginning to its end, each line of it under the other.
+        block = shown[: next(place for place, one in enumerate(shown) if " 28 " in one)]
+        assert len(block) > 3
+        assert {one[: one.index("INFO")].strip(" >") for one in block[:1]} == {"08:00:29.000"}
+        said = " ".join(block[0].split("29 ", 1)[1].split() + [word for one in block[1:] for word in one.split()])
+        assert said == f"{LONG}29"
+        # The cursor moves by lines of the log, and is always in sight.
+        for _ in range(12):
+            await made.press("j")
+            assert any(one.startswith(">") for one in made.lines())
+        rows = made.app.query_one(Logs).rows
+        assert rows.position == 12
+        await made.press("G")
+        assert any(one.startswith(">") for one in made.lines())
+        await made.press("g", "w")
+        assert made.text() == before.replace("follow ON", "follow off")
+
+
+async def test_marked_log_lines_are_found_again() -> None:
+    async with driven(frozen("empty"), glyphs=UTF8) as made:
+        made.app.board.take(Update(logs=tuple(log_line(number, f"line {number}") for number in range(60))), 100.0)
+        await made.press("7", "M")
+        assert "no line here is marked" in made.text()
+        await made.press(*"jjm", *"jjjm", "G")
+        rows = made.app.query_one(Logs).rows
+        for wanted in (2, 5, 2):
+            await made.press("M")
+            assert rows.position == wanted
+        assert sum("•" in one for one in made.lines()) == 2
+        await made.press("m")
+        assert sum("•" in one for one in made.lines()) == 1
+
+
+async def test_the_end_of_the_list_goes_on_with_older_requests_from_the_log() -> None:
+    async with driven(frozen("slow"), size=(120, 30)) as made:
+        await made.press("3", "G")
+        ring = requests_of(made).rows.ring
+        own, last = ring.total, requests_of(made).rows.selected
+        assert last is not None
+        assert "the oldest one here" in made.lines()[-2]
+        await made.press("j")
+        first = ring.older
+        # What a page repeats of the list is left out.
+        assert 300 < first <= 500
+        assert f"{own + first} ({first} older)" in made.text().replace(",", "")
+        ids = [record.id for record in ring]
+        assert len(set(ids)) == len(ids)
+        ends = [record.time + record.total_seconds for record in ring]
+        assert max(ends[:first]) < min(ends[first:]) + 3
+        # The cursor stayed where it was, and goes on.
+        assert requests_of(made).rows.selected is last
+        await made.press("j", "o")
+        assert ring.older >= first + 500
+        await made.press("f")
+        assert (ring.older, ring.total) == (0, own)
+
+
+async def test_older_requests_are_those_that_the_filter_takes() -> None:
+    async with driven(frozen("slow"), size=(120, 30)) as made:
+        await made.press("3", "slash")
+        await typed(made, "st>=500")
+        await made.press("enter")
+        ring = requests_of(made).rows.ring
+        shown = len(ring)
+        await made.press("o")
+        assert len(ring) > shown
+        assert all(ring.row(ring.number_at(place)).status >= 500 for place in range(len(ring)))
+        # Another filter would want others.
+        await made.press("escape")
+        assert ring.older == 0
+
+
+async def test_what_is_not_older_is_said() -> None:
+    class Short(DemoSource):
+        async def ask(self, path: str, **query: str | int | None) -> Any:
+            if path.startswith("/requests"):
+                return {"requests": [], "before": None}
+            return await super().ask(path, **query)
+
+    source = Short(1, "slow", now=lambda: FROZEN_MOMENT, frozen=True, history_seconds=5)
+    async with driven(source) as made:
+        await made.press("3", "o")
+        assert "there are no older ones" in made.lines()[-2]
+
+
+async def test_a_failure_that_the_list_has_not_any_more_is_fetched() -> None:
+    async with driven(frozen("slow")) as made:
+        old = next(World(1, scenario_of("slow"), FROZEN_MOMENT).requests(int(FROZEN_MOMENT) - 3000))
+        requests_of(made).find(old.id)
+        await made.press("3")
+        assert requests_of(made).rows.selected == old

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
+import msgspec
+
+from appliance.telemetry.request_filter import parse
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.snapshot import Snapshot
 from tui.demo.answers import Answers
@@ -20,6 +24,9 @@ from tui.source import Act, Identity, Planned, Surroundings, Update
 FROZEN_MOMENT: Final = 1_795_115_655.0
 HISTORY_SECONDS: Final = 1200
 _HISTORY_POINTS: Final = 180
+# What the request log has, and how much of it is looked at for one page.
+_KEPT_SECONDS: Final = 4 * 3600
+_SCANNED_SECONDS: Final = 1800
 
 
 class DemoSource:
@@ -86,6 +93,9 @@ class DemoSource:
 
     async def ask(self, path: str, **query: str | int | None) -> Any:
         """What the admin API would answer."""
+        path, _, text = path.partition("?")
+        if path == "/requests":
+            return self._page({**dict(parse_qsl(text)), **query})
         return self._deeds.seen(path, self._answers.to(path))
 
     async def plan(self, path: str, body: dict[str, Any]) -> Planned:
@@ -116,6 +126,18 @@ class DemoSource:
 
     async def close(self) -> None:
         """Nothing to end."""
+
+    def _page(self, query: Mapping[str, str | int | None]) -> dict[str, Any]:
+        """Of what there was in the last hours; `before` is a second."""
+        wanted, limit = parse(str(query.get("filter") or "")), int(query.get("limit") or 100)
+        now, first = int(self._start), int(self._start) - _KEPT_SECONDS
+        top = min(int(query.get("before") or now), now)
+        found: list[RequestRecord] = []
+        second = top
+        while second > max(first, top - _SCANNED_SECONDS) and len(found) < limit:
+            second -= 1
+            found += [one for one in reversed(list(self._world.requests(second))) if wanted.matches(one, self._start)]
+        return {"requests": msgspec.to_builtins(found), "before": second if second > first else None}
 
     def _requests(self, now: int) -> list[RequestRecord]:
         found = [record for second in range(self._given, now) for record in self._world.requests(second)]

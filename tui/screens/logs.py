@@ -33,10 +33,14 @@ _WORDS: Final[dict[Level, str]] = {
 
 @dataclass(slots=True)
 class Folded:
-    """A line that came `count` times in a row; newest: the last of them. The screen is its only writer."""
+    """A line that came `count` times in a row; newest: the last of them. The screen is its only writer.
+
+    marked: somebody wants to find it again.
+    """
 
     newest: LogLine
     count: int = 1
+    marked: bool = False
 
 
 class Logs(FilteredScreen):
@@ -45,6 +49,9 @@ class Logs(FilteredScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         *filter_keys("logs"),
         Binding("f", "follow", "follow the newest, or stay", show=False, id="logs.follow"),
+        Binding("w", "wrap", "long lines go on below, or are cut", show=False, id="logs.wrap"),
+        Binding("m", "mark", "mark this line, or not", show=False, id="logs.mark"),
+        Binding("M", "next_mark", "the next marked line", show=False, id="logs.next_mark"),
         Binding("n", "next_error(1)", "the next failure", show=False, id="logs.next_error"),
         Binding("N", "next_error(-1)", "the failure before", show=False, id="logs.previous_error"),
     ]
@@ -52,10 +59,14 @@ class Logs(FilteredScreen):
         KeyHint("?", "Help"),
         KeyHint("/", "Filter"),
         KeyHint("f", "Follow"),
+        KeyHint("w", "Wrap"),
+        KeyHint("m", "Mark"),
         KeyHint("n", "NextErr"),
-        KeyHint("Enter", "Detail"),
-        KeyHint("p", "Pause"),
-        KeyHint("q", "Quit"),
+        KeyHint("e", "Export"),
+        KeyHint("M", "Next mark", wide=True),
+        KeyHint("Enter", "Detail", wide=True),
+        KeyHint("p", "Pause", wide=True),
+        KeyHint("q", "Quit", wide=True),
     )
 
     def __init__(self, look: Look, board: Board) -> None:
@@ -104,6 +115,28 @@ class Logs(FilteredScreen):
         """To the next line from `error` on."""
         self.go_to_failure(step, _at_least("error"))
 
+    def action_wrap(self) -> None:
+        """Shows long lines in full, or cuts them."""
+        self.rows.set_wrap(not self.rows.wraps)
+
+    def action_mark(self) -> None:
+        """Marks the line under the cursor, or takes its mark away."""
+        row = self.rows.selected
+        if row is not None:
+            row.marked = not row.marked
+            self.rows.redraw()
+
+    def action_next_mark(self) -> None:
+        """Further down; from the last one to the first."""
+        ring, here = self.rows.ring, self.rows.position
+        found = ring.find(here + 1, 1, _is_marked)
+        if found is None:
+            found = ring.find(0, 1, _is_marked)
+        if found is None:
+            self.say("no line here is marked: m marks one")
+        else:
+            self.rows.go(found)
+
     def on_virtual_log_opened(self, message: VirtualLog.Opened) -> None:
         """The whole record."""
         message.stop()
@@ -119,7 +152,7 @@ class Logs(FilteredScreen):
     def _columns(self) -> tuple[Column[Folded], ...]:
         look = self.look
         return (
-            Column("TIME", 12, lambda row: _time(row, look)),
+            Column("TIME", 13, lambda row: _time(row, look) + (look.glyphs.point if row.marked else "")),
             Column("LEVEL", 5, lambda row: _WORDS[row.newest.level], role=_role),
             Column("PART", 8, lambda row: row.newest.logger.removeprefix("appliance."), width_max=16),
             Column("MESSAGE", 20, lambda row: row.newest.message + (f"  (x{row.count})" if row.count > 1 else "")),
@@ -142,6 +175,10 @@ def log_filter(text: str) -> Callable[[Folded], bool] | None:
 def _at_least(level: str) -> Callable[[Folded], bool]:
     lowest = [str(one) for one in _LEVELS].index(level)
     return lambda row: _LEVELS.index(row.newest.level) >= lowest
+
+
+def _is_marked(row: Folded) -> bool:
+    return row.marked
 
 
 def _time(row: Folded, look: Look) -> str:

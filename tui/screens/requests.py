@@ -8,7 +8,10 @@ from typing import ClassVar, Final
 import msgspec
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.message import Message
 
+from appliance.errors import ApplianceError
+from appliance.safe_text import safe_text
 from appliance.telemetry.request_filter import RequestFilter, parse
 from appliance.telemetry.request_record import RequestRecord
 from tui import units
@@ -18,7 +21,9 @@ from tui.drawing.request_detail import LINES, request_detail
 from tui.drawing.request_rows import RIGHT, cell, failed, role_of
 from tui.lines import Line, line
 from tui.look import Look
-from tui.messages import ShowText
+from tui.messages import Said, ShowText
+from tui.older import Older
+from tui.screens.asking import Ask
 from tui.screens.filtered import FilteredScreen, filter_keys
 from tui.widgets.columns import Column
 from tui.widgets.lines_view import LinesView
@@ -49,13 +54,25 @@ _SETS: Final[tuple[tuple[str, ...], ...]] = (
 )
 _SORTS: Final = ("", "DUR", "TTFT", "QUEUE", "IN", "OUT", "ST")
 _TAIL_ROWS: Final = 60
+# So many older ones than those that came by themselves are kept at most.
+OLDER_MAX: Final = 10_000
 
 
 class Requests(FilteredScreen):
-    """wall: UTC seconds since 1970, from which `since:15m` is counted."""
+    """ask: a question to the admin API. wall: UTC seconds since 1970, from which `since:15m` is counted."""
+
+    class Found(Message):
+        """Older requests, newest first, or why there are none. search: what they are of."""
+
+        def __init__(self, search: Older, records: Sequence[RequestRecord], trouble: str | None) -> None:
+            super().__init__()
+            self.search = search
+            self.records = records
+            self.trouble = trouble
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *filter_keys("requests"),
+        Binding("o", "older", "older requests, from the log", show=False, id="requests.older"),
         Binding("f", "follow", "follow the newest, or stay", show=False, id="requests.follow"),
         Binding("s", "sort", "sort by the next column", show=False, id="requests.sort"),
         Binding("S", "reverse", "sort the other way round", show=False, id="requests.reverse"),
@@ -74,6 +91,7 @@ class Requests(FilteredScreen):
         KeyHint("w", "Cols"),
         KeyHint("n", "NextErr"),
         KeyHint("y", "Copy"),
+        KeyHint("o", "Older", wide=True),
         KeyHint("S", "Reverse", wide=True),
         KeyHint("J", "JSON", wide=True),
         KeyHint("K", "Same key", wide=True),
@@ -81,9 +99,13 @@ class Requests(FilteredScreen):
         KeyHint("q", "Quit", wide=True),
     )
 
-    def __init__(self, look: Look, board: Board, *, wall: Callable[[], float]) -> None:
+    def __init__(self, look: Look, board: Board, ask: Ask, *, wall: Callable[[], float]) -> None:
         super().__init__(look, board, id="requests")
+        self._ask = ask
         self._wall = wall
+        # The search for older requests, and whether it is asking.
+        self._older: Older | None = None
+        self._searching = False
         self._set = 0
         self._sort = 0
         self._reverse = True
@@ -94,7 +116,7 @@ class Requests(FilteredScreen):
         self._detailed: tuple[str, int] | None = None
         self._columns = {name: self._column(name, width, most, rank) for name, width, most, rank in _COLUMNS}
         self.rows: VirtualLog[RequestRecord] = VirtualLog(
-            tuple(self._columns.values()), look, rows_max=REQUESTS_MAX, id="requests-log"
+            tuple(self._columns.values()), look, rows_max=REQUESTS_MAX, older_max=OLDER_MAX, id="requests-log"
         )
 
     def compose(self) -> ComposeResult:
@@ -116,6 +138,7 @@ class Requests(FilteredScreen):
         found = self.rows.ring.find(0, 1, lambda record: record.id == request_id)
         if found is None:
             self.apply(f"id:{request_id}")
+            self.action_older()
         else:
             self.rows.go(found)
 
@@ -123,7 +146,10 @@ class Requests(FilteredScreen):
         """The list draws itself; count and detail follow it."""
         until = None if self.board.replay is None else self.board.replay.shown.time
         if until != self._until:
-            self._until = until
+            before, self._until = self._until, until
+            if until is None or (before is not None and until > before):
+                # Between what was fetched and what the list has now, something would be missing.
+                self._forget_older()
             self._select()
         super().paint(now)
         self.rows.empty = [
@@ -150,7 +176,11 @@ class Requests(FilteredScreen):
         if self._wrong is not None:
             return super().status()
         said = [self.look.say("filter is live while typing; Esc clears; f follows the newest again")]
-        if self._sort:
+        if self._searching:
+            said = [self.look.say("looking for older requests")]
+        elif len(self.rows.ring) and self.rows.position == len(self.rows.ring) - 1 and not self.rows.follow:
+            said = [self.look.say("the oldest one here; o, or going on, fetches older ones")]
+        elif self._sort:
             said = [f"{self.look.say('sorted by')} {_SORTS[self._sort]}; {self.look.say('s changes, Esc ends it')}"]
         return line((f" {said[0]}", "dim"))
 
@@ -158,15 +188,62 @@ class Requests(FilteredScreen):
 
     def clear(self) -> None:
         """Shows all that there is, the newest first."""
+        self._forget_older()
         self._sort = 0
         self.rows.sort(None)
         super().clear()
 
     def action_follow(self) -> None:
         """Follows the newest, or stays."""
+        self._forget_older()
         self._sort = 0
         self.rows.sort(None)
         self.rows.set_follow(not self.rows.follow)
+
+    def action_older(self) -> None:
+        """Fetches older requests from the log, beside everything else."""
+        if self._searching:
+            return
+        ring = self.rows.ring
+        if ring.older >= OLDER_MAX:
+            self.say("no more are kept here: a filter, such as until:, reaches further back")
+            return
+        if self._older is None:
+            oldest = next(iter(ring), None)
+            until = self._wall() if oldest is None else oldest.time + oldest.total_seconds
+            until = until if self._until is None else min(until, self._until)
+            self._older = Older(self._ask, self._filter.text, until, ring)
+        search = self._older
+
+        async def work() -> None:
+            try:
+                self.post_message(self.Found(search, await search.page(), None))
+            except ApplianceError as error:
+                self.post_message(self.Found(search, (), safe_text(str(error), 400)))
+
+        self._searching = True
+        self.run_worker(work(), name="older", group="older", exclusive=True)
+
+    def on_requests_found(self, message: Requests.Found) -> None:
+        """Puts them behind the oldest one."""
+        message.stop()
+        if message.search is not self._older:
+            # The filter has changed meanwhile.
+            return
+        self._searching = False
+        if message.trouble is not None:
+            self.post_message(Said(message.trouble))
+        elif not message.records:
+            self.say("there are no older ones")
+        else:
+            self.rows.put_in_front(message.records)
+            self._show_beside()
+
+    def on_virtual_log_end_reached(self, message: VirtualLog.EndReached) -> None:
+        """Goes on with older ones."""
+        message.stop()
+        if self.rows.has_focus:
+            self.action_older()
 
     def action_sort(self) -> None:
         """By the next column."""
@@ -218,13 +295,23 @@ class Requests(FilteredScreen):
     def narrow(self, text: str) -> None:
         """By the language of the request log."""
         self._filter = parse(text)
+        # What was fetched is what another filter takes.
+        self._forget_older()
         self._select()
 
     def beside(self) -> Line:
         """How many there are."""
         ring = self.rows.ring
-        total = units.thousands(ring.total) + (f" ({self.look.say('ring full')})" if ring.full else "")
+        more = self.look.say("ring full")
+        if ring.older:
+            more = f"{units.thousands(ring.older)} {self.look.say('older')}"
+        total = units.thousands(ring.total) + (f" ({more})" if ring.full or ring.older else "")
         return line(f"{units.thousands(len(ring))} {self.look.say('of')} {total} " if ring.filtered else f"{total} ")
+
+    def _forget_older(self) -> None:
+        """Back to what came by itself."""
+        self._older, self._searching = None, False
+        self.rows.forget_older()
 
     def _select(self) -> None:
         """What the filter takes; of a recording, what had ended by then."""

@@ -1,7 +1,7 @@
 """The newest rows of an endless list, and which of them are shown in which order. Pure.
 
-Rows have numbers that only grow. A view is the numbers that pass the filter: newest first, or sorted. Appending costs
-what is appended; the filter is asked once for each row.
+Rows have numbers that only grow; those of older rows that are put in front go on below zero. A view is the numbers that
+pass the filter: newest first, or sorted. Appending costs what is appended; the filter is asked once for each row.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ SortKey = Callable[[Row], float | str]
 
 
 class Ring(Generic[Row]):
-    """At most `rows_max` rows. Positions count from the top of the view."""
+    """At most `rows_max` rows, and while older ones were put in front `older_max` more. Positions count from the top of
+    the view.
+    """
 
-    def __init__(self, rows_max: int) -> None:
+    def __init__(self, rows_max: int, older_max: int = 0) -> None:
         self.rows_max = rows_max
-        self._rows: deque[Row] = deque(maxlen=rows_max)
+        self._older_max = older_max
+        self._rows: deque[Row] = deque()
+        # The number of the oldest row that came by itself; None while no other is there.
+        self._own: int | None = None
         # The number of the oldest row that is still there.
         self._base = 0
         self._matches: Callable[[Row], bool] | None = None
@@ -44,7 +49,12 @@ class Ring(Generic[Row]):
     @property
     def full(self) -> bool:
         """Whether a new row takes an old one's place."""
-        return len(self._rows) == self.rows_max
+        return len(self._rows) >= self.rows_max
+
+    @property
+    def older(self) -> int:
+        """How many of them were put in front."""
+        return 0 if self._own is None else max(0, self._own - self._base)
 
     @property
     def filtered(self) -> bool:
@@ -59,9 +69,10 @@ class Ring(Generic[Row]):
     def extend(self, rows: Sequence[Row]) -> int:
         """Adds newer rows, oldest of them first; how many of them are in the view."""
         first = self._base + len(self._rows)
-        gone = max(0, len(self._rows) + len(rows) - self.rows_max)
+        limit = self.rows_max + (self._older_max if self.older else 0)
+        gone = max(0, len(self._rows) + len(rows) - limit)
         self._rows.extend(rows)
-        self._base += gone
+        self._drop(gone)
         added = range(max(first, self._base), first + len(rows))
         if self._passed is None:
             shown: Iterable[int] = added
@@ -80,10 +91,29 @@ class Ring(Generic[Row]):
                 insort(self._sorted, number, key=self._sort_key)
         return count
 
+    def put_in_front(self, rows: Sequence[Row]) -> int:
+        """Adds older rows, newest of them first; how many there was room for."""
+        if self._own is None:
+            self._own = self._base
+        taken = rows[: max(0, self.rows_max + self._older_max - len(self._rows))]
+        self._rows.extendleft(taken)
+        self._base -= len(taken)
+        self._build()
+        return len(taken)
+
+    def forget_older(self) -> None:
+        """Drops what was put in front."""
+        gone = self.older
+        self._own = None
+        if gone or len(self._rows) > self.rows_max:
+            self._drop(max(gone, len(self._rows) - self.rows_max))
+            self._build()
+
     def clear(self) -> None:
         """Empties it; numbers go on."""
         self._base += len(self._rows)
         self._rows.clear()
+        self._own = None
         self._build()
 
     def select(self, matches: Callable[[Row], bool] | None) -> None:
@@ -144,6 +174,11 @@ class Ring(Generic[Row]):
                 return position
             position += step
         return None
+
+    def _drop(self, oldest: int) -> None:
+        for _ in range(oldest):
+            self._rows.popleft()
+        self._base += oldest
 
     def _build(self) -> None:
         matches = self._matches

@@ -1,12 +1,14 @@
 """A list of any length of which the visible lines are drawn, and nothing else.
 
 Rows are newest first, or sorted. The cursor stays on its row, whatever comes, goes or is sorted; while the list
-follows, it stays on the newest. Columns that the width has no room for drop in a fixed order; no line ever wraps.
+follows, it stays on the newest. Columns that the width has no room for drop in a fixed order. A row is one line, unless
+the list wraps: then the last column's text goes on below itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import islice
 from typing import ClassVar, Final, Generic
 
 from rich.segment import Segment
@@ -18,7 +20,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.lines import Line, Role, ascii_only, fit, fitted, line, shorten
+from tui.lines import Line, Role, ascii_only, fit, fitted, line, shorten, width_of, wrapped
 from tui.look import Look
 from tui.theme import ThemeName, faded, styles_of
 from tui.widgets.columns import Column, Placed, Row, place
@@ -26,12 +28,16 @@ from tui.widgets.ring import Ring
 
 _STRIPS_MAX: Final = 2000
 _WHEEL_LINES: Final = 3
+# A row that wraps: how many lines it takes at most, and from how many cells on it is worth while.
+_WRAPPED_LINES_MAX: Final = 12
+_WRAPPED_CELLS_MIN: Final = 10
 
 
 class VirtualLog(Widget, Generic[Row], can_focus=True):
-    """Shows a Ring. identity: what makes a row the same one after `replace`. free: of rows that are no cells but text.
+    """Shows a Ring. older_max: how many older rows it takes beside `rows_max`.
 
-    empty: lines to show where there is no row.
+    identity: what makes a row the same one after `replace`. free: of rows that are no cells but text. empty: lines to
+    show where there is no row.
     """
 
     DEFAULT_CSS = "VirtualLog { height: 1fr; }"
@@ -48,6 +54,9 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
     class Moved(Message):
         """The cursor is on another row, or the row is another one."""
 
+    class EndReached(Message):
+        """A key went on behind the last row."""
+
     class Opened(Message):
         """Enter was pressed on the row under the cursor."""
 
@@ -57,13 +66,14 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         look: Look,
         *,
         rows_max: int = 10_000,
+        older_max: int = 0,
         gap: int = 1,
         identity: Callable[[Row], Hashable] | None = None,
         free: Callable[[Row], Line | None] | None = None,
         id: str | None = None,
     ) -> None:
         super().__init__(id=id, markup=False)
-        self.ring: Ring[Row] = Ring(rows_max)
+        self.ring: Ring[Row] = Ring(rows_max, older_max)
         self.follow = True
         self.empty: Sequence[Line] = ()
         self._columns = tuple(columns)
@@ -75,7 +85,10 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         # The number of the row under the cursor; None while there is no row.
         self._cursor: int | None = None
         self._top = 0
-        self._strips: dict[tuple[int, bool], Strip] = {}
+        # Whether a row may take several lines.
+        self._wraps = False
+        # The lines of a row by its number, and whether it is under the cursor.
+        self._strips: dict[tuple[int, bool], tuple[Strip, ...]] = {}
         self._role_styles: dict[Role, Style] = {}
         self._base_style = Style()
 
@@ -105,6 +118,21 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         count = self.ring.extend(rows)
         if count or self.ring.full:
             self._settle(top_row)
+
+    def put_in_front(self, rows: Sequence[Row]) -> int:
+        """Adds older rows, newest of them first; how many there was room for. The cursor stays where it is."""
+        top_row = self.ring.number_at(min(self._top, len(self.ring) - 1)) if len(self.ring) else None
+        taken = self.ring.put_in_front(rows)
+        self.follow = False
+        self._settle(top_row)
+        return taken
+
+    def forget_older(self) -> None:
+        """Drops what was put in front."""
+        top_row = self.ring.number_at(min(self._top, len(self.ring) - 1)) if len(self.ring) else None
+        self.ring.forget_older()
+        self._strips.clear()
+        self._settle(top_row)
 
     def replace(self, rows: Sequence[Row]) -> None:
         """Shows these rows, in this order, with the cursor where it was."""
@@ -141,6 +169,18 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         self._columns = tuple(columns)
         self._measure()
 
+    @property
+    def wraps(self) -> bool:
+        """Whether long rows go on below."""
+        return self._wraps
+
+    def set_wrap(self, wraps: bool) -> None:
+        """Whether long rows go on below."""
+        self._wraps = wraps
+        self.redraw()
+        if len(self.ring):
+            self._show_cursor()
+
     def set_follow(self, follow: bool) -> None:
         """Whether the cursor stays on the newest row."""
         self.follow = follow and not self.ring.ordered
@@ -172,11 +212,12 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
 
     def action_move(self, lines: int) -> None:
         """Moves the cursor by so many rows."""
-        self.go(self.position + lines)
+        self._move(lines)
 
     def action_page(self, pages: int) -> None:
         """Moves the cursor by so many screens."""
-        self.go(self.position + pages * max(1, self._lines - 1))
+        shown = len({position for position, _ in self._layout()}) if self._wraps else self._lines
+        self._move(pages * max(1, shown - 1))
 
     def action_top(self) -> None:
         """The first row; the newest one is followed from there."""
@@ -184,7 +225,13 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
 
     def action_bottom(self) -> None:
         """The last row."""
-        self.go(len(self.ring) - 1)
+        self._move(len(self.ring))
+
+    def _move(self, rows: int) -> None:
+        """By so many rows; where there is none left below, it says so."""
+        if rows > 0 and self.position >= len(self.ring) - 1:
+            self.post_message(self.EndReached())
+        self.go(self.position + rows)
 
     def action_open(self) -> None:
         """Opens the row under the cursor."""
@@ -193,8 +240,9 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
 
     def on_click(self, event: Click) -> None:
         """Puts the cursor on the row."""
-        if event.y > 0 and self._top + event.y - 1 < len(self.ring):
-            self.go(self._top + event.y - 1)
+        place = self._at(event.y - 1) if event.y > 0 else None
+        if place is not None:
+            self.go(place[0])
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
         """Moves on."""
@@ -224,17 +272,37 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
             return self._strip(self._head(), width)
         if not len(self.ring):
             return self._strip(fitted(self.empty[y - 1], width) if y <= len(self.empty) else (), width)
-        position = self._top + y - 1
-        if position >= len(self.ring):
-            return Strip.blank(width, base)
+        place = self._at(y - 1)
+        return Strip.blank(width, base) if place is None else self._row_strips(place[0])[place[1]]
+
+    def _row_strips(self, position: int) -> tuple[Strip, ...]:
+        """The lines of the row there."""
         number = self.ring.number_at(position)
         key = (number, number == self._cursor)
-        strip = self._strips.get(key)
-        if strip is None:
+        strips = self._strips.get(key)
+        if strips is None:
             if len(self._strips) >= _STRIPS_MAX:
                 self._strips.clear()
-            strip = self._strips[key] = self._strip(self._cells(self.ring.row(number), selected=key[1]), width)
-        return strip
+            lines = self._cells(self.ring.row(number), selected=key[1])
+            strips = self._strips[key] = tuple(self._strip(one, self.size.width) for one in lines)
+        return strips
+
+    def _at(self, y: int) -> tuple[int, int] | None:
+        """Which row, by its position, is on a line under the head, and which of its lines it is."""
+        if self._wraps:
+            return next(islice(self._layout(), y, None), None)
+        position = self._top + y
+        return (position, 0) if position < len(self.ring) else None
+
+    def _layout(self) -> Iterator[tuple[int, int]]:
+        """Rows and their lines, from the top of the window to its end."""
+        left = self._lines
+        for position in range(self._top, len(self.ring)):
+            for part in range(min(left, len(self._row_strips(position)))):
+                yield position, part
+            left -= len(self._row_strips(position))
+            if left <= 0:
+                return
 
     def _strip(self, drawn: Line, width: int) -> Strip:
         segments = []
@@ -252,18 +320,26 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         titles = (fit(self._look.say(one.column.title), one.width, one.column.align) for one in self._placed)
         return line((" " + (" " * self._gap).join(titles), "head"))
 
-    def _cells(self, row: Row, *, selected: bool) -> Line:
+    def _cells(self, row: Row, *, selected: bool) -> Sequence[Line]:
+        """The lines of a row: one, or where the list wraps as many as its last column takes."""
         mark = ">" if selected else " "
         free = None if self._free is None else self._free(row)
         if free is not None:
-            return tuple((text, "cursor") for text, _ in line(mark, free)) if selected else line(mark, free)
+            return [tuple((text, "cursor") for text, _ in line(mark, free)) if selected else line(mark, free)]
         spans: list[tuple[str, Role]] = [(mark, "cursor" if selected else "")]
         cut, gap = self._look.glyphs.cut, " " * self._gap
+        more: list[str] = []
         for one in self._placed:
-            column = one.column
-            text = fit(shorten(column.cell(row), one.width, cut), one.width, column.align) + gap
+            column, text = one.column, one.column.cell(row)
+            if self._wraps and one is self._placed[-1] and one.width >= _WRAPPED_CELLS_MIN:
+                text, *more = wrapped(text, one.width)
+            text = fit(shorten(text, one.width, cut), one.width, column.align) + gap
             spans.append((text, "cursor" if selected else "" if column.role is None else column.role(row)))
-        return tuple(spans)
+        first: Line = tuple(spans)
+        if not more:
+            return [first]
+        indent = " " * (width_of(first) - width_of(first[-1:]))
+        return [first, *(line(indent, (text, spans[-1][1])) for text in more[: _WRAPPED_LINES_MAX - 1])]
 
     # Where the cursor is.
 
@@ -301,7 +377,7 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         self._cursor = self.ring.number_at(position)
         old_top = self._top
         self._show_cursor(position)
-        if self._top != old_top or before is None:
+        if self._top != old_top or before is None or self._wraps:
             self.refresh()
         else:
             old = self.ring.position_of(before)
@@ -317,4 +393,10 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
 
     def _show_cursor(self, position: int | None = None) -> None:
         at = self.position if position is None else position
-        self._top = max(min(self._top, at), at - self._lines + 1, 0)
+        first = at - self._lines + 1
+        if self._wraps:
+            # As many rows above it as there is room for.
+            first, room = at, self._lines - len(self._row_strips(at))
+            while first > 0 and (room := room - len(self._row_strips(first - 1))) >= 0:
+                first -= 1
+        self._top = max(min(self._top, at), first, 0)

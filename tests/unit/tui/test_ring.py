@@ -69,3 +69,42 @@ def test_clearing_keeps_numbers_growing() -> None:
     ring.extend(["b"])
     assert ring.number_at(0) > number
     assert ring.position_of(number) is None
+
+
+def test_older_rows_are_put_in_front_and_forgotten_again() -> None:
+    ring = Ring[int](4, older_max=3)
+    ring.extend([10, 11, 12])
+    kept = ring.number_at(2)
+    assert ring.put_in_front([9, 8]) == 2
+    assert rows_of(ring) == [12, 11, 10, 9, 8]
+    assert (ring.older, ring.full, ring.row(kept)) == (2, True, 10)
+    # There is room for so many.
+    assert ring.put_in_front([7, 6, 5]) == 2
+    assert rows_of(ring) == [12, 11, 10, 9, 8, 7, 6]
+    # New ones take the oldest one's place.
+    ring.extend([13, 14])
+    assert rows_of(ring) == [14, 13, 12, 11, 10, 9, 8]
+    ring.forget_older()
+    assert rows_of(ring) == [14, 13, 12, 11]
+    ring.extend([15])
+    assert rows_of(ring) == [15, 14, 13, 12]
+
+
+def test_older_rows_are_filtered_and_sorted_as_the_others() -> None:
+    ring = Ring[int](10, older_max=10)
+    ring.extend([10, 11])
+    ring.select(lambda row: row % 2 == 0)
+    ring.sort(lambda row: float(row))
+    ring.put_in_front([9, 8, 7, 6])
+    assert rows_of(ring) == [6, 8, 10]
+    assert ring.position_of(ring.number_at(1)) == 1
+    ring.extend([12])
+    ring.forget_older()
+    assert rows_of(ring) == [10, 12]
+
+
+def test_nothing_is_older_where_nothing_was_put_in_front() -> None:
+    ring = Ring[int](3)
+    ring.extend([1, 2, 3, 4])
+    ring.forget_older()
+    assert (ring.older, rows_of(ring)) == (0, [4, 3, 2])
