@@ -29,6 +29,18 @@ class AdminEndpoint(Struct, frozen=True, kw_only=True):
             return AdminClient.local(Path(self.socket or ""))
         return AdminClient.remote(self.url, self.context())
 
+    def ends(self) -> float | None:
+        """When the administrator's certificate does, UTC seconds since 1970; None through the socket, or unreadable."""
+        if self.bundle is None:
+            return None
+        from cryptography import x509
+
+        try:
+            certificate = x509.load_pem_x509_certificate((Path(self.bundle) / "admin.crt").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return certificate.not_valid_after_utc.timestamp()
+
     def context(self) -> ssl.SSLContext:
         """With the administrator's certificate as it lies there now. Raises ConfigError."""
         # Imported here: through the socket, no certificate is needed, nor all that reads them.

@@ -488,6 +488,8 @@ CHINESE: Final[Mapping[str, str]] = MappingProxyType(
         "Export this list as JSON lines": "将此列表导出为 JSON 行",
         "rows in": "行，写入",
         "Screenshot": "截图",
+        "cert": "证书",
+        "asking the appliance": "正在询问一体机",
         "Older": "更早",
         "older": "条更早",
         "older requests, from the log": "从日志取更早的请求",

@@ -31,11 +31,15 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 
 class Task(Struct, frozen=True, kw_only=True):
-    """What is watched: a made-up appliance, or the one that answers there."""
+    """What is watched: a made-up appliance, or the one that answers there.
+
+    certificate_ends: the operator's own, where there is one; UTC seconds since 1970.
+    """
 
     wanted: Wanted
     demo: Demo | None = None
     endpoint: AdminEndpoint | None = None
+    certificate_ends: float | None = None
 
     def source(self) -> Source:
         """Where its figures come from."""
@@ -49,7 +53,8 @@ class Task(Struct, frozen=True, kw_only=True):
         from tui.live.source import LiveSource
 
         found = self.endpoint
-        return LiveSource(found.connect, found.where, None if found.socket is None else Path(found.socket))
+        socket = None if found.socket is None else Path(found.socket)
+        return LiveSource(found.connect, found.where, socket, certificate_ends=self.certificate_ends)
 
     def moment(self) -> float | None:
         """At which its source stands still."""

@@ -65,11 +65,15 @@ class Surroundings(Struct, frozen=True, kw_only=True):
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """Who is looking, as the appliance knows them. via: `unix`, `mtls`, `demo` or `replay`."""
+    """Who is looking, as the appliance knows them. via: `unix`, `mtls`, `demo` or `replay`.
+
+    until: when their certificate ends, UTC seconds since 1970; None where they need none.
+    """
 
     name: str
     roles: tuple[str, ...]
     via: str
+    until: float | None = None
 
 
 class Act(Struct, frozen=True, kw_only=True):

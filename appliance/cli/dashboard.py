@@ -84,6 +84,7 @@ def top(
     from tui.start import Wanted, open_dashboard
     from tui.terminal import Wishes
 
+    there = None if demo else endpoint(appliance, elsewhere)
     task = Task(
         wanted=Wanted(
             once=once,
@@ -99,7 +100,8 @@ def top(
             terminal=Wishes(ascii=shown.ascii, theme=shown.theme, mouse=not shown.no_mouse),
         ),
         demo=Demo(seed=seed, scenario=scenario, still=pictured.screenshot is not None) if demo else None,
-        endpoint=None if demo else endpoint(appliance, elsewhere),
+        endpoint=there,
+        certificate_ends=None if there is None else there.ends(),
     )
     if once or as_json:
         open_dashboard(task.source(), task.wanted)

@@ -19,6 +19,9 @@ MEDIUM: Final = 120
 WIDE: Final = 160
 TABS: Final = ("Overview", "Models", "Requests", "Keys", "Allow", "Audit", "Logs")
 KEYS_NARROW: Final = 7
+# From so long before its end on, one's own certificate is spoken of at any width.
+_DAY: Final = 86_400.0
+_OWN_SOON_SECONDS: Final = 14 * _DAY
 
 _STATE_ROLES: Final[dict[State, Role]] = {
     "WAITING": "dim",
@@ -49,7 +52,9 @@ def title(board: Board, now: float, wall: float, width: int, look: Look) -> Line
     host = "-" if snapshot is None else snapshot.host_name
     who = board.identity
     said = [] if who is None else [f"{who.name} {_role(who)}@{who.via}"]
-    parts = line((" app ", "dim"), (host, "title"), "  ", _state(board, now, look))
+    parts = line(
+        (" app ", "dim"), (host, "title"), "  ", _state(board, now, look), _certificate(who, wall, width, look)
+    )
     if said:
         parts = line(parts, "  ", said[0])
     if board.read_only or board.recorded:
@@ -63,6 +68,18 @@ def title(board: Board, now: float, wall: float, width: int, look: Look) -> Line
         parts = line(parts, ("  DRAINING", "warn"))
     shown = snapshot.time if board.recorded and snapshot is not None else wall
     return apart(parts, line(" ", units.stamp(shown, look.zone)), width)
+
+
+def _certificate(who: Identity | None, wall: float, width: int, look: Look) -> Line:
+    """How long the operator's own certificate lasts: where there is room for it, and where it ends soon."""
+    if who is None or who.until is None:
+        return ()
+    left = who.until - wall
+    soon = left < _OWN_SOON_SECONDS
+    if not soon and width < MEDIUM:
+        return ()
+    said = look.say("over") if left <= 0 else f"{left / _DAY:.0f}d" if left >= _DAY else units.duration(left)
+    return line((f"  {look.say('cert')} {said}", "warn" if soon else "dim"))
 
 
 def _role(who: Identity) -> str:

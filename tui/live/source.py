@@ -43,7 +43,7 @@ class _Logs(Struct, frozen=True):
 class LiveSource:
     """connect: makes a client; each is closed here. where: the socket or the URL, for people.
 
-    socket: where the appliance runs on this host.
+    socket: where the appliance runs on this host. certificate_ends: the operator's own; UTC seconds since 1970.
     """
 
     recorded = False
@@ -55,11 +55,13 @@ class LiveSource:
         where: str,
         socket: Path | None = None,
         now: Callable[[], float] = time,
+        certificate_ends: float | None = None,
     ) -> None:
         self.where = where
         self._socket = socket
         self._connect = connect
         self._now = now
+        self._certificate_ends = certificate_ends
         self._asking: AdminClient | None = None
         self._last_event = ""
         # The log keeps times to the microsecond, the stream has them as they were measured.
@@ -70,7 +72,7 @@ class LiveSource:
         """As `GET /whoami` says."""
         who = await self._get("/whoami")
         via = "mtls" if who.get("uid") is None else "unix"
-        return Identity(name=str(who["name"]), roles=tuple(who["roles"]), via=via)
+        return Identity(name=str(who["name"]), roles=tuple(who["roles"]), via=via, until=self._certificate_ends)
 
     async def history(self, seconds: float) -> Sequence[Snapshot]:
         """From the flight recorder; nothing where there is none."""

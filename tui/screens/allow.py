@@ -90,7 +90,8 @@ class Allow(AskingScreen):
         """Asks where it is time to."""
         self.ask_again(now)
         look = self.look
-        self.rows.empty = [line((f"  {look.say('The list is empty: only this host may connect.')}", "dim"))]
+        none = look.say("The list is empty: only this host may connect.")
+        self.rows.empty = self.no_rows("/allowlist", none)
         staged = self._found.staged
         if self._found.trial is not None:
             left = max(0, round((moment(self._found.trial.revert_at) or 0.0) - self._wall()))
@@ -103,7 +104,7 @@ class Allow(AskingScreen):
             keys = look.say("A apply   U discard")
             title = line((f" {look.say('STAGED, NOT ACTIVE')}: {counts}   ", "warn"), (keys, "accent"))
         else:
-            title = line(f" {len(self._found.entries)} {look.say('entries')}")
+            title = line(f" {len(self._found.entries)} {look.say('entries')}") if self.knows("/allowlist") else ()
         self.query_one("#allow-title", LinesView).show([title])
         width = self.size.width
         denied = "".join(

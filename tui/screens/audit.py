@@ -56,7 +56,7 @@ class Audit(AskingScreen, FilteredScreen):
     def paint(self, now: float) -> None:
         """Asks where it is time to."""
         self.ask_again(now)
-        self.rows.empty = [line((f"  {self.look.say('No records')}", "dim"))]
+        self.rows.empty = self.no_rows(_QUESTION, self.look.say("No records"))
         super().paint(now)
         self._show_detail()
 

@@ -187,7 +187,9 @@ class Keys(AskingScreen):
         self.ask_again(now)
         look = self.look
         width = self.size.width
-        self.key_rows.empty = [line((f"  {look.say('No key yet. Make one: appliance clients add NAME')}", "dim"))]
+        none = look.say("No key yet. Make one: appliance clients add NAME")
+        self.key_rows.empty = self.no_rows("/keys", none)
+        self.certificate_rows.empty = self.no_rows("/certificates", "")
         counts = [
             f"{count} {look.say(word)}"
             for state, word in (("active", "active"), ("expired", "expired"), ("retiring", "in grace"))

@@ -90,10 +90,7 @@ class Logs(FilteredScreen):
     def paint(self, now: float) -> None:
         """The list draws itself."""
         super().paint(now)
-        said = [self.look.say("No lines")]
-        if "logs" in self.board.refused:
-            said = [self.look.say("Your role is not shown these:"), f"  {self.board.refused['logs']}"]
-        self.rows.empty = [line((f"  {one}", "dim")) for one in said]
+        self.rows.empty = self.nothing(self.look.say("No lines"), self.board.refused.get("logs"))
 
     def beside(self) -> Line:
         """Whether the newest is followed, and how many there are."""

@@ -54,6 +54,7 @@ _SETS: Final[tuple[tuple[str, ...], ...]] = (
 )
 _SORTS: Final = ("", "DUR", "TTFT", "QUEUE", "IN", "OUT", "ST")
 _TAIL_ROWS: Final = 60
+_TRY: Final = "  curl --cacert ca.crt --cert client.crt --key client.key https://HOST:8443/v1/models"
 # So many older ones than those that came by themselves are kept at most.
 OLDER_MAX: Final = 10_000
 
@@ -152,19 +153,12 @@ class Requests(FilteredScreen):
                 self._forget_older()
             self._select()
         super().paint(now)
-        self.rows.empty = [
-            line((f"  {said}", "dim"))
-            for said in (
-                [self.look.say("No request matches the filter; Esc clears it")]
-                if self.rows.ring.total
-                else [self.look.say("Your role is not shown these:"), f"  {self.board.refused['requests']}"]
-                if "requests" in self.board.refused
-                else [
-                    self.look.say("No requests yet. Try:"),
-                    "  curl --cacert ca.crt --cert client.crt --key client.key https://HOST:8443/v1/models",
-                ]
-            )
-        ]
+        if self.rows.ring.total:
+            self.rows.empty = self.nothing(self.look.say("No request matches the filter; Esc clears it"))
+        elif "requests" in self.board.refused:
+            self.rows.empty = self.nothing("", self.board.refused["requests"])
+        else:
+            self.rows.empty = [*self.nothing(self.look.say("No requests yet. Try:")), *self.nothing(_TRY)]
         self._show_detail()
 
     def reword(self) -> None:

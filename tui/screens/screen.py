@@ -8,7 +8,7 @@ from textual.containers import Vertical
 
 from tui.board import Board
 from tui.drawing.frame import KeyHint
-from tui.lines import Line
+from tui.lines import Line, line, wrapped
 from tui.look import Look
 from tui.messages import Propose, Said
 from tui.proposals.proposal import Proposal
@@ -66,6 +66,14 @@ class DashboardScreen(Vertical):
             view.restyle(theme, old=old)
         for log in self.query(VirtualLog):
             log.restyle(theme, old=old)
+
+    def nothing(self, said: str, refused: str | None = None) -> list[Line]:
+        """Instead of rows. refused: why this role is not shown them."""
+        if refused is None:
+            return [line((f"  {said}", "dim"))]
+        width = max(20, self.size.width - 6)
+        told = [self.look.say("Your role is not shown these:"), *(f"  {one}" for one in wrapped(refused, width))]
+        return [line((f"  {one}", "dim")) for one in told]
 
     def stale(self, now: float) -> str:
         """How old the figures are, where they are not of now."""

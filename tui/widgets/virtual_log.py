@@ -75,7 +75,7 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         super().__init__(id=id, markup=False)
         self.ring: Ring[Row] = Ring(rows_max, older_max)
         self.follow = True
-        self.empty: Sequence[Line] = ()
+        self._empty: tuple[Line, ...] = ()
         self._columns = tuple(columns)
         self._placed: tuple[Placed[Row], ...] = ()
         self._look = look
@@ -98,6 +98,18 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
     def selected(self) -> Row | None:
         """The row under the cursor."""
         return None if self._cursor is None else self.ring.row(self._cursor)
+
+    @property
+    def empty(self) -> Sequence[Line]:
+        """What is shown where there is no row."""
+        return self._empty
+
+    @empty.setter
+    def empty(self, lines: Sequence[Line]) -> None:
+        if tuple(lines) != self._empty:
+            self._empty = tuple(lines)
+            if not len(self.ring):
+                self.refresh()
 
     @property
     def position(self) -> int:
@@ -271,7 +283,7 @@ class VirtualLog(Widget, Generic[Row], can_focus=True):
         if y == 0:
             return self._strip(self._head(), width)
         if not len(self.ring):
-            return self._strip(fitted(self.empty[y - 1], width) if y <= len(self.empty) else (), width)
+            return self._strip(fitted(self._empty[y - 1], width) if y <= len(self._empty) else (), width)
         place = self._at(y - 1)
         return Strip.blank(width, base) if place is None else self._row_strips(place[0])[place[1]]
 
