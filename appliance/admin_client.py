@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import os
 import socket
-import ssl
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import aiohttp
@@ -20,6 +19,10 @@ from yarl import URL
 
 from appliance.errors import ApplianceError, ConfigError
 from appliance.safe_text import safe_text
+
+if TYPE_CHECKING:
+    # Through the Unix socket there is no TLS, and a dashboard that watches so has no room for it.
+    import ssl
 
 PREFIX: Final = "/admin/v1"
 TIMEOUT_SECONDS: Final = 300.0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from appliance.admin_client import AdminClient
 from appliance.errors import ConfigError, StateError
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class AdminEndpoint(Struct, frozen=True, kw_only=True):

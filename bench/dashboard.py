@@ -9,9 +9,9 @@ Processor time is of the dashboard alone, and counts on a busy machine too; late
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from datetime import UTC
+from pathlib import Path
 from statistics import quantiles
 
 from appliance.telemetry.request_record import RequestRecord
@@ -22,6 +22,7 @@ from tui.demo.source import DemoSource
 from tui.demo.world import World
 from tui.glyphs import UTF8
 from tui.look import Look
+from tui.process import command
 from tui.widgets.ring import Ring
 
 WIDTH, HEIGHT = 160, 45
@@ -45,7 +46,9 @@ def serve_dashboard() -> None:
 
 def running(seconds: float) -> None:
     """Prints what it costs while figures and requests come in."""
-    terminal = Terminal([sys.executable, "-m", "bench.dashboard", "--child"], WIDTH, HEIGHT)
+    code = f"sys.path.insert(0, {str(Path.cwd())!r}); from bench.dashboard import serve_dashboard; serve_dashboard()"
+    # As `appliance top` starts it, where it watches through the Unix socket.
+    terminal = Terminal(command(code, tls=False), WIDTH, HEIGHT)
     terminal.read(SETTLE_SECONDS)
     for screen, key in (("overview", "1"), ("requests, following", "3")):
         terminal.press(key)
@@ -100,12 +103,9 @@ def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--load", action="store_true")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=15.0)
     arguments = parser.parse_args()
-    if arguments.child:
-        serve_dashboard()
-    elif arguments.load:
+    if arguments.load:
         loading()
     else:
         running(arguments.seconds)

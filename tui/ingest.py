@@ -20,7 +20,7 @@ MESSAGE_CHARS_MAX = 2000
 
 
 def safe(value: T, chars_max: int = 256) -> T:
-    """The same value with every string in it made safe; the very same object where they all were."""
+    """The same value with every string in it made safe, and kept once however often it comes."""
     made: Any = _safe(value, chars_max)
     return made  # type: ignore[no-any-return]
 
@@ -50,7 +50,8 @@ def _safe(value: Any, chars_max: int) -> Any:
             if old.__class__ in (int, float, bool, type(None)):
                 continue
             new = _safe(old, chars_max)
-            if new is not old and new != old:
+            # Of equal strings, the one that is kept already takes the place of the other.
+            if new is not old and (isinstance(new, str) or new != old):
                 changed[name] = new
         return msgspec.structs.replace(value, **changed) if changed else value
     if isinstance(value, dict):

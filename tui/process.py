@@ -67,12 +67,23 @@ class Task(Struct, frozen=True, kw_only=True):
 
 def become(task: Task) -> NoReturn:
     """This process is the dashboard from now on."""
-    folder = str(Path(__file__).parents[1])
-    # Not `-m`: that would look for it where the operator happens to be.
-    code = f"import sys; sys.path.append({folder!r}); from tui.process import main; main()"
+    tls = task.endpoint is not None and task.endpoint.url is not None
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-c", code, msgspec.json.encode(task).decode()])
+    words = command("from tui.process import main; main()", msgspec.json.encode(task).decode(), tls=tls)
+    os.execv(sys.executable, words)
+
+
+def command(code: str, *arguments: str, tls: bool) -> list[str]:
+    """An interpreter that runs `code`, with as little in it as a dashboard can do with. tls: whether it speaks it.
+
+    Without TLS, the libraries that would speak it find none: OpenSSL alone is 4 MB. Nor do tracebacks point at columns.
+    """
+    folder = str(Path(__file__).parents[1])
+    without = "" if tls else "sys.modules['ssl'] = None; "
+    # Not `-m`: that would look for it where the operator happens to be.
+    prelude = f"import sys; {without}sys.path.append({folder!r}); "
+    return [sys.executable, "-P", "-X", "no_debug_ranges", "-c", prelude + code, *arguments]
 
 
 def main() -> None:
