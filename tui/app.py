@@ -121,11 +121,12 @@ class Dashboard(App[None]):
         self._requests = Requests(look, self.board, source.ask, wall=options.wall)
         self._models = Models(look, self.board, source.ask)
         self._logs = Logs(look, self.board)
+        self._keys = Keys(look, self.board, source.ask, wall=options.wall)
         self._screens: tuple[DashboardScreen, ...] = (
             self._overview,
             self._models,
             self._requests,
-            Keys(look, self.board, source.ask, wall=options.wall),
+            self._keys,
             Allow(look, self.board, source.ask, wall=options.wall),
             Audit(look, self.board, source.ask),
             self._logs,
@@ -204,6 +205,10 @@ class Dashboard(App[None]):
         self.paint()
 
     def on_overview_diagnose(self) -> None:
+        """As the command by that name."""
+        self.action_diagnose()
+
+    def action_diagnose(self) -> None:
         """In a process of its own: this one only looks."""
         self.run_worker(self._rescue.write_bundle(), name="act", group="acts")
 
@@ -398,6 +403,11 @@ class Dashboard(App[None]):
         """A failure among the requests."""
         self.action_show(self._screens.index(self._requests))
         self._requests.find(message.request_id)
+
+    def on_requests_open_key(self, message: Requests.OpenKey) -> None:
+        """The key of a request on its screen."""
+        self.action_show(self._screens.index(self._keys))
+        self._keys.find(message.key_id)
 
     def on_overview_open_model(self, message: Overview.OpenModel) -> None:
         """A model on its screen."""

@@ -20,6 +20,7 @@ from tui.demo.source import FROZEN_MOMENT, DemoSource
 from tui.demo.world import World
 from tui.glyphs import UTF8
 from tui.messages import Arrived
+from tui.screens.keys import Keys
 from tui.screens.logs import Logs
 from tui.screens.overlay import Overlay
 from tui.screens.palette import Palette
@@ -330,7 +331,7 @@ async def test_a_list_is_exported_as_it_is_filtered(tmp_path: Path, monkeypatch:
 
 
 async def test_keys_can_be_others() -> None:
-    async with driven(frozen("slow"), size=(100, 45)) as made:
+    async with driven(frozen("slow"), size=(100, 60)) as made:
         assert {"models.load", "app.pause", "list.down"} <= made.app.binding_ids()
         made.app.set_keymap({"app.pause": "P"})
         await made.press("P")
@@ -491,3 +492,34 @@ async def test_a_list_that_nobody_has_answered_is_not_called_empty() -> None:
         await made.press("5")
         assert "asking the appliance" in made.text()
         assert "only this host" not in made.text()
+
+
+async def test_the_key_of_a_request_is_shown_among_the_keys() -> None:
+    async with driven(frozen("slow"), size=(100, 30)) as made:
+        await made.press("3", "j")
+        record = requests_of(made).rows.selected
+        assert record is not None
+        await made.press("i")
+        assert "<4Keys>" in made.text()
+        chosen = made.app.query_one(Keys).key_rows.selected
+        assert chosen is not None
+        assert chosen.kid == record.key_id
+
+
+async def test_what_is_staged_is_shown_in_full() -> None:
+    async with driven(frozen(), size=(100, 30)) as made:
+        await made.press("5", "v")
+        shown = made.text()
+        assert "+ 10.31.4.0/24  api  new RAG cluster" in shown
+        assert re.search(r"- 10\.20\.99\.5/32 .* 311 connections in 24 h\.", shown)
+
+
+async def test_the_command_of_a_question_is_taken_along() -> None:
+    async with driven(frozen("slow"), size=(100, 30)) as made:
+        await made.press("2", "u")
+        await made.press("y")
+        assert made.app.clipboard == "appliance models unload qwen3-32b-q4_k_m --drain-seconds 30"
+        # Where a name is typed, the letter is part of it.
+        await made.press("shift+tab", *"my")
+        assert "--reason my" in made.text()
+        assert "--reason" not in made.app.clipboard

@@ -17,8 +17,10 @@ from tui.board import Board
 from tui.drawing.frame import KeyHint
 from tui.lines import Line, Role, line
 from tui.look import Look
+from tui.messages import ShowText
 from tui.proposals import allow as proposals
 from tui.screens.asking import Ask, AskingScreen
+from tui.sentence import sentence
 from tui.widgets.columns import Column
 from tui.widgets.filter_input import FilterInput
 from tui.widgets.lines_view import LinesView
@@ -44,6 +46,7 @@ class Allow(AskingScreen):
         Binding("escape", "back", "back to the list", show=False, id="allow.back"),
         Binding("a", "add", "stage an entry", show=False, id="allow.add"),
         Binding("x", "remove", "stage that it goes", show=False, id="allow.remove"),
+        Binding("v", "diff", "what is staged, in full", show=False, id="allow.diff"),
         Binding("A", "apply", "apply what is staged", show=False, id="allow.apply"),
         Binding("K", "keep", "keep what is on trial", show=False, id="allow.keep"),
         Binding("U", "discard", "discard what is staged, undo what is on trial", show=False, id="allow.discard"),
@@ -56,6 +59,7 @@ class Allow(AskingScreen):
         KeyHint("A", "Apply", role="security"),
         KeyHint("K", "Keep", role="security"),
         KeyHint("U", "Undo", role="security"),
+        KeyHint("v", "Diff", wide=True),
         KeyHint("p", "Pause", wide=True),
         KeyHint("q", "Quit", wide=True),
     )
@@ -162,6 +166,22 @@ class Allow(AskingScreen):
         else:
             self.propose(proposals.apply(self._found))
 
+    def action_diff(self) -> None:
+        """What would come and go, entry by entry, with all that is known of it."""
+        staged = self._found.staged
+        lines = [
+            f"{sign} {one.network}  {one.listener or self.look.say('every')}  {one.comment}  {self._hits(one)}".rstrip()
+            for sign, entries in (("-", staged.remove), ("+", staged.add))
+            for one in entries
+        ]
+        if lines:
+            self.post_message(ShowText(self.look.say("STAGED, NOT ACTIVE"), "\n".join(lines)))
+        else:
+            self.say("nothing is staged")
+
+    def _hits(self, entry: AllowEntry) -> str:
+        return "" if entry.hits is None else self.look.say(sentence("{count} connections in 24 h.", count=entry.hits))
+
     def action_keep(self) -> None:
         """For good."""
         if self._found.trial is None:
@@ -184,6 +204,7 @@ class Allow(AskingScreen):
         return (
             ("Test an address", "on_screen('test')"),
             ("Stage an entry", "on_screen('add')"),
+            ("What is staged, in full", "on_screen('diff')"),
             ("Apply what is staged", "on_screen('apply')"),
             ("Keep what is on trial", "on_screen('keep')"),
             ("Discard or undo", "on_screen('discard')"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input
@@ -29,6 +30,11 @@ class Confirm(Modal[dict[str, str]]):
     again when it is to be.
     """
 
+    # A line to fill in takes the letter for itself.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "copy", "copy the command", show=False, id="confirm.copy"),
+    ]
+
     def __init__(
         self,
         proposal: Proposal,
@@ -41,6 +47,17 @@ class Confirm(Modal[dict[str, str]]):
         self._proposal = proposal
         self._planned = planned
         self._why_not = why_not
+
+    def beneath(self) -> str:
+        """How to take the command along."""
+        return self.look.say("y copies the command")
+
+    def action_copy(self) -> None:
+        """To the clipboard, through the terminal."""
+        command = self._words(self._values())
+        self.app.copy_to_clipboard(command)
+        said = f"{self.look.say('sent to the clipboard')}"
+        self.query_one("#confirm-wrong", LinesView).show([line((said, "good"))])
 
     def parts(self) -> Sequence[Widget]:
         """Facts, fields, buttons, the command."""
@@ -87,7 +104,9 @@ class Confirm(Modal[dict[str, str]]):
         """Whether it may be done, and as which command."""
         message.stop()
         self._check()
-        self.query_one("#confirm-command", LinesView).show(self._command(self._values()))
+        view, lines = self.query_one("#confirm-command", LinesView), self._command(self._values())
+        view.styles.height = len(lines)
+        view.show(lines)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """To the next line; Enter in a line never does anything else."""
@@ -128,5 +147,7 @@ class Confirm(Modal[dict[str, str]]):
         return None
 
     def _command(self, values: dict[str, str]) -> list[Line]:
-        words = self._proposal.command(values)
-        return [line((f"appliance {shlex.join(words)}", "dim"))]
+        return folded(self._words(values), "dim")
+
+    def _words(self, values: dict[str, str]) -> str:
+        return f"appliance {shlex.join(self._proposal.command(values))}"

@@ -77,6 +77,8 @@ class Keys(AskingScreen):
         self._wall = wall
         self._keys: tuple[ApiKeyRow, ...] = ()
         self._found: Certificates | None = None
+        # The key that the cursor is to go to.
+        self._wanted: str | None = None
         self.key_rows: VirtualLog[ApiKeyRow] = VirtualLog(
             self._key_columns(), look, rows_max=_ROWS_MAX, identity=lambda row: row.kid, id="key-rows"
         )
@@ -99,6 +101,14 @@ class Keys(AskingScreen):
     def enter(self) -> None:
         """Keys come to the keys."""
         self.screen.set_focus(self.key_rows)
+
+    def find(self, kid: str) -> None:
+        """Puts the cursor on a key, now or once the keys are known."""
+        self._wanted = kid
+        found = self.key_rows.ring.find(0, 1, lambda key: key.kid == kid)
+        if found is not None:
+            self._wanted = None
+            self.key_rows.go(found)
 
     def action_pane(self) -> None:
         """To the other list."""
@@ -218,6 +228,9 @@ class Keys(AskingScreen):
         if path == "/keys":
             self._keys = read(tuple[ApiKeyRow, ...], answer)
             self.key_rows.replace(self._keys)
+            if self._wanted is not None:
+                self.find(self._wanted)
+                self._wanted = None
         else:
             found = read(Certificates, answer)
             self.certificate_rows.replace(tuple(_rows(found)))

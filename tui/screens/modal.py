@@ -108,7 +108,12 @@ class Modal(ModalScreen[Result | None], Generic[Result]):
         """The frame around what it asks."""
         box = Vertical(*self.parts(), classes="ascii" if self.look.glyphs.ascii else "")
         box.border_title = self._title.replace("[", "(")
+        box.border_subtitle = self.beneath()
         yield box
+
+    def beneath(self) -> str:
+        """What the lower edge of the frame says."""
+        return ""
 
     def parts(self) -> Sequence[Widget]:
         """What is in the frame, from top to bottom."""

@@ -36,6 +36,7 @@ COMMANDS: Final = (
     ("Export this list as CSV", "export('csv')"),
     ("Export this list as JSON lines", "export('jsonl')"),
     ("Screenshot", "save_screenshot"),
+    ("Write a diagnose bundle", "diagnose"),
     ("Next theme", "theme"),
     # Whoever cannot read the language finds the other one.
     ("Language / \u8bed\u8a00", "language"),

@@ -62,6 +62,13 @@ OLDER_MAX: Final = 10_000
 class Requests(FilteredScreen):
     """ask: a question to the admin API. wall: UTC seconds since 1970, from which `since:15m` is counted."""
 
+    class OpenKey(Message):
+        """An API key is to be shown on its screen."""
+
+        def __init__(self, key_id: str) -> None:
+            super().__init__()
+            self.key_id = key_id
+
     class Found(Message):
         """Older requests, newest first, or why there are none. search: what they are of."""
 
@@ -82,6 +89,7 @@ class Requests(FilteredScreen):
         Binding("N", "next_error(-1)", "the failure before", show=False, id="requests.previous_error"),
         Binding("y", "copy", "copy the id", show=False, id="requests.copy"),
         Binding("J", "json", "show it as JSON", show=False, id="requests.json"),
+        Binding("i", "open_key", "the key that asked, on its screen", show=False, id="requests.open_key"),
         Binding("K", "same_key", "what the same key asked", show=False, id="requests.same_key"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
@@ -277,6 +285,22 @@ class Requests(FilteredScreen):
         record = self.rows.selected
         if record is not None:
             self.apply(f"key={record.key_id or '-'}")
+
+    def action_open_key(self) -> None:
+        """Who asked, among the keys."""
+        record = self.rows.selected
+        if record is not None and record.key_id is not None:
+            self.post_message(self.OpenKey(record.key_id))
+        else:
+            self.say("this request came without a key")
+
+    def commands(self) -> tuple[tuple[str, str], ...]:
+        """What its keys do, by name."""
+        return (
+            ("Older requests, from the log", "on_screen('older')"),
+            ("What the same key asked", "on_screen('same_key')"),
+            ("The key that asked, on its screen", "on_screen('open_key')"),
+        )
 
     def on_virtual_log_moved(self, message: VirtualLog.Moved) -> None:
         """The detail is of the row under the cursor."""

@@ -59,8 +59,20 @@ def test_every_fixed_word_has_its_chinese() -> None:
     words = {word for path in _FOLDER.rglob("*.py") for word in words_in(path)}
     words |= {*TABS, *STATE_WORDS.values(), *get_args(State), *get_args(AlertState)}
     words |= {*get_args(ModelState), *get_args(KeyState), REASON}
+    words |= set(_commands_of_screens())
     words |= {said for said, _ in COMMANDS} | {name for name, _ in WIDE_COLUMNS}
     assert sorted(words - CHINESE.keys()) == []
+
+
+def _commands_of_screens() -> Iterator[str]:
+    """What the functions `commands` of the screens give."""
+    for path in (_FOLDER / "screens").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name == "commands":
+                pairs = [one for one in ast.walk(node) if isinstance(one, ast.Tuple) and len(one.elts) == 2]
+                for pair in pairs:
+                    if isinstance(pair.elts[0], ast.Constant):
+                        yield str(pair.elts[0].value)
 
 
 def places(text: str) -> list[str]:
