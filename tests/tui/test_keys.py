@@ -18,14 +18,12 @@ from tests.tui.driving import Driven, driven, frozen
 from tui.demo.scenario import scenario_of
 from tui.demo.source import FROZEN_MOMENT, DemoSource
 from tui.demo.world import World
-from tui.glyphs import UTF8
 from tui.messages import Arrived
 from tui.screens.keys import Keys
-from tui.screens.logs import Logs
 from tui.screens.overlay import Overlay
 from tui.screens.palette import Palette
 from tui.screens.requests import Requests
-from tui.source import ActRefused, Identity, LogLine, SourceLost, Update
+from tui.source import LogLine, SourceLost, Update
 from tui.widgets.filter_input import FilterInput
 
 HOSTILE = "m\x1b]0;owned\x07[@click=app.quit]x[/]"
@@ -340,160 +338,7 @@ async def test_keys_can_be_others() -> None:
         assert re.search(r"\| P +pause, or go on", made.text())
 
 
-LONG = "prompt of 33120 tokens is longer than the context of the slot; " * 4
-
-
-def log_line(number: int, message: str) -> LogLine:
-    return LogLine(time=float(number), level="info", logger="engine", message=message, number=number)
-
-
-async def test_long_log_lines_go_on_below_where_that_is_asked_for() -> None:
-    async with driven(frozen("empty")) as made:
-        lines = [log_line(number, f"{number} {LONG}{number}") for number in range(30)]
-        made.app.board.take(Update(logs=tuple(lines)), 100.0)
-        await made.press("7")
-        before = made.text()
-        assert f"{LONG.split(';')[0]}; prompt" not in " ".join(before.split())
-        await made.press("w")
-        shown = made.lines()[4:-2]
-        # The newest is there from its beginning to its end, each line of it under the other.
-        block = shown[: next(place for place, one in enumerate(shown) if " 28 " in one)]
-        assert len(block) > 3
-        assert {one[: one.index("INFO")].strip(" >") for one in block[:1]} == {"08:00:29.000"}
-        said = " ".join(block[0].split("29 ", 1)[1].split() + [word for one in block[1:] for word in one.split()])
-        assert said == f"{LONG}29"
-        # The cursor moves by lines of the log, and is always in sight.
-        for _ in range(12):
-            await made.press("j")
-            assert any(one.startswith(">") for one in made.lines())
-        rows = made.app.query_one(Logs).rows
-        assert rows.position == 12
-        await made.press("G")
-        assert any(one.startswith(">") for one in made.lines())
-        await made.press("g", "w")
-        assert made.text() == before.replace("follow ON", "follow off")
-
-
-async def test_marked_log_lines_are_found_again() -> None:
-    async with driven(frozen("empty"), glyphs=UTF8) as made:
-        made.app.board.take(Update(logs=tuple(log_line(number, f"line {number}") for number in range(60))), 100.0)
-        await made.press("7", "M")
-        assert "no line here is marked" in made.text()
-        await made.press(*"jjm", *"jjjm", "G")
-        rows = made.app.query_one(Logs).rows
-        for wanted in (2, 5, 2):
-            await made.press("M")
-            assert rows.position == wanted
-        assert sum("•" in one for one in made.lines()) == 2
-        await made.press("m")
-        assert sum("•" in one for one in made.lines()) == 1
-
-
-async def test_the_end_of_the_list_goes_on_with_older_requests_from_the_log() -> None:
-    async with driven(frozen("slow"), size=(120, 30)) as made:
-        await made.press("3", "G")
-        ring = requests_of(made).rows.ring
-        own, last = ring.total, requests_of(made).rows.selected
-        assert last is not None
-        assert "the oldest one here" in made.lines()[-2]
-        await made.press("j")
-        first = ring.older
-        # What a page repeats of the list is left out.
-        assert 300 < first <= 500
-        assert f"{own + first} ({first} older)" in made.text().replace(",", "")
-        ids = [record.id for record in ring]
-        assert len(set(ids)) == len(ids)
-        ends = [record.time + record.total_seconds for record in ring]
-        assert max(ends[:first]) < min(ends[first:]) + 3
-        # The cursor stayed where it was, and goes on.
-        assert requests_of(made).rows.selected is last
-        await made.press("j", "o")
-        assert ring.older >= first + 500
-        await made.press("f")
-        assert (ring.older, ring.total) == (0, own)
-
-
-async def test_older_requests_are_those_that_the_filter_takes() -> None:
-    async with driven(frozen("slow"), size=(120, 30)) as made:
-        await made.press("3", "slash")
-        await typed(made, "st>=500")
-        await made.press("enter")
-        ring = requests_of(made).rows.ring
-        shown = len(ring)
-        await made.press("o")
-        assert len(ring) > shown
-        assert all(ring.row(ring.number_at(place)).status >= 500 for place in range(len(ring)))
-        # Another filter would want others.
-        await made.press("escape")
-        assert ring.older == 0
-
-
-async def test_what_is_not_older_is_said() -> None:
-    class Short(DemoSource):
-        async def ask(self, path: str, **query: str | int | None) -> Any:
-            if path.startswith("/requests"):
-                return {"requests": [], "before": None}
-            return await super().ask(path, **query)
-
-    source = Short(1, "slow", now=lambda: FROZEN_MOMENT, frozen=True, history_seconds=5)
-    async with driven(source) as made:
-        await made.press("3", "o")
-        assert "there are no older ones" in made.lines()[-2]
-
-
-async def test_a_failure_that_the_list_has_not_any_more_is_fetched() -> None:
-    async with driven(frozen("slow")) as made:
-        old = next(World(1, scenario_of("slow"), FROZEN_MOMENT).requests(int(FROZEN_MOMENT) - 3000))
-        requests_of(made).find(old.id)
-        await made.press("3")
-        assert requests_of(made).rows.selected == old
-
-
-class Narrow(DemoSource):
-    """Of somebody with few rights, whose certificate ends soon. silent: it answers no question."""
-
-    def __init__(self, *, days: float = 3.0, silent: bool = False) -> None:
-        super().__init__(1, "calm", now=lambda: FROZEN_MOMENT, frozen=True, history_seconds=5)
-        self._days = days
-        self._silent = silent
-
-    async def identity(self) -> Identity:
-        return Identity(name="vera", roles=("viewer",), via="mtls", until=FROZEN_MOMENT + self._days * 86_400)
-
-    async def ask(self, path: str, **query: str | int | None) -> Any:
-        if self._silent:
-            raise SourceLost("connection refused")
-        raise ActRefused("forbidden", f"{path} needs the role security; vera has viewer. " + "Roles come from it. " * 5)
-
-
-@pytest.mark.parametrize(
-    ("days", "said"), [(3.0, "LIVE 0.0s  cert 3d  vera"), (-1.0, "LIVE 0.0s  cert over  vera"), (90.0, "")]
-)
-async def test_ones_own_certificate_is_spoken_of_before_it_ends(days: float, said: str) -> None:
-    async with driven(Narrow(days=days)) as made:
-        title = made.lines()[0]
-        assert said in title
-        assert (" cert " in title) is bool(said)
-
-
-async def test_a_list_that_a_role_is_not_shown_does_not_pass_for_an_empty_one() -> None:
-    async with driven(Narrow()) as made:
-        for key, path in (("4", "/keys"), ("5", "/allowlist"), ("6", "/audit/records")):
-            await made.press(key)
-            shown = " ".join(made.text().split())
-            assert f"Your role is not shown these: {path} needs the role security" in shown
-            # In full, however narrow the screen is.
-            assert shown.count("Roles come from it.") >= 5
-            assert "only this host" not in shown
-
-
-async def test_a_list_that_nobody_has_answered_is_not_called_empty() -> None:
-    async with driven(Narrow(silent=True)) as made:
-        await made.press("5")
-        assert "asking the appliance" in made.text()
-        assert "only this host" not in made.text()
-
-
+@pytest.mark.slow
 async def test_the_key_of_a_request_is_shown_among_the_keys() -> None:
     async with driven(frozen("slow"), size=(100, 30)) as made:
         await made.press("3", "j")
@@ -506,6 +351,7 @@ async def test_the_key_of_a_request_is_shown_among_the_keys() -> None:
         assert chosen.kid == record.key_id
 
 
+@pytest.mark.slow
 async def test_what_is_staged_is_shown_in_full() -> None:
     async with driven(frozen(), size=(100, 30)) as made:
         await made.press("5", "v")
@@ -514,6 +360,7 @@ async def test_what_is_staged_is_shown_in_full() -> None:
         assert re.search(r"- 10\.20\.99\.5/32 .* 311 connections in 24 h\.", shown)
 
 
+@pytest.mark.slow
 async def test_the_command_of_a_question_is_taken_along() -> None:
     async with driven(frozen("slow"), size=(100, 30)) as made:
         await made.press("2", "u")

@@ -133,6 +133,7 @@ async def test_what_is_in_sight_is_written_to_a_file_that_is_asked_for(
     assert "SCREENSHOT" not in svg
 
 
+@pytest.mark.slow
 async def test_no_screenshot_is_made_of_a_secret() -> None:
     async with driven(frozen(), size=(100, 30)) as made:
         made.app.post_message(Propose(keys.new_key("li")))
