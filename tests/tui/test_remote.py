@@ -126,6 +126,7 @@ def test_an_operator_acts_from_afar_and_the_audit_log_knows_who(remote: Remote, 
 def test_read_only_hides_what_the_role_would_allow(remote: Remote) -> None:
     for screen in in_dashboard(remote, "olga", "--read-only"):
         screen.press("2")
+        screen.wait("<2Models>")
         shown = screen.wait("READY")
         assert " RO" in shown.splitlines()[0]
         assert "Unload" not in shown.splitlines()[-1]
