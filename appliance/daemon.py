@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -45,7 +45,7 @@ from appliance.front_door import FrontDoor, bind, bind_all, url_of
 from appliance.model_store.file_hashes import FileHashes
 from appliance.model_trial import model_keeper
 from appliance.models.hardware import HardwareWatch
-from appliance.models.launcher import SpawnLauncher
+from appliance.models.launcher import Launcher, SocketLauncher, SpawnLauncher
 from appliance.models.memory_ledger import MemoryLedger
 from appliance.models.placer import Placer
 from appliance.models.provenance import Provenance
@@ -69,6 +69,7 @@ from appliance.security.replica_files import ReplicaFiles, read_access
 from appliance.security.resealing import renew_data_keys
 from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
+from appliance.systemd import PassedSockets, ServiceManager
 from appliance.tasks import TaskOwner
 from appliance.telemetry.event_stream import EventStream
 from appliance.telemetry.log_buffer import LogBuffer
@@ -81,6 +82,11 @@ from appliance.telemetry.trace_sinks import FileSink, HttpSink, TraceSink
 from appliance.telemetry.tracing import Tracing
 
 QUOTA_SECONDS: Final = 10.0
+# What a stop may take besides draining.
+STOP_SECONDS_MAX: Final = 60.0
+# FileDescriptorName= of sockets that are no listeners of appliance.yaml.
+ADMIN_SOCKET: Final = "admin"
+REMOTE_SOCKET: Final = "admin-remote"
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +97,8 @@ class Settings:
 
     read_models: reads them again; raises ConfigError, also where a file is missing.
     path: of appliance.yaml, None where there is none. adjust: what the command line changes in it, also at a reload.
-    log_buffer: what the service log's newest lines are in, None where nobody can ask for them.
+    log_buffer: what the service log's newest lines are in, None where nobody can ask for them. manager, passed: of
+    systemd. engine_socket: where workers are had; None: they are subprocesses.
     """
 
     config: Config
@@ -101,6 +108,9 @@ class Settings:
     path: Path | None = None
     adjust: Callable[[Config], Config] = lambda config: config
     log_buffer: LogBuffer | None = None
+    manager: ServiceManager = field(default_factory=lambda: ServiceManager(None))
+    passed: PassedSockets = field(default_factory=PassedSockets)
+    engine_socket: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -149,7 +159,9 @@ class _Daemon:
         self._alerts = AlertWatch(
             settings.state.store / ALERTS, Sender(host=socket.gethostname(), version=__version__), time.time
         )
-        launcher = self._launcher = SpawnLauncher()
+        engine = settings.engine_socket
+        launcher: Launcher = SpawnLauncher() if engine is None else SocketLauncher(engine)
+        self._launcher = launcher
         self._imported = model_keeper(settings.state, self._office, launcher)
         self._hardware = HardwareWatch(launcher)
         self._ledger = MemoryLedger(settings.state.store / "memory.json")
@@ -210,7 +222,8 @@ class _Daemon:
             stack.enter_context(contextlib.closing(self._recorder))
             stack.enter_context(contextlib.closing(self._capture))
             stack.enter_context(contextlib.closing(self._responses))
-            sockets = bind_all(config.listeners)
+            stack.enter_context(contextlib.closing(self._settings.passed))
+            sockets = bind_all(config.listeners, self._settings.passed)
             for listening in sockets.values():
                 stack.enter_context(listening)
             self._door = FrontDoor(self._office, sockets, self._disk)
@@ -323,10 +336,12 @@ class _Daemon:
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)
-        await stack.enter_async_context(unix_listener(api, site, path))
+        passed = self._settings.passed
+        await stack.enter_async_context(unix_listener(api, site, path, passed.take(ADMIN_SOCKET)))
         if config.remote is not None:
-            listening = stack.enter_context(bind("admin.remote", config.remote))
+            listening = stack.enter_context(passed.take(REMOTE_SOCKET) or bind("admin.remote", config.remote))
             await stack.enter_async_context(remote_admin(api, self._office, self._door, listening))
+        passed.refuse_rest((*self._settings.config.listeners, ADMIN_SOCKET, REMOTE_SOCKET))
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGHUP, lambda: self._tasks.spawn(self._premises.reload_by_signal(), name="reload") and None
         )
@@ -358,10 +373,13 @@ class _Daemon:
         if self._spare is not None:
             self._spare.prepare()
         models = tuple(spec.id for spec in self._settings.models.models)
+        self._settings.manager.ready()
         self._announce(Ready(url=url, models=models, clients=self._settings.state.clients))
 
     async def _shutdown(self, runner: ApiRunner) -> None:
         seconds = self._settings.config.shutdown.drain_seconds
+        self._settings.manager.stopping()
+        self._settings.manager.extend(seconds + STOP_SECONDS_MAX)
         _log.info("stopping; running requests have %.0f s, or until the next signal", seconds)
         self._events.close()
         await self._door.close()

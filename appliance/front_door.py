@@ -24,6 +24,7 @@ from appliance.security.failure_delay import FailureDelays
 from appliance.security.gate import Gate, GateCounters
 from appliance.security.office import Office
 from appliance.security.refusal_audit import audited_refusals
+from appliance.systemd import PassedSockets
 
 _ACCEPT_BACKLOG: Final = 1024
 _RETRY_SECONDS: Final = 5
@@ -132,12 +133,15 @@ class FrontDoor:
         self._office.seen.note_address(listener, address, self._office.now())
 
 
-def bind_all(listeners: Mapping[str, Listener]) -> dict[str, socket.socket]:
-    """The listening socket of every listener; all or none. Raises ConfigError with what to do."""
+def bind_all(listeners: Mapping[str, Listener], passed: PassedSockets) -> dict[str, socket.socket]:
+    """The listening socket of every listener; all or none. Raises ConfigError with what to do.
+
+    passed: the sockets of systemd's units count more than host and port in appliance.yaml.
+    """
     sockets: dict[str, socket.socket] = {}
     try:
         for name, listener in listeners.items():
-            sockets[name] = bind(f"listeners.{name}", listener)
+            sockets[name] = passed.take(name) or bind(f"listeners.{name}", listener)
     except BaseException:
         for listening in sockets.values():
             listening.close()

@@ -27,9 +27,12 @@ _SHUTDOWN_SECONDS: Final = 2.0
 
 
 @contextlib.asynccontextmanager
-async def unix_listener(api: AdminApi, site: AdminSite, path: Path) -> AsyncIterator[None]:
+async def unix_listener(
+    api: AdminApi, site: AdminSite, path: Path, passed: socket.socket | None = None
+) -> AsyncIterator[None]:
     """Serves on `path` inside the block. The caller holds the daemon's lock, so a file that is there is left over.
 
+    passed: a socket that a service manager has made, with owner and mode, and that stays when we go; it is closed here.
     Raises ConfigError where the socket cannot be made.
     """
     arrivals: dict[web.RequestHandler, tuple[LocalUser, datetime]] = {}
@@ -46,7 +49,7 @@ async def unix_listener(api: AdminApi, site: AdminSite, path: Path) -> AsyncIter
         handler_cancellation=False,
         shutdown_timeout=_SHUTDOWN_SECONDS,
     )
-    listening = _bind(path)
+    listening = _bind(path) if passed is None else passed
     try:
         await runner.setup()
         assert runner.server is not None
@@ -58,7 +61,8 @@ async def unix_listener(api: AdminApi, site: AdminSite, path: Path) -> AsyncIter
             server.close()
     finally:
         listening.close()
-        _remove(path)
+        if passed is None:
+            _remove(path)
         await runner.cleanup()
 
 

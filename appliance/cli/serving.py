@@ -6,7 +6,9 @@ What a daemon is made of is imported where it is used: every other command would
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import functools
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +29,7 @@ from appliance.model_file import check_model_file
 from appliance.process_hardening import keep_memory_private
 from appliance.safe_text import safe_lines
 from appliance.state_dir import StateDir
+from appliance.systemd import PassedSockets, ServiceManager, passed_fds
 from appliance.telemetry import logs
 from appliance.telemetry.log_buffer import LogBuffer
 from appliance.types import ModelSpec
@@ -64,6 +67,9 @@ def serve(
     log_format: Annotated[
         LogFormat | None, typer.Option("--log-format", help="As lines for people, or an object of JSON a line.")
     ] = None,
+    engine_socket: Annotated[
+        Path | None, typer.Option(help="Where each connection has a worker, as under systemd; else they are started.")
+    ] = None,
 ) -> None:
     """Run the daemon until it is told to stop."""
     from appliance.banner import banner
@@ -71,6 +77,9 @@ def serve(
     from appliance.daemon import serve as run_daemon
 
     keep_memory_private()
+    faulthandler.enable()
+    manager = ServiceManager.of(os.environ, os.getpid())
+    passed = PassedSockets(passed_fds(os.environ, os.getpid()))
     path = existing(config, DEFAULT_CONFIG)
 
     def adjust(loaded: Config) -> Config:
@@ -89,8 +98,12 @@ def serve(
             path=path,
             adjust=adjust,
             log_buffer=buffer,
+            manager=manager,
+            passed=passed,
+            engine_socket=engine_socket,
         ),
-        lambda ready: typer.echo(banner(ready)),
+        # A log has no reader who could copy from it.
+        lambda ready: None if manager.listens else typer.echo(banner(ready)),
     )
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from appliance.errors import WireError
@@ -31,12 +32,18 @@ class WorkerLink:
     It works on the socket itself: a transport drops what it has received as soon as a write fails, and the last words
     of a dying worker decide what becomes of its requests. Every token of every stream comes through here, so it stays
     registered with the loop and reads into one buffer.
+
+    process: of a worker that this process started. foreign: another one did, so that its end shows at the connection
+    alone.
     """
 
-    def __init__(self, connection: socket.socket, process: subprocess.Popen[bytes] | None) -> None:
+    def __init__(
+        self, connection: socket.socket, process: subprocess.Popen[bytes] | None, *, foreign: bool = False
+    ) -> None:
         connection.setblocking(False)
         self._connection = connection
         self._process = process
+        self._foreign = foreign
         self._frames = daemon_reader()
         self._buffer = bytearray(READ_BYTES)
         self._messages: list[FromWorker] = []
@@ -87,8 +94,11 @@ class WorkerLink:
     def hang_up(self) -> None:
         """Ends the connection, and with it the worker; `receive` then returns empty."""
         with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-        if self._reads and not self._ended:
+            # The other direction is open until the worker has gone.
+            self._connection.shutdown(socket.SHUT_WR if self._foreign else socket.SHUT_RDWR)
+        if self._foreign:
+            self._end()
+        elif self._reads and not self._ended:
             self._read()
 
     def kill(self) -> None:
@@ -98,11 +108,18 @@ class WorkerLink:
         self.hang_up()
 
     async def close(self) -> int | None:
-        """Closes the connection, which ends the worker, and returns its exit status where it is known. Idempotent."""
+        """Ends the connection, and with it the worker, and returns its exit status where it is known. Idempotent.
+
+        Returns when the worker has gone, and its memory with it, or after EXIT_SECONDS_MAX.
+        """
         if self._connection.fileno() >= 0:
             asyncio.get_running_loop().remove_writer(self._connection)
             asyncio.get_running_loop().remove_reader(self._connection)
-            self._connection.close()
+            try:
+                if self._foreign:
+                    await self._see_end()
+            finally:
+                self._connection.close()
         if self._process is None:
             return None
         # Whoever is cancelled meanwhile leaves no child behind that nobody has waited for.
@@ -135,9 +152,27 @@ class WorkerLink:
         except WireError as error:
             self._garbage, self._ended = error, True
         if self._ended:
-            asyncio.get_running_loop().remove_reader(self._connection)
-        if (self._messages or self._ended) and self._waiter is not None and not self._waiter.done():
+            self._end()
+        elif self._messages:
+            self._wake()
+
+    def _end(self) -> None:
+        self._ended = True
+        asyncio.get_running_loop().remove_reader(self._connection)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    async def _see_end(self) -> None:
+        """Waits until the worker's end has closed: the kernel frees a process's memory before that."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(EXIT_SECONDS_MAX):
+                while await asyncio.get_running_loop().sock_recv(self._connection, READ_BYTES):
+                    pass
 
     def _flush(self) -> None:
         loop = asyncio.get_running_loop()
@@ -206,6 +241,31 @@ class SpawnLauncher:
                 ours.close()
                 raise
         return WorkerLink(ours, process)
+
+    def prepare(self) -> None:
+        """Nothing is got ready."""
+
+
+class SocketLauncher:
+    """Reaches a worker by connecting to a socket: systemd starts `appliance-engine@.service` for each connection.
+
+    Its sandbox, its user and its end are the unit's; this process is not its parent and cannot kill it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = os.fspath(path)
+
+    async def launch(self) -> WorkerLink:
+        """A fresh worker, which may still be starting. Raises OSError."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        try:
+            # At once, or BlockingIOError where its backlog is full: the unit's MaxConnections= is the limit.
+            connection.connect(self._path)
+        except OSError as error:
+            connection.close()
+            raise OSError(error.errno, f"no engine worker: {error.strerror}", self._path) from error
+        return WorkerLink(connection, None, foreign=True)
 
     def prepare(self) -> None:
         """Nothing is got ready."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from appliance.errors import WireError
-from appliance.models.launcher import WorkerLink
+from appliance.models.launcher import SocketLauncher, WorkerLink
 from appliance.wire import Abort, Delta, Step, ToWorker, encode, worker_reader
 
 
@@ -102,4 +104,58 @@ async def test_a_worker_that_reads_slowly_gets_every_frame() -> None:
         while len(got) < count:
             got += reader.feed(await asyncio.to_thread(worker.recv, 65536))
         assert got == [Abort(number=number) for number in range(count)]
+        await link.close()
+
+
+@contextmanager
+def engine_socket(folder: Path, backlog: int = 8) -> Iterator[socket.socket]:
+    """As systemd's, whose connections are workers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(os.fspath(folder / "engine.sock"))
+        listening.listen(backlog)
+        yield listening
+
+
+async def test_a_connection_is_a_worker(tmp_path: Path) -> None:
+    with engine_socket(tmp_path) as listening:
+        link = await SocketLauncher(tmp_path / "engine.sock").launch()
+        link.send(Abort(number=1))
+        worker, _ = listening.accept()
+        with worker:
+            assert worker_reader().feed(worker.recv(4096)) == [Abort(number=1)]
+            worker.sendall(encode(step("a")))
+            assert await link.receive() == [step("a")]
+            assert link.pid is None
+        assert await link.receive() == []
+        assert await link.close() is None
+
+
+async def test_a_worker_of_somebody_else_is_closed_when_it_has_gone(tmp_path: Path) -> None:
+    """Its memory is free only then, and the next load counts on that."""
+    with engine_socket(tmp_path) as listening:
+        link = await SocketLauncher(tmp_path / "engine.sock").launch()
+        worker, _ = listening.accept()
+        async with asyncio.TaskGroup() as tasks:
+            receiving = tasks.create_task(link.receive())
+            await asyncio.sleep(0)
+            link.kill()
+            assert await receiving == []
+            closing = tasks.create_task(link.close())
+            assert await asyncio.to_thread(worker.recv, 1) == b""
+            worker.sendall(encode(step("last words")))
+            await asyncio.sleep(0.01)
+            assert not closing.done()
+            worker.close()
+            assert await closing is None
+
+
+async def test_where_no_worker_can_be_had_the_reason_is_told(tmp_path: Path) -> None:
+    launcher = SocketLauncher(tmp_path / "engine.sock")
+    with pytest.raises(FileNotFoundError, match="no engine worker: No such file or directory"):
+        await launcher.launch()
+    with engine_socket(tmp_path, backlog=0):
+        links = [await launcher.launch()]
+        with pytest.raises(BlockingIOError, match="no engine worker: Resource temporarily unavailable"):
+            links.append(await launcher.launch())
+    for link in links:
         await link.close()
