@@ -42,6 +42,7 @@ from appliance.config import Tracing as TracingSettings
 from appliance.doctor.examination import Examination
 from appliance.errors import ErrorCode, StateError
 from appliance.front_door import FrontDoor, bind, bind_all, url_of
+from appliance.heartbeat import Heartbeat, Signs
 from appliance.model_store.file_hashes import FileHashes
 from appliance.model_trial import model_keeper
 from appliance.models.hardware import HardwareWatch
@@ -84,6 +85,8 @@ from appliance.telemetry.tracing import Tracing
 QUOTA_SECONDS: Final = 10.0
 # What a stop may take besides draining.
 STOP_SECONDS_MAX: Final = 60.0
+# A worker that owes an answer is ended by its instance; so much later it ought to have been.
+SILENCE_GRACE_SECONDS: Final = 30.0
 # FileDescriptorName= of sockets that are no listeners of appliance.yaml.
 ADMIN_SOCKET: Final = "admin"
 REMOTE_SOCKET: Final = "admin-remote"
@@ -255,6 +258,7 @@ class _Daemon:
             self._rollouts,
             self._responses,
             self._alerts,
+            self._settings.manager,
         )
         self._disk.look()
         self._observer = Observer(
@@ -301,6 +305,9 @@ class _Daemon:
         self._rollouts.start()
         self._tasks.spawn(upkeep.run(), name="upkeep")
         self._tasks.spawn(self._observer.run(), name="observer")
+        beat = Heartbeat(self._settings.manager, self._signs, lambda: self._router.settled)
+        self._observer.sinks.append(beat.look)
+        self._tasks.spawn(beat.run(), name="heartbeat")
         self._tasks.spawn(self._save_quotas(), name="quotas")
         self._tasks.spawn(self._tracing.run(), name="tracing")
         self._tasks.spawn(self._imported.scrub(), name="scrub")
@@ -415,6 +422,13 @@ class _Daemon:
                 await asyncio.to_thread(self._quotas.save, self._limits.sums())
             except StateError as error:
                 _log.warning("%s", error)
+
+    def _signs(self) -> Signs:
+        silent = max((seen.silent_seconds for seen in self._router.snapshots().values()), default=0.0)
+        return Signs(
+            recording=self._office.audit.busy_seconds,
+            overdue=max(0.0, silent - self._settings.config.worker.silence_seconds_max - SILENCE_GRACE_SECONDS),
+        )
 
     def _noticed(self, event: AuditEvent) -> None:
         """Something goes into the audit log."""

@@ -42,6 +42,7 @@ from appliance.security.disk_guard import DiskGuard
 from appliance.security.office import Office
 from appliance.security.upkeep import alarms, own_ends
 from appliance.state_dir import StateDir
+from appliance.systemd import ServiceManager
 from appliance.types import ModelInfo, ModelSpec
 from appliance.upstream_spec import ServedModel
 
@@ -92,7 +93,9 @@ class RunningPremises:
         rollouts: Rollouts | None = None,
         responses: ResponseStore | None = None,
         alerts: AlertWatch | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
+        self._manager = ServiceManager(None) if manager is None else manager
         self._office = office
         self._disk = disk
         self._capture = capture
@@ -118,6 +121,10 @@ class RunningPremises:
 
         notes: of what did not follow although the configuration counts.
         """
+        with self._manager.reloading():
+            return await self._reload(actor, force=force)
+
+    async def _reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         forced = {"force": "true"} if force else {}
         try:
             before = self._office.config

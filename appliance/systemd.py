@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -120,6 +120,7 @@ class ServiceManager:
         self.watchdog_seconds = watchdog_seconds
         self._socket: socket.socket | None = None
         self._status: str | None = None
+        self._ready = False
         if address is None:
             return
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -145,12 +146,22 @@ class ServiceManager:
         return self._socket is not None
 
     def ready(self) -> None:
-        """The service serves, or has taken over its new configuration."""
+        """The service serves."""
+        self._ready = True
         self._tell("READY=1")
 
-    def reloading(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        """A reload begins; `ready` ends it, however it went."""
+    @contextlib.contextmanager
+    def reloading(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> Iterator[None]:
+        """A reload goes on inside the block, and is over with it, however it went."""
+        # Before it serves, the word that ends a reload would say that it does.
+        if not self._ready:
+            yield
+            return
         self._tell("RELOADING=1", f"MONOTONIC_USEC={clock_ns() // 1000}")
+        try:
+            yield
+        finally:
+            self._tell("READY=1")
 
     def stopping(self) -> None:
         """The service is on its way out."""

@@ -135,13 +135,18 @@ class AuditLog:
         committer = self._committer
         if self._overflowing and self._waiting() < QUEUE_MAX // 2:
             self._overflowing = False
-        busy_since = committer.busy_since
         return not (
             self._overflowing
             or committer.closing
             or committer.status.failure is not None
-            or (busy_since is not None and time.monotonic() - busy_since > STALL_SECONDS_MAX)
+            or self.busy_seconds > STALL_SECONDS_MAX
         )
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long its thread has been at one piece of work: a commit, or a try of one."""
+        busy_since = self._committer.busy_since
+        return 0.0 if busy_since is None else time.monotonic() - busy_since
 
     @property
     def degraded(self) -> tuple[str, ...]:

@@ -267,6 +267,13 @@ class ModelInstance:
             self._keep(None)
         self._note_drained()
 
+    @property
+    def _silent_seconds(self) -> float:
+        """How long a worker that is there has owed a word."""
+        if self._link is None or self._waiting_since is None:
+            return 0.0
+        return self._clock() - self._waiting_since
+
     async def probe(self, seconds: float) -> None:
         """Has the worker compute one token, or one vector; does nothing where it is not ready.
 
@@ -338,6 +345,7 @@ class ModelInstance:
             pinned=self.pinned,
             idle_seconds=0.0 if len(self._backlog) else self._stay.idle_seconds,
             expires_seconds=self._stay.seconds_left,
+            silent_seconds=self._silent_seconds,
         )
 
     # ── the supervisor ────────────────────────────────────────────────────────────────────────────────────────────

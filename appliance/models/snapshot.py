@@ -24,6 +24,7 @@ class InstanceSnapshot(Struct, frozen=True, kw_only=True):
 
     idle_seconds: since the last request ended. expires_seconds: until it is unloaded for want of use, None: it is not.
     steps, device_seconds, host_seconds, preemptions: of the present worker, as in `wire.Step`.
+    silent_seconds: how long its worker has owed an answer without a word.
     n_ctx: most tokens of one request, where another server serves the model and says so; of a worker `info` has it.
     """
 
@@ -44,4 +45,5 @@ class InstanceSnapshot(Struct, frozen=True, kw_only=True):
     pinned: bool = False
     idle_seconds: float = 0.0
     expires_seconds: float | None = None
+    silent_seconds: float = 0.0
     n_ctx: int | None = None

@@ -28,8 +28,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             yield machine
 
 
-@pytest.fixture(autouse=True)
-def journal_of_failures(request: pytest.FixtureRequest, machine: Machine) -> Iterator[None]:
+@pytest.fixture
+def journal_of_failures(machine: Machine) -> Iterator[None]:
     """Prints what the system's log got during a test, which pytest shows where that fails."""
     since = machine.run("date", "+%s.%N").stdout.strip()
     yield

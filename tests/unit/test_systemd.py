@@ -126,15 +126,19 @@ def test_what_does_not_listen_is_refused(make: Callable[[], int], says: str) -> 
 
 
 def test_the_manager_is_told_in_its_words(manager: ServiceManager, manager_socket: socket.socket) -> None:
+    with manager.reloading():
+        pass
     manager.ready()
-    manager.reloading(lambda: 1_234_567_999)
+    with pytest.raises(ConfigError), manager.reloading(lambda: 1_234_567_999):
+        raise ConfigError("broken")
     manager.stopping()
     manager.extend(1.5)
     manager.alive()
     manager.forget("worker-1")
-    assert [manager_socket.recv(4096) for _ in range(6)] == [
+    assert [manager_socket.recv(4096) for _ in range(7)] == [
         b"READY=1",
         b"RELOADING=1\nMONOTONIC_USEC=1234567",
+        b"READY=1",
         b"STOPPING=1",
         b"EXTEND_TIMEOUT_USEC=1500000",
         b"WATCHDOG=1",
