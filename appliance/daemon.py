@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ from appliance.heartbeat import Heartbeat, Signs
 from appliance.model_store.file_hashes import FileHashes
 from appliance.model_trial import model_keeper
 from appliance.models.hardware import HardwareWatch
+from appliance.models.kept import KeptWorkers
 from appliance.models.launcher import Launcher, SocketLauncher, SpawnLauncher
 from appliance.models.memory_ledger import MemoryLedger
 from appliance.models.placer import Placer
@@ -70,7 +72,7 @@ from appliance.security.replica_files import ReplicaFiles, read_access
 from appliance.security.resealing import renew_data_keys
 from appliance.security.upkeep import Upkeep
 from appliance.state_dir import StateDir, write_atomic
-from appliance.systemd import PassedSockets, ServiceManager
+from appliance.systemd import PassedFd, PassedSockets, ServiceManager
 from appliance.tasks import TaskOwner
 from appliance.telemetry.event_stream import EventStream
 from appliance.telemetry.log_buffer import LogBuffer
@@ -101,7 +103,7 @@ class Settings:
     read_models: reads them again; raises ConfigError, also where a file is missing.
     path: of appliance.yaml, None where there is none. adjust: what the command line changes in it, also at a reload.
     log_buffer: what the service log's newest lines are in, None where nobody can ask for them. manager, passed: of
-    systemd. engine_socket: where workers are had; None: they are subprocesses.
+    systemd. lines: of workers that it has kept. engine_socket: where workers are had; None: they are subprocesses.
     """
 
     config: Config
@@ -113,6 +115,7 @@ class Settings:
     log_buffer: LogBuffer | None = None
     manager: ServiceManager = field(default_factory=lambda: ServiceManager(None))
     passed: PassedSockets = field(default_factory=PassedSockets)
+    lines: tuple[PassedFd, ...] = ()
     engine_socket: Path | None = None
 
     @property
@@ -177,7 +180,16 @@ class _Daemon:
         )
         provenance = Provenance(VersionStore(settings.state.store / VERSIONS).keep, self._hashes.sha256_of)
         self._spare = SpareLauncher(launcher) if config.worker.spare else None
-        means = Means(self._spare or launcher, config.worker, store.check_unchanged, placer, ReplicaFiles, provenance)
+        self._kept = KeptWorkers(settings.manager, settings.lines, _release())
+        means = Means(
+            self._spare or launcher,
+            config.worker,
+            store.check_unchanged,
+            placer,
+            ReplicaFiles,
+            provenance,
+            self._kept,
+        )
         self._router = Router(settings.models, config.requests, means)
         self._disk = DiskGuard(settings.state.path, config.audit)
         self._capture = PromptCapture(
@@ -391,6 +403,7 @@ class _Daemon:
         self._events.close()
         await self._door.close()
         await self._rollouts.close()
+        self._kept.part()
         await self._router.close(seconds)
         if self._spare is not None:
             await self._spare.close()
@@ -512,6 +525,11 @@ def _tracing(settings: TracingSettings) -> Tracing:
         queue_max=settings.queue_max,
         interval_seconds=settings.interval_seconds,
     )
+
+
+def _release() -> str:
+    """Which build this is: releases lie side by side, and a link that is called `current` leads to one of them."""
+    return f"{__version__} {Path(sys.prefix).resolve()}"
 
 
 def _main(sockets: Mapping[str, socket.socket]) -> socket.socket:

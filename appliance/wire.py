@@ -57,6 +57,13 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
     template_seconds_max: float
 
 
+class Resume(Struct, frozen=True, kw_only=True, tag="resume"):
+    """The first frame of another connection to a worker that has loaded its model: go on with it.
+
+    The answer is its Loaded. No request of an earlier connection is told of on this one.
+    """
+
+
 class Inspect(Struct, frozen=True, kw_only=True, tag="inspect"):
     """Try a model that nobody has vouched for: load it, decode one token, render its chat template once.
 
@@ -213,9 +220,10 @@ class Loading(Struct, frozen=True, kw_only=True, tag="loading"):
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
-    """The model is ready for `Add`."""
+    """The model is ready for `Add`. spec: as its Load had it."""
 
     info: ModelInfo
+    spec: ModelSpec | None = None
 
 
 class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
@@ -273,7 +281,7 @@ class Step(Struct, frozen=True, kw_only=True, tag="step"):
     preemptions: int = 0
 
 
-ToWorker = Load | Add | Abort | Inspect | Quantize | WatchHardware
+ToWorker = Load | Resume | Add | Abort | Inspect | Quantize | WatchHardware
 FromWorker = Loading | Loaded | LoadFailed | Step | Inspected | Quantizing | Quantized | QuantizeFailed | Hardware
 Message = TypeVar("Message")
 

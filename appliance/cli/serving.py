@@ -75,11 +75,14 @@ def serve(
     from appliance.banner import banner
     from appliance.daemon import Settings
     from appliance.daemon import serve as run_daemon
+    from appliance.models.kept import KEPT_PREFIX
 
     keep_memory_private()
     faulthandler.enable()
     manager = ServiceManager.of(os.environ, os.getpid())
-    passed = PassedSockets(passed_fds(os.environ, os.getpid()))
+    fds = passed_fds(os.environ, os.getpid())
+    lines = tuple(one for one in fds if one.name.startswith(KEPT_PREFIX))
+    passed = PassedSockets(one for one in fds if one not in lines)
     path = existing(config, DEFAULT_CONFIG)
 
     def adjust(loaded: Config) -> Config:
@@ -100,6 +103,7 @@ def serve(
             log_buffer=buffer,
             manager=manager,
             passed=passed,
+            lines=lines,
             engine_socket=engine_socket,
         ),
         # A log has no reader who could copy from it.

@@ -29,7 +29,9 @@ from appliance.errors import ErrorCode, LoadError, OutOfMemory, RequestError, Wi
 from appliance.models.backlog import Backlog, Entry
 from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
+from appliance.models.kept import KeptWorkers
 from appliance.models.launcher import Launcher, WorkerLink, exit_text
+from appliance.models.models_plan import AT_ONCE
 from appliance.models.probing import PROBE, probe_prompt
 from appliance.models.provenance import NO_PROVENANCE, Provenance, content_of
 from appliance.models.queue_wait import ServiceTime
@@ -39,6 +41,7 @@ from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, Origin, R
 from appliance.models.version import ModelVersion, fingerprint_of, version_of
 from appliance.placement.advice import out_of_memory_sentence
 from appliance.placement.retry import Attempt, next_attempt
+from appliance.systemd import ServiceManager
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request
 from appliance.wire import (
@@ -54,6 +57,7 @@ from appliance.wire import (
     Loading,
     Pooled,
     PromptRead,
+    Resume,
     Scored,
     Started,
     Step,
@@ -72,6 +76,9 @@ _RETRY_SECONDS: Final[Mapping[ErrorCode, int]] = {
 }
 
 
+# One that was kept has its model loaded and only has to say so.
+RESUME_SECONDS_MAX: Final = 30.0
+
 # A worker that keeps its deadline speaks before it is taken for stuck.
 _GRACE_SECONDS: Final = 1.0
 
@@ -87,6 +94,14 @@ def any_file(path: Path) -> None:
 MakeRoom = Callable[["ModelInstance"], Awaitable[ModelSpec]]
 
 
+# Told how a worker that was kept has loaded an instance's model, and what it found.
+Resumed = Callable[[ModelSpec, ModelInfo], Awaitable[None]]
+
+
+async def _nobody_told(spec: ModelSpec, info: ModelInfo) -> None:
+    pass
+
+
 async def _room_enough(instance: ModelInstance) -> ModelSpec:
     return instance.spec
 
@@ -99,7 +114,8 @@ class ModelInstance:
     with the bytes that each GPU is expected to need beyond what was. ways: what would make it take less where so many
     bytes were lacking, best first. settled: set once the first attempt to load has succeeded, failed, or been given up.
     loads_ended: how many have. pinned: never unloaded but by `unload`. generation: counts those that models.yaml has
-    had under this id since the start. provenance: see there.
+    had under this id since the start. provenance: see there. kept: workers that stay when this process ends.
+    resumed: told how one of them has loaded it, before it is ready.
     """
 
     def __init__(
@@ -112,6 +128,7 @@ class ModelInstance:
         make_room: MakeRoom = _room_enough,
         generation: int = 1,
         provenance: Provenance = NO_PROVENANCE,
+        kept: KeptWorkers | None = None,
     ) -> None:
         self.spec = spec
         self.generation = generation
@@ -120,6 +137,8 @@ class ModelInstance:
         self.loaded: Callable[[ModelInfo], None] = lambda info: None
         self.lacked: Callable[[int], None] = lambda device_bytes: None
         self.ways: Callable[[int], Sequence[str]] = lambda lack_bytes: ()
+        self.resumed: Resumed = _nobody_told
+        self._kept = KeptWorkers(ServiceManager(None)) if kept is None else kept
         self._check_file = check_file
         self._make_room = make_room
         self._provenance = provenance
@@ -161,8 +180,8 @@ class ModelInstance:
     # ── what others ask for ───────────────────────────────────────────────────────────────────────────────────────
 
     def start(self) -> None:
-        """Starts the supervisor; a preloaded model begins to load."""
-        if self.spec.preload:
+        """Starts the supervisor; a preloaded model begins to load, and one whose worker was kept goes on."""
+        if self.spec.preload or self._kept.has(self.kept_name):
             self._wanted.set()
         self._supervisor = self._tasks.spawn(self._supervise(), name="supervisor")
 
@@ -241,6 +260,11 @@ class ModelInstance:
     def name(self) -> str:
         """Of this instance: two of one model may be there while one takes the other's place."""
         return self.spec.id if self.generation == 1 else f"{self.spec.id}#{self.generation}"
+
+    @property
+    def kept_name(self) -> str:
+        """Under which a worker is kept that has loaded its file as it is now."""
+        return self._kept.name_of(self.spec, self._limits, FileIdentity.of(self.spec.path))
 
     @property
     def origin(self) -> Origin:
@@ -412,7 +436,7 @@ class ModelInstance:
             self._link = self._starting = None
             self._step = Step()
             self._stay.hold()
-            status = await link.close()
+            status = await self._kept.close(link)
         return status
 
     async def _trace(self, path: str, version: ModelVersion | None) -> None:
@@ -429,6 +453,8 @@ class ModelInstance:
         With it how it was loaded, what it found, and the content of the file as `content_of` will tell it.
         """
         self._attempt, tried = Attempt(), list[str]()
+        if (resumed := await self._resume()) is not None:
+            return resumed
         while True:
             spec = await self._make_room(self)
             if self.unloading:
@@ -458,6 +484,31 @@ class ModelInstance:
                 return link, spec, info, content
             finally:
                 self._launcher.prepare()
+
+    async def _resume(self) -> tuple[WorkerLink, ModelSpec, ModelInfo, asyncio.Task[str | None]] | None:
+        """The same of a worker that was kept; None where there is none, or it has gone."""
+        self._file = FileIdentity.of(self.spec.path)
+        if (link := self._kept.take(self.kept_name)) is None:
+            return None
+        self._starting = link
+        link.send(Resume())
+        try:
+            async with asyncio.timeout(RESUME_SECONDS_MAX):
+                told = await link.receive()
+            if not (told and isinstance(told[0], Loaded) and told[0].spec is not None):
+                raise WireError("it did not say what it has loaded")
+            # What counts without a new worker is as it is configured now.
+            spec = replace(told[0].spec, **{field: getattr(self.spec, field) for field in AT_ONCE})
+            await self.resumed(spec, told[0].info)
+        except (TimeoutError, WireError) as error:
+            _log.warning("model %s: the worker that was kept cannot be used: %s", self.name, error or "no word")
+            await self._discard(link)
+            return None
+        except BaseException:
+            await self._discard(link)
+            raise
+        _log.info("model %s: its worker has stayed", self.name)
+        return link, spec, told[0].info, self._tasks.spawn(content_of(spec.path, self._file), name="content")
 
     async def _discard(self, link: WorkerLink) -> None:
         self._starting = None
@@ -499,6 +550,7 @@ class ModelInstance:
 
     def _ready(self, link: WorkerLink, info: ModelInfo) -> None:
         self._link, self._starting, self._info = link, None, info
+        self._kept.keep(self._kept.name_of(self.spec, self._limits, self._file), link)
         self._note_settled()
         self.loaded(info)
         self._waiting_since = None

@@ -33,17 +33,22 @@ class WorkerLink:
     of a dying worker decide what becomes of its requests. Every token of every stream comes through here, so it stays
     registered with the loop and reads into one buffer.
 
-    process: of a worker that this process started. foreign: another one did, so that its end shows at the connection
-    alone.
+    process: of a worker that this process started. line: of one that somebody else did, what its connections come over,
+    this link's from now on; its end shows at the connection alone. kept: such a worker stays when it is left.
     """
 
     def __init__(
-        self, connection: socket.socket, process: subprocess.Popen[bytes] | None, *, foreign: bool = False
+        self,
+        connection: socket.socket,
+        process: subprocess.Popen[bytes] | None,
+        *,
+        line: socket.socket | None = None,
     ) -> None:
+        self.line = line
+        self.kept = False
         connection.setblocking(False)
         self._connection = connection
         self._process = process
-        self._foreign = foreign
         self._frames = daemon_reader()
         self._buffer = bytearray(READ_BYTES)
         self._messages: list[FromWorker] = []
@@ -94,9 +99,11 @@ class WorkerLink:
     def hang_up(self) -> None:
         """Ends the connection, and with it the worker; `receive` then returns empty."""
         with contextlib.suppress(OSError):
-            # The other direction is open until the worker has gone.
-            self._connection.shutdown(socket.SHUT_WR if self._foreign else socket.SHUT_RDWR)
-        if self._foreign:
+            # Of somebody else's, the other direction is open until the worker has gone.
+            self._connection.shutdown(socket.SHUT_RDWR if self.line is None else socket.SHUT_WR)
+        if self.line is not None:
+            with contextlib.suppress(OSError):
+                self.line.shutdown(socket.SHUT_RDWR)
             self._end()
         elif self._reads and not self._ended:
             self._read()
@@ -116,10 +123,10 @@ class WorkerLink:
             asyncio.get_running_loop().remove_writer(self._connection)
             asyncio.get_running_loop().remove_reader(self._connection)
             try:
-                if self._foreign:
-                    await self._see_end()
+                if self.line is not None:
+                    await self._see_end(self.line)
             finally:
-                self._connection.close()
+                self._close()
         if self._process is None:
             return None
         # Whoever is cancelled meanwhile leaves no child behind that nobody has waited for.
@@ -133,6 +140,21 @@ class WorkerLink:
         if cancelled is not None:
             raise cancelled
         return ended.result()
+
+    async def leave(self) -> int | None:
+        """As `close`, but that a worker that is kept stays, without this connection."""
+        if not self.kept:
+            return await self.close()
+        if self._connection.fileno() >= 0:
+            asyncio.get_running_loop().remove_writer(self._connection)
+            self._end()
+            self._close()
+        return None
+
+    def _close(self) -> None:
+        self._connection.close()
+        if self.line is not None:
+            self.line.close()
 
     def _read(self) -> None:
         """The loop's callback: takes all that has come, and wakes the task that receives.
@@ -165,10 +187,11 @@ class WorkerLink:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _see_end(self) -> None:
+    async def _see_end(self, line: socket.socket) -> None:
         """Waits until the worker's end has closed: the kernel frees a process's memory before that."""
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_WR)
+        for each, how in ((self._connection, socket.SHUT_WR), (line, socket.SHUT_RDWR)):
+            with contextlib.suppress(OSError):
+                each.shutdown(how)
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(EXIT_SECONDS_MAX):
                 while await asyncio.get_running_loop().sock_recv(self._connection, READ_BYTES):
@@ -246,8 +269,22 @@ class SpawnLauncher:
         """Nothing is got ready."""
 
 
+def stream_over(line: socket.socket) -> socket.socket:
+    """Our end of a new connection to the worker at the end of a line. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            socket.send_fds(line, [b"\n"], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            raise
+    return ours
+
+
 class SocketLauncher:
     """Reaches a worker by connecting to a socket: systemd starts `appliance-engine@.service` for each connection.
+
+    That connection is the worker's line.
 
     Its sandbox, its user and its end are the unit's; this process is not its parent and cannot kill it.
     """
@@ -257,15 +294,15 @@ class SocketLauncher:
 
     async def launch(self) -> WorkerLink:
         """A fresh worker, which may still be starting. Raises OSError."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.setblocking(False)
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        line.setblocking(False)
         try:
             # At once, or BlockingIOError where its backlog is full: the unit's MaxConnections= is the limit.
-            connection.connect(self._path)
+            line.connect(self._path)
+            return WorkerLink(stream_over(line), None, line=line)
         except OSError as error:
-            connection.close()
+            line.close()
             raise OSError(error.errno, f"no engine worker: {error.strerror}", self._path) from error
-        return WorkerLink(connection, None, foreign=True)
 
     def prepare(self) -> None:
         """Nothing is got ready."""

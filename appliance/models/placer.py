@@ -50,7 +50,7 @@ class _Tenant(Struct, frozen=True, kw_only=True):
     spec: ModelSpec
     file: FileIdentity
     facts: ModelFacts
-    placement: Placement
+    tensor_split: tuple[int, ...]
     footprint: Footprint
     mapped: int
     since: float
@@ -129,7 +129,7 @@ class Placer:
             spec=spec,
             file=known.file,
             facts=known.facts,
-            placement=room.placement,
+            tensor_split=room.placement.tensor_split,
             footprint=room.placement.footprint,
             mapped=0,
             since=self._clock(),
@@ -142,9 +142,24 @@ class Placer:
             return
         need = estimate(tenant.facts, tenant.spec)
         taken = measured(use, need, info.size_bytes, tuple(gpu.uuid for gpu in reading.gpus))
-        self._ledger.note(_file_key(tenant.file, tenant.spec), tenant.spec, need, tenant.placement.tensor_split, taken)
+        self._ledger.note(_file_key(tenant.file, tenant.spec), tenant.spec, need, tenant.tensor_split, taken)
         mapped = mapped_weights(use, info.size_bytes)
         self._tenants[name] = replace(tenant, footprint=taken, mapped=mapped, since=self._clock())
+
+    def resumed(self, name: str, spec: ModelSpec, placed: ModelSpec, info: ModelInfo) -> None:
+        """Every reading of the machine has it in it; `loaded` will say what it takes."""
+        if (known := self._known.get(spec.path)) is None:
+            return
+        self._tenants[name] = _Tenant(
+            spec=spec,
+            file=known.file,
+            facts=known.facts,
+            # As the placement had it: whole numbers.
+            tensor_split=tuple(round(share) for share in placed.tensor_split),
+            footprint=Footprint(0, ()),
+            mapped=0,
+            since=0.0,
+        )
 
     def lacked(self, name: str, device_bytes: int) -> None:
         """A load of it lacked memory and has ended; from now on so much more is expected of each GPU."""

@@ -18,6 +18,7 @@ from appliance.config import WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.file_identity import FileIdentity
 from appliance.models.instance import FileCheck, ModelInstance, any_file
+from appliance.models.kept import KeptWorkers
 from appliance.models.launcher import Launcher
 from appliance.models.model import Model
 from appliance.models.models_plan import ModelChange, plan_models
@@ -27,6 +28,7 @@ from appliance.models.routes import Routes
 from appliance.models.snapshot import InstanceState
 from appliance.models.upstream.model import Dial, UpstreamModel
 from appliance.placement.memory import Memory
+from appliance.systemd import ServiceManager
 from appliance.tasks import TaskOwner
 from appliance.types import ModelSpec
 from appliance.upstream_spec import ReplicaAccess, ServedModel
@@ -44,7 +46,7 @@ class Means:
     """What models are served with.
 
     check_file: see ModelInstance. finder: decides by memory. dial: reads the files that requests to servers
-    elsewhere need. provenance: see ModelInstance.
+    elsewhere need. provenance, kept: see ModelInstance.
     """
 
     launcher: Launcher
@@ -53,6 +55,7 @@ class Means:
     finder: RoomFinder = field(default_factory=RoomEnough)
     dial: Dial = lambda replica: ReplicaAccess
     provenance: Provenance = field(default_factory=Provenance)
+    kept: KeptWorkers = field(default_factory=lambda: KeptWorkers(ServiceManager(None)))
 
 
 class Registry:
@@ -74,6 +77,8 @@ class Registry:
 
     def start(self) -> None:
         """Starts every model: instances wait to be wanted, servers elsewhere are asked for their health."""
+        # First, so that what they hold is free for those that load.
+        self._means.kept.end_others({instance.kept_name for instance in self.instances()})
         for model in self._models.values():
             model.start()
 
@@ -214,6 +219,7 @@ class Registry:
             make_room=make_room,
             generation=generation,
             provenance=self._means.provenance,
+            kept=self._means.kept,
         )
         self._residency.add(instance)
         return instance

@@ -70,6 +70,10 @@ class RoomFinder(Protocol):
         """It has been loaded."""
         ...
 
+    def resumed(self, name: str, spec: ModelSpec, placed: ModelSpec, info: ModelInfo) -> None:
+        """It was loaded as `placed` before anybody asked. spec: as it is configured, and prepared."""
+        ...
+
     def lacked(self, name: str, device_bytes: int) -> None:
         """A load of it lacked memory and has ended; from now on so much more is expected of each GPU."""
         ...
@@ -113,6 +117,9 @@ class RoomEnough:
     def loaded(self, name: str, info: ModelInfo) -> None:
         """Keeps nothing."""
 
+    def resumed(self, name: str, spec: ModelSpec, placed: ModelSpec, info: ModelInfo) -> None:
+        """Keeps nothing."""
+
     def lacked(self, name: str, device_bytes: int) -> None:
         """Keeps nothing."""
 
@@ -142,6 +149,7 @@ class Residency:
         """One more whose room it is."""
         self._instances[instance.name] = instance
         instance.changed = lambda: self._note(instance)
+        instance.resumed = lambda spec, info: self._resumed(instance, spec, info)
         instance.loaded = lambda info: self._finder.loaded(instance.name, info)
         instance.lacked = lambda device_bytes: self._finder.lacked(instance.name, device_bytes)
         instance.ways = lambda lack_bytes: self._finder.ways(instance.wanted, self._residents(instance), lack_bytes)
@@ -195,6 +203,12 @@ class Residency:
                 _log.info("model %s waits for room: %s", newcomer.name, found.reason)
                 told = True
             await self._changed.wait()
+
+    async def _resumed(self, instance: ModelInstance, spec: ModelSpec, info: ModelInfo) -> None:
+        """It has had its room since before this process. spec: as it was placed."""
+        await self._finder.prepare(instance.spec)
+        self._admitted.add(instance.name)
+        self._finder.resumed(instance.name, instance.spec, spec, info)
 
     def _note(self, instance: ModelInstance) -> None:
         if instance.state not in _HOLDING:

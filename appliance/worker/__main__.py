@@ -1,4 +1,7 @@
-"""`python -m appliance.worker --fd N`: N is the connected stream socket to the daemon."""
+"""`python -m appliance.worker --fd N`: N is the connected stream socket to the daemon.
+
+`--line N` under systemd: such sockets come over N, which systemd may keep for the next daemon.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import socket
 import sys
 from typing import Final
 
+from appliance.worker.line import Line
+
 _PR_SET_PDEATHSIG: Final = 1
 # How long one thread's Python may keep the other waiting: a template that computes must not slow every step down.
 _SWITCH_SECONDS: Final = 0.0005
@@ -19,13 +24,19 @@ _SWITCH_SECONDS: Final = 0.0005
 def main() -> None:
     """Prepares the process and serves until the connection closes."""
     parser = argparse.ArgumentParser(prog="appliance-worker")
-    parser.add_argument("--fd", type=int, required=True, help="connected stream socket to the daemon")
-    fd: int = parser.parse_args().fd
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--fd", type=int, help="connected stream socket to the daemon")
+    given.add_argument("--line", type=int, help="the socket over which such sockets come")
+    arguments = parser.parse_args()
     prepare_process()
     # Imported late: llama.cpp's libraries take their time, and signals must be set before.
     from appliance.worker.serve import serve
 
-    serve(socket.socket(fileno=fd))
+    if arguments.line is None:
+        serve(socket.socket(fileno=arguments.fd))
+    line = Line(socket.socket(fileno=arguments.line))
+    if (connection := line.next()) is not None:
+        serve(connection, line=line)
 
 
 def prepare_process() -> None:

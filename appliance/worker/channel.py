@@ -15,20 +15,33 @@ _READ_BYTES: Final = 256 * 1024
 
 
 class Channel:
-    """Frames in, read by one thread; frames out, sent by any. `last_sent` is on the monotonic clock."""
+    """Frames in, read by one thread; frames out, sent by any. `last_sent` is on the monotonic clock.
 
-    def __init__(self, connection: socket.socket) -> None:
+    lasting: another connection may take the place of one whose daemon has gone; what is sent in between is nobody's.
+    """
+
+    def __init__(self, connection: socket.socket, *, lasting: bool = False) -> None:
         self._connection = connection
+        self._lasting = lasting
         self._lock = threading.Lock()
-        self._frames = worker_reader()
         self.last_sent = time.monotonic()
 
     def send(self, message: FromWorker) -> None:
-        """Sends one frame whole; blocks while the daemon does not read. Raises OSError when it has gone."""
+        """Sends one frame whole; blocks while the daemon does not read. Raises OSError when it has gone for good."""
         frame = encode(message)
         with self._lock:
-            self._connection.sendall(frame)
+            try:
+                self._connection.sendall(frame)
+            except OSError:
+                if not self._lasting:
+                    raise
             self.last_sent = time.monotonic()
+
+    def replace(self, connection: socket.socket) -> None:
+        """Another daemon is there. `messages` has ended."""
+        with self._lock:
+            self._connection.close()
+            self._connection = connection
 
     def has_word(self) -> bool:
         """Whether the daemon has sent something, or has gone. Before `messages`."""
@@ -41,6 +54,7 @@ class Channel:
 
         Raises WireError on garbage.
         """
+        frames = worker_reader()
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
         while True:
@@ -53,4 +67,4 @@ class Channel:
                 return
             if not data:
                 return
-            yield from self._frames.feed(data)
+            yield from frames.feed(data)

@@ -26,11 +26,24 @@ from appliance.engine.runner import PoolingRunner, Runner
 from appliance.engine.scheduler import Scheduler
 from appliance.errors import LoadError, OutOfMemory, WireError
 from appliance.types import ModelInfo
-from appliance.wire import HEARTBEAT_SECONDS, Abort, Add, Load, Loaded, LoadFailed, ToWorker
+from appliance.wire import (
+    HEARTBEAT_SECONDS,
+    Abort,
+    Add,
+    Failed,
+    Finished,
+    Load,
+    Loaded,
+    LoadFailed,
+    Resume,
+    Step,
+    ToWorker,
+)
 from appliance.worker.channel import Channel
 from appliance.worker.ending import end_with
 from appliance.worker.inspect import LoadRunner
 from appliance.worker.intake import Intake
+from appliance.worker.line import Line
 from appliance.worker.nvml import own_device_bytes
 from appliance.worker.pooling_intake import PoolingIntake
 from appliance.worker.progress import Progress
@@ -38,28 +51,61 @@ from appliance.worker.watchdog import StepWatchdog, ends_after
 
 # So much of a load's time may be spent, before the model is ready, on what would stop its streams later.
 _WARM_UP_SHARE_MAX: Final = 0.1
+# A daemon that does not come back in this time will not miss the model.
+ALONE_SECONDS_MAX: Final = 900.0
+_LOOK_SECONDS: Final = 0.01
 
 
 class ModelServer:
     """What the main thread knows of the engine thread."""
 
-    def __init__(self, job: Load, channel: Channel, load_runner: LoadRunner) -> None:
+    def __init__(self, job: Load, channel: Channel, load_runner: LoadRunner, line: Line | None = None) -> None:
         self._job = job
         self._channel = channel
         self._load_runner = load_runner
+        self._line = line
+        self._loaded: Loaded | None = None
+        # Numbers of the daemon that is there. The main thread adds, whoever sends the end of a request removes.
+        self._outstanding: set[int] = set()
         # Set by the engine thread before it sends Loaded; the daemon sends requests only after that frame.
         self._loop: EngineLoop | PoolingLoop | None = None
         self._intake: Intake | PoolingIntake | None = None
 
     def run(self, messages: Iterator[ToWorker | None]) -> None:
-        """The main thread: takes what the daemon sends until it closes the connection."""
+        """The main thread: takes what the daemon sends until it closes the connection.
+
+        Where there is a line, and the model is loaded, until nobody comes over it any more.
+        """
         # One thread loads and computes: with a second one OpenMP makes a second team, and both stop spinning.
         threading.Thread(target=end_with, args=(self._run_engine,), name="engine", daemon=True).start()
+        self._serve(messages)
+        while self._line is not None and self._loaded is not None and self._abandon(self._line):
+            if (connection := self._line.next(ALONE_SECONDS_MAX)) is None:
+                return
+            self._channel.replace(connection)
+            self._serve(self._channel.messages(wake_seconds=HEARTBEAT_SECONDS))
+
+    def _abandon(self, line: Line) -> bool:
+        """Ends the requests of a daemon that has gone; False where nobody will come after it.
+
+        Their ends are gone before another daemon is heard, whose numbers may be the same.
+        """
+        for number in list(self._outstanding):
+            assert self._intake is not None
+            self._intake.abort(Abort(number=number))
+        while self._outstanding and not line.ended:
+            time.sleep(_LOOK_SECONDS)
+        return not line.ended
+
+    def _serve(self, messages: Iterator[ToWorker | None]) -> None:
         for message in messages:
             match message:
                 case None:
                     pass
+                case Resume() if self._loaded is not None:
+                    self._channel.send(self._loaded)
                 case Add() if self._intake is not None:
+                    self._outstanding.add(message.number)
                     self._intake.add(message)
                 case Abort() if self._intake is not None:
                     self._intake.abort(message)
@@ -88,17 +134,24 @@ class ModelServer:
             return
         # What stays for the life of the process need not be looked through again by any collection of garbage.
         gc.freeze()
-        self._channel.send(Loaded(info=_measured(runner.info)))
+        self._loaded = Loaded(info=_measured(runner.info), spec=job.spec)
+        self._channel.send(self._loaded)
         loop.run()
+
+    def _send(self, step: Step) -> None:
+        self._channel.send(step)
+        for event in step.events:
+            if isinstance(event, Finished | Failed):
+                self._outstanding.discard(event.number)
 
     def _generating(self, runner: Runner) -> EngineLoop:
         reader = _prompt_reader(self._job, runner)
         watchdog = StepWatchdog(self._job.step_seconds_max, runner.limits.n_ubatch)
-        loop = self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._channel.send)
+        loop = self._loop = EngineLoop(runner, Scheduler(runner.limits), watchdog, self._send)
         compiler = Compiler(runner.vocabulary)
         if compiler.warm_up_seconds <= runner.info.load_seconds * _WARM_UP_SHARE_MAX:
             compiler.warm_up()
-        self._intake = intake = Intake(reader, runner.preparer, compiler, loop, runner.limits.n_ctx, self._channel.send)
+        self._intake = intake = Intake(reader, runner.preparer, compiler, loop, runner.limits.n_ctx, self._send)
         run = intake.constraining.run
         threading.Thread(target=end_with, args=(run,), name="constraining", daemon=True).start()
         return loop
@@ -113,8 +166,8 @@ class ModelServer:
         )
         watchdog = StepWatchdog(self._job.step_seconds_max, runner.limits.step_tokens)
         scheduler = PoolingScheduler(runner.limits, VectorCache(self._job.spec.embedding_cache_mib * 2**20))
-        loop = self._loop = PoolingLoop(runner, scheduler, watchdog, self._channel.send)
-        self._intake = PoolingIntake(reader, loop, self._channel.send)
+        loop = self._loop = PoolingLoop(runner, scheduler, watchdog, self._send)
+        self._intake = PoolingIntake(reader, loop, self._send)
         return loop
 
 

@@ -18,6 +18,7 @@ from appliance.errors import WireError
 from appliance.wire import HEARTBEAT_SECONDS, Inspect, Load, Quantize, ToWorker, WatchHardware
 from appliance.worker.channel import Channel
 from appliance.worker.ending import end_with
+from appliance.worker.line import Line
 from appliance.worker.process_name import ENGINE, HARDWARE, QUANTIZER, SPARE, name_process
 from appliance.worker.progress import Progress
 
@@ -25,15 +26,15 @@ if TYPE_CHECKING:
     from appliance.worker.inspect import LoadRunner
 
 
-def serve(connection: socket.socket, load_runner: LoadRunner | None = None) -> NoReturn:
+def serve(connection: socket.socket, load_runner: LoadRunner | None = None, line: Line | None = None) -> NoReturn:
     """Ends the process: with status 0 when the daemon has gone or the model cannot be served, else with 1.
 
-    load_runner: in place of llama.cpp's.
+    load_runner: in place of llama.cpp's. line: what further connections come over, to a model that is loaded.
     """
-    end_with(lambda: _work(Channel(connection), load_runner))
+    end_with(lambda: _work(Channel(connection, lasting=line is not None), load_runner, line))
 
 
-def _work(channel: Channel, load_runner: LoadRunner | None) -> None:
+def _work(channel: Channel, load_runner: LoadRunner | None, line: Line | None) -> None:
     if not channel.has_word():
         name_process(SPARE)
         import_module("appliance.worker.model_server")
@@ -45,7 +46,7 @@ def _work(channel: Channel, load_runner: LoadRunner | None) -> None:
             from appliance.worker.model_server import ModelServer
 
             name_process(ENGINE)
-            ModelServer(job, channel, load_runner or _llama_load()).run(messages)
+            ModelServer(job, channel, load_runner or _llama_load(), line).run(messages)
         case Inspect() as job:
             from appliance.worker.inspect import inspect
 

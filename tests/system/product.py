@@ -21,6 +21,14 @@ ENABLED: Final = (
     "appliance-admin.socket",
     "appliance-engine.socket",
 )
+MODELS: Final = "/etc/appliance/models.yaml"
+DEMO_MODELS: Final = """
+models:
+  - id: demo
+    path: /opt/appliance/current/venv/lib/python3.11/site-packages/appliance/demo/demo-chat-q8_0.gguf
+    n_ctx: 8192
+    preload: true
+"""
 # As units and people call it.
 PYTHON: Final = "/opt/appliance/current/venv/bin/python"
 APPLIANCE: Final = (PYTHON, "-I", "-m", "appliance")
@@ -54,9 +62,8 @@ def install_units(root: Path) -> None:
 
 def serve_demo(root: Path) -> None:
     """What a site says: the demo model is served, and starting is a matter of the boot."""
-    settings = root / "etc/systemd/system/appliance.service.d"
-    settings.mkdir(parents=True)
-    (settings / "demo.conf").write_text("[Service]\nEnvironment=SERVE_OPTIONS=--demo\n")
+    (root / "etc/appliance").mkdir()
+    (root / MODELS[1:]).write_text(DEMO_MODELS)
     subprocess.run(("systemctl", "--quiet", f"--root={root}", "enable", *ENABLED), check=True)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from appliance.worker.process_name import ENGINE
 from tests.system.machine import Machine
-from tests.system.product import APPLIANCE, PYTHON
+from tests.system.product import APPLIANCE, DEMO_MODELS, MODELS, PYTHON
 
 # Making the system takes a minute where there is none yet.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("journal_of_failures")]
@@ -226,6 +226,38 @@ def test_a_restart_under_load_refuses_no_connection(machine: Machine) -> None:
     assert told["failed"] == []
     assert told["answered"] > 50
     assert told["connect_seconds_max"] < 5
+
+
+@pytest.mark.parametrize("how", ["restart", "crash"])
+def test_the_service_comes_back_to_a_model_that_has_stayed(machine: Machine, how: str) -> None:
+    assert ask(machine).startswith(ANSWER_BEGINS)
+    before, worker = main_pid(machine), engine_pid(machine)
+    if how == "restart":
+        machine.run("systemctl", "restart", "appliance.service")
+    else:
+        machine.run("kill", "-KILL", str(before))
+    wait_until(lambda: main_pid(machine) not in (0, before) and is_up(machine), "the service")
+    assert ask(machine).startswith(ANSWER_BEGINS)
+    assert engine_pid(machine) == worker
+    # And it can still be ended.
+    wait_until(lambda: len(workers(machine)) == 3, "one worker each for the model, the hardware and the next load")
+
+
+def test_a_stop_ends_every_worker(machine: Machine) -> None:
+    machine.run("systemctl", "stop", "appliance.service")
+    wait_until(lambda: not workers(machine), "the workers' end")
+    machine.run("systemctl", "start", "appliance.service")
+    assert ask(machine).startswith(ANSWER_BEGINS)
+
+
+def test_a_worker_that_has_loaded_something_else_does_not_stay(machine: Machine) -> None:
+    worker = engine_pid(machine)
+    for text in (DEMO_MODELS.replace("8192", "4096"), DEMO_MODELS):
+        machine.run("tee", MODELS, stdin=text)
+        machine.run("systemctl", "restart", "appliance.service")
+        assert ask(machine).startswith(ANSWER_BEGINS)
+        before, worker = worker, engine_pid(machine)
+        assert worker != before
 
 
 def test_the_status_says_how_the_service_is(machine: Machine) -> None:
