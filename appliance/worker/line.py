@@ -32,8 +32,7 @@ class Line:
                 return socket.socket(fileno=fd)
         return None
 
-    @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether nobody will come any more."""
         try:
             return not self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

@@ -93,9 +93,9 @@ class ModelServer:
         for number in list(self._outstanding):
             assert self._intake is not None
             self._intake.abort(Abort(number=number))
-        while self._outstanding and not line.ended:
+        while self._outstanding and not line.has_ended():
             time.sleep(_LOOK_SECONDS)
-        return not line.ended
+        return not line.has_ended()
 
     def _serve(self, messages: Iterator[ToWorker | None]) -> None:
         for message in messages:

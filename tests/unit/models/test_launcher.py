@@ -116,12 +116,18 @@ def engine_socket(folder: Path, backlog: int = 8) -> Iterator[socket.socket]:
         yield listening
 
 
+def first_of(line: socket.socket) -> socket.socket:
+    """The worker's end of the connection that frames are spoken on."""
+    _, (fd,), _, _ = socket.recv_fds(line, 1, 1)
+    return socket.socket(fileno=fd)
+
+
 async def test_a_connection_is_a_worker(tmp_path: Path) -> None:
     with engine_socket(tmp_path) as listening:
         link = await SocketLauncher(tmp_path / "engine.sock").launch()
         link.send(Abort(number=1))
-        worker, _ = listening.accept()
-        with worker:
+        line, _ = listening.accept()
+        with line, first_of(line) as worker:
             assert worker_reader().feed(worker.recv(4096)) == [Abort(number=1)]
             worker.sendall(encode(step("a")))
             assert await link.receive() == [step("a")]
@@ -134,7 +140,8 @@ async def test_a_worker_of_somebody_else_is_closed_when_it_has_gone(tmp_path: Pa
     """Its memory is free only then, and the next load counts on that."""
     with engine_socket(tmp_path) as listening:
         link = await SocketLauncher(tmp_path / "engine.sock").launch()
-        worker, _ = listening.accept()
+        line, _ = listening.accept()
+        worker = first_of(line)
         async with asyncio.TaskGroup() as tasks:
             receiving = tasks.create_task(link.receive())
             await asyncio.sleep(0)
@@ -142,11 +149,13 @@ async def test_a_worker_of_somebody_else_is_closed_when_it_has_gone(tmp_path: Pa
             assert await receiving == []
             closing = tasks.create_task(link.close())
             assert await asyncio.to_thread(worker.recv, 1) == b""
+            assert await asyncio.to_thread(line.recv, 1) == b""
             worker.sendall(encode(step("last words")))
             await asyncio.sleep(0.01)
             assert not closing.done()
             worker.close()
             assert await closing is None
+            line.close()
 
 
 async def test_where_no_worker_can_be_had_the_reason_is_told(tmp_path: Path) -> None:

@@ -49,3 +49,20 @@ def test_send(sockets: tuple[socket.socket, socket.socket]) -> None:
     ours.close()
     with pytest.raises(OSError):
         channel.send(Step())
+
+
+def test_what_is_said_between_two_daemons_is_nobodys(sockets: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = sockets
+    channel = Channel(theirs, lasting=True)
+    ours.sendall(encode(Abort(number=1))[:-1])
+    ours.close()
+    assert list(channel.messages(wake_seconds=1)) == []
+    channel.send(Step(running=1))
+    second, its = socket.socketpair()
+    with second:
+        channel.replace(its)
+        channel.send(Step(running=2))
+        assert daemon_reader().feed(second.recv(1000)) == [Step(running=2)]
+        second.sendall(encode(Abort(number=2)))
+        assert next(channel.messages(wake_seconds=1)) == Abort(number=2), "half a frame of the other is forgotten"
+    its.close()
