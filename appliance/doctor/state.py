@@ -14,19 +14,22 @@ _NAMED_MAX: Final = 3
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A file or folder of the state directory. owner: its user's id. mode: permission bits."""
+    """A file or folder of the state directory. owner: its user's id. mode: permission bits. shared: those of them that
+    its group may have.
+    """
 
     path: str
     kind: Literal["folder", "file", "link", "other"]
     owner: int
     mode: int
+    shared: int = 0
 
 
 def state_verdict(entries: Sequence[Entry], user: int, cut: bool) -> Verdict:
     """Whether everything is our user's, and nobody else's to read. cut: there is more than was looked at."""
     links = [one for one in entries if one.kind in ("link", "other")]
     foreign = [one for one in entries if one.owner != user]
-    open_ = [one for one in entries if one.kind in ("file", "folder") and one.mode & 0o077]
+    open_ = [one for one in entries if one.kind in ("file", "folder") and one.mode & 0o077 & ~one.shared]
     if links:
         return error("state_directory", f"no file or folder: {_named(links)}", "move it away")
     if foreign:

@@ -22,6 +22,8 @@ def read_state(state: StateDir) -> tuple[tuple[Entry, ...], bool]:
 
     Client bundles are for others, and imported models may be hard links: of those only the folders count.
     """
+    # Where workers are another user, their group gets to the models (systemd/tmpfiles.d).
+    shared = {state.path: 0o010, state.models: 0o050}
     found: list[Entry] = []
     for path, status in _walk(state.path, {state.clients, state.models}):
         if stat.S_ISSOCK(status.st_mode):
@@ -29,7 +31,13 @@ def read_state(state: StateDir) -> tuple[tuple[Entry, ...], bool]:
         if len(found) >= ENTRIES_MAX:
             return tuple(found), True
         found.append(
-            Entry(path=str(path), kind=_kind(status.st_mode), owner=status.st_uid, mode=stat.S_IMODE(status.st_mode))
+            Entry(
+                path=str(path),
+                kind=_kind(status.st_mode),
+                owner=status.st_uid,
+                mode=stat.S_IMODE(status.st_mode),
+                shared=shared.get(path, 0),
+            )
         )
     return tuple(found), False
 

@@ -38,6 +38,11 @@ from appliance.state_dir import read_private, sync_folder, temporary_sibling, wr
 
 QUARANTINE: Final = ".quarantine"
 REASON: Final = "reason.json"
+# The group of the models' folder is that of the workers where they are other users: systemd/tmpfiles.d. Elsewhere
+# nobody gets as far as the folder.
+FOLDER_MODE: Final = 0o750
+FILE_MODE: Final = 0o640
+WRITTEN_MODE: Final = 0o660
 REASON_BYTES_MAX: Final = 64 * 1024
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -177,7 +182,7 @@ class ModelStore:
         """
         folder = temporary_sibling(self.folder / name)
         try:
-            folder.mkdir(mode=0o700)
+            folder.mkdir(mode=FOLDER_MODE)
             files = copy_files(source, folder, progress)
             sync_folder(folder)
             with open_source((folder / files[0].name).resolve()) as copy:
@@ -193,8 +198,8 @@ class ModelStore:
         """A folder that is not a model yet, with an empty file in it for a worker to write. Raises ChangeRefused."""
         folder = temporary_sibling(self.folder / name)
         try:
-            folder.mkdir(mode=0o700)
-            os.close(os.open(folder / file, _NEW_FILE, 0o600))
+            folder.mkdir(mode=FOLDER_MODE)
+            os.close(os.open(folder / file, _NEW_FILE, WRITTEN_MODE))
         except OSError as error:
             self.discard(folder)
             raise ChangeRefused("conflict", f"{self.folder} cannot be written: {error.strerror}") from error
@@ -211,6 +216,7 @@ class ModelStore:
             )
         with open_source(folder.resolve() / file) as source:
             (made,) = source.files
+            os.fchmod(made.fd, FILE_MODE)
             try:
                 sha256 = hash_file(made.fd, progress)
             except SourceError as error:
@@ -324,7 +330,7 @@ class ModelStore:
         return None
 
 
-def copy_files(source: Source, folder: Path, progress: Progress, mode: int = 0o600) -> tuple[StoredFile, ...]:
+def copy_files(source: Source, folder: Path, progress: Progress, mode: int = FILE_MODE) -> tuple[StoredFile, ...]:
     """Copies a model's files to a folder where none of them is.
 
     Raises ChangeRefused where the source fails, OSError where the target does.

@@ -269,12 +269,17 @@ class SpawnLauncher:
         """Nothing is got ready."""
 
 
+def hand_over(line: socket.socket, fd: int) -> None:
+    """Gives a copy of a descriptor to the worker at the end of a line. Raises OSError."""
+    socket.send_fds(line, [b"\n"], [fd])
+
+
 def stream_over(line: socket.socket) -> socket.socket:
     """Our end of a new connection to the worker at the end of a line. Raises OSError."""
     ours, theirs = socket.socketpair()
     with theirs:
         try:
-            socket.send_fds(line, [b"\n"], [theirs.fileno()])
+            hand_over(line, theirs.fileno())
         except OSError:
             ours.close()
             raise

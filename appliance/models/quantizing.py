@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 from typing import Final
 
 from appliance.config import WorkerLimits
 from appliance.errors import LoadCrash, LoadError, WireError
-from appliance.models.launcher import Launcher, WorkerLink, exit_text
+from appliance.models.launcher import Launcher, WorkerLink, exit_text, hand_over
 from appliance.types import QuantizeOrder
 from appliance.wire import Quantize, Quantized, QuantizeFailed, Quantizing
 
@@ -26,6 +28,8 @@ async def quantize_model(
     """
     link = await launcher.launch()
     try:
+        if link.line is not None:
+            _hand_over_target(link.line, order.target)
         link.send(Quantize(order=order, stall_seconds_max=limits.quantize_stall_seconds))
         complete = await _outcome(link, limits.quantize_stall_seconds + GRACE_SECONDS, progress)
     except BaseException:
@@ -38,6 +42,15 @@ async def quantize_model(
             f"quantising ended the engine worker ({exit_text(status)}): it crashed, was stuck, or had no memory; the "
             "service log has its last words"
         )
+
+
+def _hand_over_target(line: socket.socket, target: str) -> None:
+    """A worker that is another user, in a file system that it may only read, can write this file and no other one."""
+    fd = os.open(target, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        hand_over(line, fd)
+    finally:
+        os.close(fd)
 
 
 async def _outcome(link: WorkerLink, silence_seconds_max: float, progress: Callable[[int], None]) -> bool:

@@ -1,7 +1,8 @@
 """A connection that may outlive the daemon, because a service manager keeps its other end.
 
-No frames are spoken on it. Over it come the connections that they are spoken on, one after the other: each with one
-byte, from the daemon that is there. When it ends, nobody will come any more.
+No frames are spoken on it. Over it come descriptors, each with one byte, from the daemon that is there: the connections
+that frames are spoken on, one after the other, and a file where a job writes one. When it ends, nobody will come any
+more.
 """
 
 from __future__ import annotations
@@ -21,15 +22,20 @@ class Line:
 
     def next(self, seconds: float | None = None) -> socket.socket | None:
         """The next connection; None once the line has ended, or where none comes in time."""
+        fd = self.next_fd(seconds)
+        return None if fd is None else socket.socket(fileno=fd)
+
+    def next_fd(self, seconds: float | None = None) -> int | None:
+        """The next descriptor of any kind, which is the caller's."""
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
         if not poll.poll(None if seconds is None else seconds * 1000):
             return None
         with contextlib.suppress(ConnectionError):
             _, fds, _, _ = socket.recv_fds(self._connection, 1, 1)
-            for fd in fds:
-                os.set_inheritable(fd, False)
-                return socket.socket(fileno=fd)
+            if fds:
+                os.set_inheritable(fds[0], False)
+                return fds[0]
         return None
 
     def has_ended(self) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
+from msgspec.structs import replace
+
 from appliance.errors import WireError
 from appliance.wire import HEARTBEAT_SECONDS, Inspect, Load, Quantize, ToWorker, WatchHardware
 from appliance.worker.channel import Channel
@@ -59,7 +61,7 @@ def _work(channel: Channel, load_runner: LoadRunner | None, line: Line | None) -
 
             name_process(QUANTIZER)
             _hold_life_line(messages)
-            channel.send(quantize_model(job, quantize, channel.send))
+            channel.send(quantize_model(_written_to(line, job), quantize, channel.send))
         case WatchHardware() as job:
             from appliance.worker.hardware import watch_hardware
 
@@ -67,6 +69,13 @@ def _work(channel: Channel, load_runner: LoadRunner | None, line: Line | None) -
             watch_hardware(job, messages, channel.send)
         case other:
             raise WireError(f"unexpected {type(other).__name__} as the first frame")
+
+
+def _written_to(line: Line | None, job: Quantize) -> Quantize:
+    """With the target as this process reaches it: where it may write nothing, the daemon hands it the open file."""
+    if line is None or (fd := line.next_fd()) is None:
+        return job
+    return replace(job, order=replace(job.order, target=f"/proc/self/fd/{fd}"))
 
 
 def _llama_load() -> LoadRunner:

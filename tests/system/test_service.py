@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -20,6 +21,7 @@ QUESTION: Final = "What is mutual TLS?"
 ANSWER_BEGINS: Final = "Mutual TLS means that both sides show a certificate"
 SETTLE_SECONDS_MAX: Final = 90.0
 UNITS: Final = "/usr/local/lib/systemd/system"
+STATE: Final = "/var/lib/appliance"
 SETTINGS: Final = "/etc/appliance/appliance.yaml"
 # As `ps` shows it.
 ENGINE_NAME: Final = ENGINE[:15]
@@ -258,6 +260,43 @@ def test_a_worker_that_has_loaded_something_else_does_not_stay(machine: Machine)
         assert ask(machine).startswith(ANSWER_BEGINS)
         before, worker = worker, engine_pid(machine)
         assert worker != before
+
+
+def test_a_model_is_imported_made_smaller_and_served_by_workers_of_another_user(machine: Machine) -> None:
+    found = re.search(r"path: (.+)", DEMO_MODELS)
+    assert found is not None
+    machine.run("cp", found[1], "/var/lib/appliance-import/small.gguf")
+    machine.run(*APPLIANCE, "models", "import", "/var/lib/appliance-import/small.gguf")
+    machine.run(*APPLIANCE, "models", "quantize", "small", "--to", "q4_0", "--name", "smaller", "--requantize")
+    entries = [f"  - {{id: {name}, path: {STATE}/models/{name}/{name}.gguf}}\n" for name in ("small", "smaller")]
+    machine.run("ls", f"{STATE}/models/smaller")
+    machine.run("tee", MODELS, stdin=DEMO_MODELS + "".join(entries))
+    machine.run(*APPLIANCE, "models", "apply")
+    for name in ("small", "smaller"):
+        assert machine.run(*APPLIANCE, "run", name, QUESTION, user="appliance").stdout
+        assert machine.run("stat", "--format=%U:%G %a", f"{STATE}/models/{name}").stdout == (
+            "appliance:appliance-models 2750\n"
+        )
+    doctor = machine.run(*APPLIANCE, "doctor", check=False).stdout
+    assert "state_directory" not in doctor or "other users may" not in doctor, doctor
+    machine.run("tee", MODELS, stdin=DEMO_MODELS)
+    machine.run(*APPLIANCE, "models", "apply")
+
+
+def test_the_key_encryption_key_may_be_a_credential(machine: Machine, settings: Callable[[str], None]) -> None:
+    made = (
+        "head -c 32 /dev/urandom | systemd-creds encrypt --name=appliance-kek - /etc/credstore.encrypted/appliance-kek"
+    )
+    machine.run("sh", "-c", f"mkdir -p -m 700 /etc/credstore.encrypted && {made}")
+    machine.run("systemctl", "restart", "appliance.service")
+    for text in ("key_encryption: {source: credential}\n", ""):
+        settings(text)
+        machine.run("systemctl", "reload", "appliance.service")
+        machine.run(*APPLIANCE, "secrets", "rekey", "--yes")
+        machine.run("systemctl", "restart", "appliance.service")
+        assert ask(machine).startswith(ANSWER_BEGINS)
+        ours = machine.run(*APPLIANCE, "secrets", "list").stdout
+        assert ("appliance-kek:" in ours) == bool(text), ours
 
 
 def test_the_status_says_how_the_service_is(machine: Machine) -> None:

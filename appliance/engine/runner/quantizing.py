@@ -46,7 +46,8 @@ def _threads(wanted: int | Literal["auto"]) -> int:
 
 def _reason(order: QuantizeOrder, log: NativeLog) -> str:
     """llama.cpp says of a file that cannot be written no more than that."""
-    target = Path(order.target)
+    # Another name of an open file says nothing to an operator.
+    target = Path(order.target).resolve()
     try:
         room = os.statvfs(target)
         if room.f_bavail * room.f_frsize < BUFFER_BYTES:

@@ -51,6 +51,19 @@ def test_a_real_state_directory(tmp_path: Path) -> None:
     assert read_state(StateDir(tmp_path / "none")) == ((), False)
 
 
+def test_workers_of_another_user_may_get_to_the_models_and_no_further(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    state.prepare()
+    state.path.chmod(0o710)
+    state.models.chmod(0o2750)
+    assert state_verdict(*_args(state)).level == "ok"
+    for path, mode in ((state.models, 0o2770), (state.models, 0o2751), (state.path, 0o750), (state.secrets, 0o710)):
+        before = path.stat().st_mode
+        path.chmod(mode)
+        assert str(path) in state_verdict(*_args(state)).found
+        path.chmod(before)
+
+
 def _args(state: StateDir) -> tuple[tuple[Entry, ...], int, bool]:
     entries, cut = read_state(state)
     return entries, os.geteuid(), cut

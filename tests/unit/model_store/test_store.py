@@ -41,7 +41,7 @@ def test_a_model_is_there_as_a_whole(store: ModelStore, source: Path, put: Put) 
     assert store.header(manifest)[1].license == "apache-2.0"
     copy = store.path(manifest)
     assert copy.read_bytes() == source.read_bytes()
-    assert (copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert (copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (0o640, 0o750)
     assert source.exists(), "copied, not moved"
 
 
@@ -245,11 +245,13 @@ def test_a_staged_file_that_somebody_changes(store: ModelStore, source: Path) ->
 def test_what_a_worker_wrote_is_taken_as_it_is(store: ModelStore) -> None:
     folder = store.begin("new", "new.gguf")
     path = folder / "new.gguf"
-    assert (path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    # What else a worker of another user may do with it, the umask says.
+    assert (path.stat().st_mode & 0o707, folder.stat().st_mode & 0o777) == (0o600, 0o750)
     assert store.names() == []
     path.write_bytes(small_model())
     seen: list[int] = []
     staged = store.take(folder, "new", "new.gguf", seen.append)
+    assert path.stat().st_mode & 0o777 == 0o640
     assert staged.files[0].sha256 == hashlib.sha256(small_model()).hexdigest()
     assert (sum(seen), staged.bytes, staged.facts.license) == (len(small_model()), len(small_model()), "apache-2.0")
     recheck(staged)
