@@ -220,10 +220,11 @@ class Loading(Struct, frozen=True, kw_only=True, tag="loading"):
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
-    """The model is ready for `Add`. spec: as its Load had it."""
+    """The model is ready for `Add`. spec: as its Load had it. pid: of the worker; it may be no child of the daemon."""
 
     info: ModelInfo
     spec: ModelSpec | None = None
+    pid: int | None = None
 
 
 class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):

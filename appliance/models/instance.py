@@ -499,6 +499,7 @@ class ModelInstance:
                 raise WireError("it did not say what it has loaded")
             # What counts without a new worker is as it is configured now.
             spec = replace(told[0].spec, **{field: getattr(self.spec, field) for field in AT_ONCE})
+            link.told_pid = told[0].pid
             await self.resumed(spec, told[0].info)
         except (TimeoutError, WireError) as error:
             _log.warning("model %s: the worker that was kept cannot be used: %s", self.name, error or "no word")
@@ -530,6 +531,7 @@ class ModelInstance:
                 while messages := await link.receive():
                     for message in messages:
                         if isinstance(message, Loaded):
+                            link.told_pid = message.pid
                             return message.info
                         if isinstance(message, LoadFailed):
                             if message.lack is not None:

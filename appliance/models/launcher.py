@@ -46,6 +46,7 @@ class WorkerLink:
     ) -> None:
         self.line = line
         self.kept = False
+        self.told_pid: int | None = None
         connection.setblocking(False)
         self._connection = connection
         self._process = process
@@ -60,8 +61,8 @@ class WorkerLink:
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id, where this daemon started it."""
-        return None if self._process is None else self._process.pid
+        """The worker's process id: where this daemon started it, or once it has told."""
+        return self.told_pid if self._process is None else self._process.pid
 
     def send(self, message: ToWorker) -> None:
         """Sends one frame, or queues it. A worker that is gone is noticed by `receive`, not here."""

@@ -7,6 +7,7 @@ third compiles what answers must be. All send.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -134,7 +135,7 @@ class ModelServer:
             return
         # What stays for the life of the process need not be looked through again by any collection of garbage.
         gc.freeze()
-        self._loaded = Loaded(info=_measured(runner.info), spec=job.spec)
+        self._loaded = Loaded(info=_measured(runner.info), spec=job.spec, pid=os.getpid())
         self._channel.send(self._loaded)
         loop.run()
 

@@ -117,6 +117,7 @@ async def test_a_model_is_gone_on_with(systemd: FakeManager, recite_gguf: Path) 
         # By the same number as the request that was cut.
         assert await ask(third, 7, 6) == recited(7, 6)
         assert third.instance.pinned
+        assert third.instance.snapshot().pid == systemd.workers[0].pid
     assert len(systemd.workers) == 1
     assert systemd.workers[0].poll() is None
 

@@ -100,6 +100,11 @@ def test_a_chat_over_mutual_tls(machine: Machine) -> None:
     assert ask(machine).startswith(ANSWER_BEGINS)
 
 
+def test_what_is_loaded_is_known_with_its_process(machine: Machine) -> None:
+    (line,) = [line for line in machine.run(*APPLIANCE, "ps").stdout.splitlines() if line.startswith("demo ")]
+    assert engine_pid(machine) in line.split()
+
+
 def test_nothing_failed_on_the_way_up(machine: Machine) -> None:
     assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
     assert machine.show("appliance.target", "ActiveState") == "active"
