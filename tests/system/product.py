@@ -14,6 +14,13 @@ from packaging.requirements import Requirement
 
 SOURCE: Final = Path(__file__).resolve().parents[2]
 RELEASE: Final = "opt/appliance/releases/test"
+# Of the source tree, and below /usr/local/lib.
+UNIT_FOLDERS: Final = {
+    "system": "systemd/system",
+    "sysusers.d": "sysusers.d",
+    "tmpfiles.d": "tmpfiles.d",
+    "journald.conf.d": "systemd/journald.conf.d",
+}
 ENABLED: Final = (
     "appliance.target",
     "appliance.service",
@@ -56,7 +63,7 @@ def install_release(root: Path) -> None:
 
 def install_units(root: Path) -> None:
     """Where a site's own units in /etc overrule them."""
-    for kind, folder in {"system": "systemd/system", "sysusers.d": "sysusers.d", "tmpfiles.d": "tmpfiles.d"}.items():
+    for kind, folder in UNIT_FOLDERS.items():
         shutil.copytree(SOURCE / "systemd" / kind, root / "usr/local/lib" / folder, dirs_exist_ok=True)
 
 

@@ -25,31 +25,46 @@ STATE: Final = "/var/lib/appliance"
 SETTINGS: Final = "/etc/appliance/appliance.yaml"
 # As `ps` shows it.
 ENGINE_NAME: Final = ENGINE[:15]
-# New connections one after the other for ten seconds; each asks whether the service lives.
+# For ten seconds: new connections one after the other, and beside them answers as streams, which must come to their end.
 PUMP: Final = """
-import http.client, json, ssl, time
+import http.client, json, ssl, threading, time
 bundle = "/var/lib/appliance/clients/demo"
 tls = ssl.create_default_context(cafile=f"{bundle}/ca.crt")
 tls.load_cert_chain(f"{bundle}/client.crt", f"{bundle}/client.key")
 key = open(f"{bundle}/api.key").read().strip()
-answered, failed, slowest, end = 0, [], 0.0, time.monotonic() + 10
-while time.monotonic() < end:
+headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+chat = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "What is mutual TLS?"}]}
+told = {"answered": 0, "streamed": 0, "failed": [], "connect_seconds_max": 0.0}
+end = time.monotonic() + 10
+
+def ask(what, *request):
     began = time.monotonic()
     connection = http.client.HTTPSConnection("127.0.0.1", 8443, timeout=30, context=tls)
     try:
         connection.connect()
-        slowest = max(slowest, time.monotonic() - began)
-        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+        told["connect_seconds_max"] = max(told["connect_seconds_max"], time.monotonic() - began)
+        connection.request(*request, headers=headers)
         answer = connection.getresponse()
-        answer.read()
-        assert answer.status == 200, answer.status
-        answered += 1
+        body = answer.read()
+        assert answer.status == 200, (answer.status, body)
+        assert what == "answered" or b"data: [DONE]" in body and b'"error"' not in body, body
+        told[what] += 1
     except Exception as error:
-        failed.append(f"{type(error).__name__}: {error} after {time.monotonic() - began:.1f} s")
+        told["failed"].append(f"{what}: {type(error).__name__}: {error} after {time.monotonic() - began:.1f} s")
     finally:
         connection.close()
+
+def stream():
+    while time.monotonic() < end:
+        ask("streamed", "POST", "/v1/chat/completions", json.dumps(chat))
+
+beside = threading.Thread(target=stream)
+beside.start()
+while time.monotonic() < end:
+    ask("answered", "GET", "/v1/models")
     time.sleep(0.01)
-print(json.dumps({"answered": answered, "failed": failed, "connect_seconds_max": slowest}))
+beside.join()
+print(json.dumps(told))
 """
 
 
@@ -232,6 +247,7 @@ def test_a_restart_under_load_refuses_no_connection(machine: Machine) -> None:
     told = json.loads(output.splitlines()[-1])
     assert told["failed"] == []
     assert told["answered"] > 50
+    assert told["streamed"] >= 2
     assert told["connect_seconds_max"] < 5
 
 
