@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -23,13 +22,17 @@ class FakeManager:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._told.bind(os.fspath(self.notify))
-        self._told.setblocking(False)
         self._engine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._engine.bind(os.fspath(self.engine))
         self._engine.listen()
         self._kept: list[PassedFd] = []
-        self._accepting = threading.Thread(target=self._accept, name="fake manager")
-        self._accepting.start()
+        self._lines: list[str] = []
+        self._heard = threading.Semaphore(0)
+        self._stopping = False
+        # A queue of ten datagrams is all that the kernel keeps for somebody who does not read.
+        self._threads = [threading.Thread(target=each, name="fake manager") for each in (self._accept, self._listen)]
+        for each in self._threads:
+            each.start()
 
     def __enter__(self) -> Self:
         return self
@@ -37,11 +40,13 @@ class FakeManager:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A closed socket wakes nobody; a connection does.
+        # A closed socket wakes nobody; a connection does, and a word.
+        self._stopping = True
+        self._say("BYE=1")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
-            self._stopping = True
             last.connect(os.fspath(self.engine))
-            self._accepting.join()
+        for each in self._threads:
+            each.join()
         self._engine.close()
         self._told.close()
         for one in self._kept:
@@ -50,16 +55,31 @@ class FakeManager:
             worker.kill()
             worker.wait()
 
-    _stopping = False
-
     def kept(self) -> list[PassedFd]:
         """What it would pass to the next process: copies, which are the caller's."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                data, fds, _, _ = socket.recv_fds(self._told, 4096, 4)
-                fields = dict(line.split("=", 1) for line in data.decode().splitlines())
-                self._kept += [PassedFd(fields["FDNAME"], fd) for fd in fds]
+        # What was sent before this word has been heard after it.
+        self._say("PING=1")
+        self._heard.acquire()
         return [PassedFd(one.name, os.dup(one.fd)) for one in self._kept]
+
+    def _say(self, word: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(word.encode(), os.fspath(self.notify))
+
+    def told(self) -> list[str]:
+        """The lines that have come until now, the oldest first."""
+        return list(self._lines)
+
+    def _listen(self) -> None:
+        while not self._stopping:
+            data, fds, _, _ = socket.recv_fds(self._told, 4096, 4)
+            lines = data.decode().splitlines()
+            fields = dict(line.split("=", 1) for line in lines)
+            self._kept += [PassedFd(fields["FDNAME"], fd) for fd in fds]
+            if lines == ["PING=1"]:
+                self._heard.release()
+            else:
+                self._lines += lines
 
     def _accept(self) -> None:
         while True:

@@ -25,7 +25,7 @@ STATE: Final = "/var/lib/appliance"
 SETTINGS: Final = "/etc/appliance/appliance.yaml"
 # As `ps` shows it.
 ENGINE_NAME: Final = ENGINE[:15]
-# For ten seconds: new connections one after the other, and beside them answers as streams, which must come to their end.
+# For ten seconds: new connections one after the other, and beside them answers as streams, each to its end.
 PUMP: Final = """
 import http.client, json, ssl, threading, time
 bundle = "/var/lib/appliance/clients/demo"

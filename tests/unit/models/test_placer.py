@@ -238,3 +238,21 @@ def test_what_takes_less_is_told_where_the_estimate_had_said_that_it_fits(bench:
     ways = bench.placer.ways(bench.spec, [], 100 * MIB)
     assert ways and "q8_0" in " ".join(ways) and "n_ctx" in " ".join(ways)
     assert bench.placer.ways(replace(bench.spec, path="/elsewhere"), [], 0) == ()
+
+
+async def test_a_model_that_was_there_before_us_counts_as_what_it_took(bench: Bench) -> None:
+    """It is in every reading already, and may leave for another one."""
+    room = bench.find()
+    assert isinstance(room, Room)
+    bench.placer.resumed("kept", bench.spec, room.spec, INFO)
+    taken = MemoryUse(
+        buffers=(EngineBuffer(kind="KV", device="CPU", bytes=3 * GIB),), resident_bytes=GIB, process_bytes=GIB
+    )
+    bench.placer.loaded("kept", replace(INFO, memory=taken))
+    assert bench.placer.footprints()["kept"].host > 3 * GIB
+    bench.read(machine(2 * GIB))
+    there = Resident(name="kept", spec=bench.spec, busy=False, pinned=False, used_at=0.0)
+    found = bench.find(there)
+    assert isinstance(found, Room) and found.evict == ("kept",)
+    bench.placer.gone("kept")
+    assert isinstance(bench.find(), NoRoom)
