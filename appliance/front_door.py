@@ -6,6 +6,7 @@ The doorkeeper of the API, between the gates and access control.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -28,6 +29,9 @@ from appliance.systemd import PassedSockets
 
 _ACCEPT_BACKLOG: Final = 1024
 _RETRY_SECONDS: Final = 5
+# How long a stop waits for the first request of who was accepted before it.
+ARRIVAL_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.005
 
 
 class FrontDoor:
@@ -69,7 +73,13 @@ class FrontDoor:
         return gate
 
     async def close(self) -> None:
-        """Stops accepting; established connections stay."""
+        """Stops accepting; who was accepted is still heard, and established connections stay."""
+        for gate in self._gates.values():
+            gate.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ARRIVAL_SECONDS):
+                while any(gate.is_arriving() for gate in self._gates.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_SECONDS)
         for gate in self._gates.values():
             await gate.close()
 

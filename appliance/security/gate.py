@@ -106,6 +106,8 @@ class Gate:
         # Of connections whose first request has not come.
         self._gate_seconds: dict[web.RequestHandler, float] = {}
         self._peers: dict[web.RequestHandler, Peer] = {}
+        # Nobody has asked who is at the other end, as every request does.
+        self._unheard: set[web.RequestHandler] = set()
         self._principals: dict[web.RequestHandler, Principal] = {}
         self._rates = AddressRates(limits.address_per_second, limits.address_burst)
         self._accepted = self._denied_address = self._denied_rate = self._denied_cap = self._handshake_failed = 0
@@ -120,18 +122,27 @@ class Gate:
         self._listening.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listening, self._accept)
 
-    async def close(self) -> None:
-        """Stops accepting and drops unfinished handshakes. Established connections stay; the HTTP server ends them."""
+    def stop(self) -> None:
+        """Stops accepting. Who comes now is the next process's, where somebody else keeps the socket open."""
         if self._pause is not None:
             self._pause.cancel()
         if self._listening.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._listening)
             self._listening.close()
+
+    def is_arriving(self) -> bool:
+        """Whether a connection that was accepted has not sent its first request yet."""
+        return bool(self._handshaking or self._unheard)
+
+    async def close(self) -> None:
+        """Stops, and drops unfinished handshakes. Established connections stay; the HTTP server ends them."""
+        self.stop()
         await self._tasks.close()
         self._refusals.close()
 
     def peer(self, protocol: web.RequestHandler) -> Peer:
         """Who is at the other end of `request.protocol`. Raises ConnectionResetError when it has gone."""
+        self._unheard.discard(protocol)
         peer = self._peers.get(protocol)
         if peer is None:
             raise ConnectionResetError("the client has gone")
@@ -289,6 +300,7 @@ class Gate:
             address, began = self._handshaking.pop(protocol)
             self._gate_seconds[protocol] = asyncio.get_running_loop().time() - began
             certificate = transport.get_extra_info("ssl_object").getpeercert(True)
+            self._unheard.add(protocol)
             self._peers[protocol] = Peer(address, certificate, self._listener, self._now())
             made(protocol, transport)
             # The list may have changed since it was accepted.
@@ -300,6 +312,7 @@ class Gate:
 
         def connection_lost(protocol: web.RequestHandler, error: BaseException | None = None) -> None:
             self._principals.pop(protocol, None)
+            self._unheard.discard(protocol)
             self._gate_seconds.pop(protocol, None)
             peer = self._peers.pop(protocol, None)
             if peer is not None:

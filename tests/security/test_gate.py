@@ -334,13 +334,26 @@ async def swap_under_load(site: Site) -> None:
     assert (await site.settled()).handshake_failed == 0
 
 
+async def test_who_was_accepted_before_a_stop_is_heard(site: Site) -> None:
+    async with site.connect(site.tls()) as connection:
+        site.gate.stop()
+        with pytest.raises(ConnectionRefusedError):
+            await site.ask()
+        assert site.gate.is_arriving()
+        assert (await connection.ask([site.bearer()])).status == 200
+        assert not site.gate.is_arriving()
+    await site.settled()
+
+
 async def test_close_drops_handshakes_and_keeps_connections(site: Site) -> None:
     async with site.connect(site.tls()) as connection, sockets(site, 3, "127.0.0.2"):
         await accepted(site, 4)
+        assert site.gate.is_arriving()
         await site.gate.close()
         counters = site.gate.counters()
         assert (counters.open, counters.in_handshake) == (1, 0)
         assert (await connection.ask([site.bearer()])).status == 200
+        assert not site.gate.is_arriving()
         with pytest.raises(ConnectionRefusedError):
             await site.ask()
     await site.settled()
