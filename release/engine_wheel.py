@@ -1,0 +1,67 @@
+"""llama-cpp-python as a wheel that runs on any x86-64: the processor's best instructions are chosen when it loads.
+
+About ten minutes on two cores. The same source, compiler and options give the same bytes: the folder's name is mapped
+out of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+# Beside the Python files, once: as a wheel knows no links, each versioned name would be another copy.
+_LIBRARIES: Final = "llama_cpp/lib"
+_OPTIONS: Final = (
+    "-DGGML_NATIVE=OFF",
+    "-DGGML_BACKEND_DL=ON",
+    "-DGGML_CPU_ALL_VARIANTS=ON",
+    # Its own threads serve as well, and libgomp is one library less to have.
+    "-DGGML_OPENMP=OFF",
+    "-DGGML_CCACHE=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+    # What reads pictures: nothing here uses it.
+    "-DLLAVA_BUILD=OFF",
+    "-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON",
+    f"-DCMAKE_INSTALL_BINDIR={_LIBRARIES}",
+    f"-DCMAKE_INSTALL_LIBDIR={_LIBRARIES}",
+    "-DCMAKE_INSTALL_RPATH=$ORIGIN",
+    "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,relro,-z,now",
+    "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,-z,relro,-z,now",
+)
+
+
+def build_engine_wheel(source: Path, to: Path, *, epoch: int) -> Path:
+    """Compiles the unpacked source archive and gives the wheel in `to`. `epoch` is the time that files in it bear.
+
+    Raises CalledProcessError with what pip said in `to`/engine-wheel.log.
+    """
+    work = to / "engine-wheel"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    flags = f"-ffile-prefix-map={source.resolve()}=. -ffile-prefix-map={(work / 'cmake').resolve()}=./build"
+    environment = {
+        **os.environ,
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "CMAKE_ARGS": " ".join(_OPTIONS),
+        "CFLAGS": flags,
+        "CXXFLAGS": flags,
+    }
+    pip = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
+    with (to / "engine-wheel.log").open("wb") as log:
+        subprocess.run(
+            [*pip, "--no-cache-dir", "--wheel-dir", str(work), f"--config-settings=build-dir={work / 'cmake'}", source],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+    (wheel,) = work.glob("*.whl")
+    kept = to / wheel.name
+    wheel.replace(kept)
+    shutil.rmtree(work)
+    return kept
