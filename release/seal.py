@@ -26,7 +26,7 @@ def seal(folder: Path, facts: Mapping[str, Any], key: Ed25519PrivateKey, bundle:
     # A bundle that its own installer would refuse is not made.
     parse(raw)
     partial = bundle.with_name(bundle.name + ".partial")
-    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
         _add(tar, NAME, raw)
         _add(tar, SIGNATURE, key.sign(raw))
         for path, file in zip(paths, files, strict=True):
