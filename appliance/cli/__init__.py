@@ -17,6 +17,7 @@ from appliance.cli import (
     diagnose,
     doctor,
     evidence,
+    first_run,
     instances,
     keys,
     logs,
@@ -47,6 +48,7 @@ for command in (
     evidence.evidence,
     state.whoami,
     serving.version,
+    first_run.first_run,
 ):
     app.command()(command)
 app.command("top")(dashboard.top)

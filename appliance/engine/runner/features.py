@@ -7,6 +7,7 @@ import sys
 
 import llama_cpp
 
+from appliance.engine.runner.backends import load_backends
 from appliance.engine.runner.build import engine_build
 
 
@@ -17,5 +18,6 @@ def features(system_info: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    load_backends()
     said = llama_cpp.llama_print_system_info().decode(errors="replace")
     sys.stdout.write(json.dumps({"build": engine_build(), "features": features(said)}))

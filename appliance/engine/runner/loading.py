@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import llama_cpp
 
 from appliance.engine.limits import Limits
+from appliance.engine.runner.backends import load_backends
 from appliance.engine.runner.build import engine_build
 from appliance.engine.runner.context_params import set_computation
 from appliance.engine.runner.memory_use import memory_use
@@ -55,6 +56,7 @@ def load_any(spec: ModelSpec, progress: Callable[[float], None]) -> Runner | Poo
     try:
         _check_file(path)
         log = NativeLog()
+        load_backends()
         llama_cpp.llama_backend_init()
         model = _load_model(spec, log, progress)
         architecture = metadata(model, "general.architecture")

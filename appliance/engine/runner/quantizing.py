@@ -10,6 +10,7 @@ from typing import Final, Literal
 import llama_cpp
 import psutil
 
+from appliance.engine.runner.backends import load_backends
 from appliance.engine.runner.native_log import NativeLog
 from appliance.errors import LoadError
 from appliance.types import QuantizeOrder
@@ -26,6 +27,7 @@ def quantize(order: QuantizeOrder) -> None:
     Raises LoadError with the reason; what is in the target then is of no use.
     """
     log = NativeLog()
+    load_backends()
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = order.file_type
     params.nthread = _threads(order.threads)

@@ -1,0 +1,128 @@
+"""The appliance as systemd runs it, and whether it is well."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from installer.errors import StepFailed
+
+TARGET: Final = "appliance.target"
+SERVICE: Final = "appliance.service"
+SOCKETS: Final = ("appliance.socket", "appliance-admin.socket", "appliance-engine.socket")
+ENABLED: Final = (TARGET, SERVICE, *SOCKETS, "appliance-recover.service")
+# A drain may take its time; see drain_seconds in appliance.yaml.
+SYSTEMCTL_SECONDS_MAX: Final = 600.0
+_LOOK_SECONDS: Final = 0.25
+_ASK_SECONDS_MAX: Final = 5.0
+_SNAPSHOT: Final = "/admin/v1/snapshot"
+
+
+class Services(Protocol):
+    """What a change of releases does to the running system. Each may raise StepFailed."""
+
+    def make_users_and_folders(self) -> None: ...
+    def reload_units(self) -> None: ...
+    def enable(self) -> None: ...
+    def disable(self) -> None: ...
+    def stop(self) -> None: ...
+    def start(self) -> None: ...
+    def unready(self, version: str, seconds: float) -> str | None:
+        """Waits until that version serves all its models; why not, where it does not within `seconds`."""
+
+
+class Systemd:
+    """Those of this host. socket: of the admin API."""
+
+    def __init__(self, socket: Path = Path("/run/appliance/admin.sock")) -> None:
+        self._socket = socket
+
+    def make_users_and_folders(self) -> None:
+        _run("systemd-sysusers", "appliance.conf")
+        _run("systemd-tmpfiles", "--create", "appliance.conf")
+
+    def reload_units(self) -> None:
+        _run("systemctl", "daemon-reload")
+
+    def enable(self) -> None:
+        _run("systemctl", "--quiet", "enable", *ENABLED)
+
+    def disable(self) -> None:
+        _run("systemctl", "--quiet", "disable", *ENABLED)
+
+    def stop(self) -> None:
+        # With the sockets, or the next connection would start it again.
+        _run("systemctl", "stop", SERVICE, *SOCKETS, TARGET)
+
+    def start(self) -> None:
+        _run("systemctl", "reset-failed", "appliance*")
+        # It comes up, or does not, while somebody looks at it.
+        _run("systemctl", "--no-block", "start", TARGET)
+
+    def unready(self, version: str, seconds: float) -> str | None:
+        return wait_until_well(lambda: self._ill(version), seconds, time.monotonic, time.sleep)
+
+    def _ill(self, version: str) -> str | None:
+        try:
+            found = _ask(self._socket, _SNAPSHOT)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return f"it does not answer ({error or type(error).__name__}); journalctl -u {SERVICE} says why"
+        if found.get("version") != version:
+            return f"version {found.get('version')} answers, not {version}"
+        if not found.get("ready"):
+            waiting = (f"{one.get('id')} is {one.get('state')}" for one in found.get("models", ()))
+            return f"it is not ready: {', '.join(waiting) or 'no model is loaded'}"
+        return None
+
+
+def wait_until_well(
+    ill: Callable[[], str | None], seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> str | None:
+    """None as soon as `ill` says None; what it said last once the time is over."""
+    deadline = clock() + seconds
+    while (reason := ill()) is not None:
+        if clock() >= deadline:
+            return reason
+        sleep(_LOOK_SECONDS)
+    return None
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_ASK_SECONDS_MAX)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _ask(path: Path, route: str) -> dict[str, Any]:
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", route)
+        answer = connection.getresponse()
+        content = answer.read(16 * 2**20)
+        if answer.status != http.client.OK:
+            raise ValueError(f"status {answer.status}")
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+        return found
+    finally:
+        connection.close()
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=SYSTEMCTL_SECONDS_MAX
+    )
+    if done.returncode != 0:
+        raise StepFailed(f"{' '.join(command)} failed: {(done.stderr or done.stdout).strip()}")

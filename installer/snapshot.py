@@ -1,0 +1,103 @@
+"""The state directory as it was before another release took it over.
+
+Not in it: models, which no release changes, and what lives in `run`. The audit log stays where it is when a snapshot is
+brought back: what happened has happened.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from installer.durable import sync_folder
+from installer.layout import Layout
+
+_LEFT_OUT: Final = frozenset({"models", "run"})
+_NOT_BROUGHT_BACK: Final = frozenset({"audit"})
+
+
+def take(layout: Layout, version: str) -> None:
+    """Copies the state of a stopped service, whole or not at all, in the place of that version's earlier snapshot."""
+    target = _of(layout, version)
+    partial = target.with_name(target.name + ".partial")
+    layout.snapshots.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    for entry in _entries(layout.state, _LEFT_OUT):
+        _copy(entry, partial / entry.name)
+    # One call for the whole file system costs less than one for each file.
+    os.sync()
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    sync_folder(layout.snapshots)
+
+
+def bring_back(layout: Layout, version: str) -> None:
+    """Puts it in the place of what is there. Done twice, also after a half, it is the same."""
+    for entry in _entries(_of(layout, version), _NOT_BROUGHT_BACK):
+        target = layout.state / entry.name
+        fresh = target.with_name(f".{entry.name}.restored")
+        _discard(fresh)
+        _copy(entry, fresh)
+        os.sync()
+        _discard(target)
+        fresh.rename(target)
+        sync_folder(layout.state)
+
+
+def exists(layout: Layout, version: str) -> bool:
+    return _of(layout, version).is_dir()
+
+
+def forget(layout: Layout, keep: frozenset[str]) -> None:
+    """Removes the snapshots of all versions but these."""
+    for folder in layout.snapshots.iterdir() if layout.snapshots.is_dir() else ():
+        if folder.name not in keep:
+            shutil.rmtree(folder)
+
+
+def _of(layout: Layout, version: str) -> Path:
+    return layout.snapshots / version
+
+
+def _entries(folder: Path, without: frozenset[str]) -> list[Path]:
+    """Names with a dot in front are somebody's unfinished work."""
+    return sorted(path for path in folder.iterdir() if path.name not in without and not path.name.startswith("."))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """With owners, modes and times; links stay links, sockets are left out."""
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, target, symlinks=True, ignore=_special, copy_function=_copy_file)
+        for folder in (target, *(path for path in target.rglob("*") if path.is_dir() and not path.is_symlink())):
+            _own(source / folder.relative_to(target), folder)
+    elif source.is_file():
+        _copy_file(str(source), str(target))
+
+
+def _copy_file(source: str, target: str) -> str:
+    shutil.copy2(source, target, follow_symlinks=False)
+    _own(Path(source), Path(target))
+    return target
+
+
+def _own(source: Path, target: Path) -> None:
+    about = source.lstat()
+    os.chown(target, about.st_uid, about.st_gid, follow_symlinks=False)
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    return [
+        name
+        for path, name in ((Path(folder) / name, name) for name in names)
+        if not (path.is_symlink() or path.is_file() or path.is_dir())
+    ]
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
