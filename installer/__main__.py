@@ -14,6 +14,7 @@ from installer.commands import Setup
 from installer.errors import Refused, SetupError
 from installer.host import look_at_host
 from installer.layout import Layout
+from installer.restoring import Backup
 from installer.services import Systemd
 
 _LOCK: Final = "/run/appliance-setup.lock"
@@ -52,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     for one in (verify, install):
         one.add_argument("--fingerprint", help="of the key that signs releases, as you have it on paper")
     install.add_argument("--answers", type=Path, help="a file with the answers to the questions of the first run")
+    install.add_argument("--restore", type=Path, metavar="BACKUP", help="bring a backup up on this host")
+    install.add_argument("--recovery-secret-file", type=Path, help="has the secret half of the backup's recovery key")
     upgrade = command("upgrade", "Put another release in the place of the current one.", bundle=True)
     upgrade.add_argument("--allow-downgrade", action="store_true", help="also an older one")
     rollback = command("rollback", "Go back to the release before.")
@@ -83,7 +86,7 @@ def _carry_out(asked: argparse.Namespace) -> None:
     if asked.command == "verify":
         setup.verify(asked.bundle, asked.fingerprint)
     elif asked.command == "install":
-        setup.install(asked.bundle, asked.fingerprint, asked.answers, plan=asked.plan)
+        setup.install(asked.bundle, asked.fingerprint, asked.answers, _backup(asked), plan=asked.plan)
     elif asked.command == "upgrade":
         setup.upgrade(asked.bundle, downgrade=asked.allow_downgrade, plan=asked.plan)
     elif asked.command == "rollback":
@@ -92,6 +95,12 @@ def _carry_out(asked: argparse.Namespace) -> None:
         setup.recover(at_boot=asked.at_boot)
     else:
         setup.uninstall(purge=asked.purge, yes=asked.yes, plan=asked.plan)
+
+
+def _backup(asked: argparse.Namespace) -> Backup | None:
+    if (asked.restore is None) != (asked.recovery_secret_file is None):
+        raise Refused("--restore and --recovery-secret-file go together")
+    return None if asked.restore is None else Backup(asked.restore, asked.recovery_secret_file)
 
 
 def _ask(question: str) -> bool:

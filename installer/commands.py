@@ -20,6 +20,7 @@ from installer.journal import remember, under_way
 from installer.layout import Layout
 from installer.manifest import Manifest
 from installer.release_folder import Release, current_release, make_release, release_at, remove_releases
+from installer.restoring import Backup, check_restore, restore
 from installer.services import Services
 from installer.trust import keep, trusted_keys
 from installer.units import remove_units
@@ -44,9 +45,16 @@ class Setup:
         bundle, _ = self._proven(path, expected)
         return bundle
 
-    def install(self, path: Path, expected: str | None, answers: Path | None, *, plan: bool) -> None:
-        """The first release, its configuration and its start. What an interrupted try has done stays done."""
+    def install(
+        self, path: Path, expected: str | None, answers: Path | None, backup: Backup | None, *, plan: bool
+    ) -> None:
+        """The first release, its configuration, a backup where one is named, and the start.
+
+        What an interrupted try has done stays done.
+        """
         self._refuse_while_changing()
+        if backup is not None:
+            check_restore(self.layout, backup)
         bundle, keys = self._proven(path, expected)
         manifest = bundle.manifest
         there = current_release(self.layout)
@@ -56,6 +64,7 @@ class Setup:
         configured = self._configured()
         steps = [f"makes release {manifest.version}", "makes users, folders and units"] if there is None else []
         steps += [] if configured else [f"asks for the configuration{'' if answers is None else f' in {answers}'}"]
+        steps += [] if backup is None else [f"restores {backup.archive}"]
         if self._planned([*steps, "enables and starts the service, and waits until it is ready"], plan=plan):
             return
         keep(self.layout, keys)
@@ -66,6 +75,10 @@ class Setup:
             remember(self.layout, self.now(), did="install", version=manifest.version, signed_by=bundle.signed_by)
         if not configured:
             self._first_run(answers)
+        if backup is not None:
+            self.tell(f"restores {backup.archive}")
+            restore(self.layout, backup)
+            remember(self.layout, self.now(), did="restore", backup=str(backup.archive))
         self.tell("enables and starts the service")
         self.services.enable()
         self.services.start()
@@ -81,18 +94,18 @@ class Setup:
         after = bundle.manifest
         check_upgrade(before.manifest, after, downgrade=downgrade)
         host = self._fit(after)
-        restore = needs_state_back(before.manifest, after)
+        back = needs_state_back(before.manifest, after)
         steps = (
             f"makes release {after.version} beside {before.version}, which goes on serving",
             "drains and stops the service, and takes a snapshot of the state",
             f"starts {after.version} and waits up to {self.gate_seconds:.0f} s until it is ready",
-            f"else goes back to {before.version}{' and to the snapshot' if restore else ''}",
+            f"else goes back to {before.version}{' and to the snapshot' if back else ''}",
         )
         if self._planned(steps, plan=plan):
             return
         self.tell(f"makes release {after.version}")
         release = make_release(self.layout, bundle, host.python)
-        self._switch("upgrade", before, release, restore=restore)
+        self._switch("upgrade", before, release, restore=back)
         kept = frozenset({before.version, after.version})
         remove_releases(self.layout, kept)
         snapshot.forget(self.layout, frozenset({before.version}))

@@ -21,6 +21,8 @@ ENABLED: Final = (TARGET, SERVICE, *SOCKETS, "appliance-recover.service")
 SYSTEMCTL_SECONDS_MAX: Final = 600.0
 _LOOK_SECONDS: Final = 0.25
 _ASK_SECONDS_MAX: Final = 5.0
+# One that has ended so often since its start will end again.
+_RESTARTS_MAX: Final = 3
 _SNAPSHOT: Final = "/admin/v1/snapshot"
 
 
@@ -66,7 +68,17 @@ class Systemd:
         _run("systemctl", "--no-block", "start", TARGET)
 
     def unready(self, version: str, seconds: float) -> str | None:
-        return wait_until_well(lambda: self._ill(version), seconds, time.monotonic, time.sleep)
+        return wait_until_well(lambda: self._ill(version), self._crashes, seconds, time.monotonic, time.sleep)
+
+    def _crashes(self) -> bool:
+        told = subprocess.run(
+            ("systemctl", "show", "--value", "--property=NRestarts", SERVICE),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SYSTEMCTL_SECONDS_MAX,
+        ).stdout.strip()
+        return told.isdigit() and int(told) >= _RESTARTS_MAX
 
     def _ill(self, version: str) -> str | None:
         try:
@@ -82,12 +94,16 @@ class Systemd:
 
 
 def wait_until_well(
-    ill: Callable[[], str | None], seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]
+    ill: Callable[[], str | None],
+    hopeless: Callable[[], bool],
+    seconds: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
 ) -> str | None:
-    """None as soon as `ill` says None; what it said last once the time is over."""
+    """None as soon as `ill` says None; what it said last once the time is over, or more time would not help."""
     deadline = clock() + seconds
     while (reason := ill()) is not None:
-        if clock() >= deadline:
+        if clock() >= deadline or hopeless():
             return reason
         sleep(_LOOK_SECONDS)
     return None

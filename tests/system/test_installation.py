@@ -1,0 +1,195 @@
+"""The bundle on a clean Debian without network: installed, upgraded, interrupted, brought back, restored elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.system import product
+from tests.system.bundles import Bundles
+from tests.system.debian import clean_root, layered, missing
+from tests.system.machine import Machine, booted
+
+# Making the system and the bundle takes a minute each where there is none yet.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SUITE: Final = "bookworm"
+BUILD: Final = product.SOURCE / "build/system"
+STICK: Final = "/media/stick"
+SETUP: Final = f"{STICK}/appliance-setup"
+QUESTION: Final = "What is mutual TLS?"
+ANSWER_BEGINS: Final = "Mutual TLS means that both sides show a certificate"
+INSTALL_SECONDS_MAX: Final = 300.0
+ANSWERS: Final = """
+names: [llm.example.lan]
+allow: [192.0.2.0/24]
+administrators: {anna: [operator, security], otto: [auditor]}
+model_dir: /srv/models
+"""
+# A daemon that ends at its start, and one that leaves something in the state that an older one must not find.
+FAILS: Final = "\n\ndef serve(*_: object, **__: object) -> None:\n    raise SystemExit('this release is broken')\n"
+SPOILS: Final = (
+    "\n\ndef serve(settings, *_: object, **__: object) -> None:\n"
+    "    (settings.state.path / 'store/of-a-later-release').write_text('')\n"
+    "    (settings.state.path / 'clients/demo/api.key').write_text('spoiled')\n"
+    "    raise SystemExit('this release is broken')\n"
+)
+
+
+@pytest.fixture(scope="module")
+def bundles() -> Bundles:
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    return Bundles(BUILD / "bundles")
+
+
+@pytest.fixture
+def root(bundles: Bundles, tmp_path: Path) -> Iterator[Path]:
+    """A clean one with the first release on a stick."""
+    with layered(clean_root(SUITE, BUILD), tmp_path / "layer") as root:
+        put_on_stick(root, bundles.first)
+        (root / STICK[1:] / "answers.yaml").write_text(ANSWERS)
+        yield root
+
+
+def put_on_stick(root: Path, *files: Path) -> None:
+    stick = root / STICK[1:]
+    stick.mkdir(exist_ok=True)
+    for file in files:
+        shutil.copy2(file, stick)
+
+
+def install(machine: Machine, bundles: Bundles, *more: str) -> None:
+    """The two commands of docs/INSTALL.md."""
+    bundle = f"{STICK}/{bundles.first.name}"
+    machine.run("tar", "--extract", "--file", bundle, "--directory", STICK, "appliance-setup")
+    trust = ("--fingerprint", bundles.fingerprint, "--answers", f"{STICK}/answers.yaml")
+    machine.run(SETUP, "install", bundle, *trust, *more, seconds_max=INSTALL_SECONDS_MAX)
+
+
+def make_users(machine: Machine) -> None:
+    for user in ("anna", "otto"):
+        machine.run("useradd", user)
+
+
+def ask(machine: Machine) -> str:
+    return machine.run("appliance", "run", "demo", QUESTION, "--temperature", "0", user="appliance").stdout
+
+
+def version(machine: Machine) -> str:
+    return str(json.loads(machine.run("appliance", "top", "--once", "--json").stdout)["version"])
+
+
+def test_a_life_on_one_host(root: Path, bundles: Bundles, tmp_path: Path) -> None:
+    first = str(bundles.facts["version"])
+    later = bundles.later("0.1.1", 2)
+    broken = bundles.later("0.1.2", 3, {"appliance/daemon.py": FAILS})
+    spoiling = bundles.later("0.1.3", 4, {"appliance/daemon.py": SPOILS}, state_format=2)
+    put_on_stick(root, later, broken, spoiling)
+    with booted(root, tmp_path / "console") as machine:
+        make_users(machine)
+        began = time.monotonic()
+        install(machine, bundles)
+        assert ask(machine).startswith(ANSWER_BEGINS)
+        print(f"bundle to first answer: {time.monotonic() - began:.1f} s")
+        assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
+        assert machine.run("appliance", "whoami", user="anna").stdout == "anna: operator, security\n"
+        assert machine.run("appliance", "whoami", user="otto").stdout == "otto: auditor\n"
+        machine.run("appliance", "clients", "add", "webapp", "--out", "/root/webapp")
+        # Nothing is done twice.
+        again = machine.run(SETUP, "install", f"{STICK}/{bundles.first.name}")
+        assert "is ready" in again.stdout
+
+        plan = machine.run("appliance-setup", "upgrade", f"{STICK}/{later.name}", "--plan").stdout
+        assert "1. makes release 0.1.1" in plan
+        assert version(machine) == first
+        began = time.monotonic()
+        machine.run("appliance-setup", "upgrade", f"{STICK}/{later.name}", seconds_max=INSTALL_SECONDS_MAX)
+        print(f"upgrade: {time.monotonic() - began:.1f} s")
+        assert version(machine) == "0.1.1"
+        assert ask(machine).startswith(ANSWER_BEGINS)
+        assert "webapp" in machine.run("appliance", "clients", "list").stdout
+
+        for bundle in (broken, spoiling):
+            told = machine.run(
+                "appliance-setup", "upgrade", f"{STICK}/{bundle.name}", check=False, seconds_max=INSTALL_SECONDS_MAX
+            )
+            print(told.stdout, told.stderr)
+            assert told.returncode == 1
+            assert "0.1.1 runs again" in told.stderr
+            assert version(machine) == "0.1.1"
+            assert ask(machine).startswith(ANSWER_BEGINS)
+            assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
+        assert machine.run("ls", "/var/lib/appliance/store/of-a-later-release", check=False).returncode != 0
+
+        older = machine.run("appliance-setup", "upgrade", f"{STICK}/{bundles.first.name}", check=False)
+        assert (older.returncode, "--allow-downgrade" in older.stderr) == (1, True)
+        machine.run("appliance-setup", "rollback", seconds_max=INSTALL_SECONDS_MAX)
+        assert version(machine) == first
+        assert ask(machine).startswith(ANSWER_BEGINS)
+        machine.run("appliance-setup", "rollback", seconds_max=INSTALL_SECONDS_MAX)
+        assert version(machine) == "0.1.1"
+
+        machine.run("appliance-setup", "uninstall")
+        assert machine.run("ls", "/var/lib/appliance/secrets").stdout
+        machine.run(SETUP, "uninstall", "--purge", "--yes")
+        assert machine.run("ls", "/var/lib/appliance", check=False).returncode != 0
+
+
+def test_a_power_cut_in_an_upgrade_ends_in_the_earlier_release(root: Path, bundles: Bundles, tmp_path: Path) -> None:
+    later = bundles.later("0.1.1", 2)
+    put_on_stick(root, later)
+    with booted(root, tmp_path / "console") as machine:
+        make_users(machine)
+        install(machine, bundles)
+        command = ("appliance-setup", "upgrade", f"{STICK}/{later.name}")
+        with machine.running(*command) as upgrade:
+            assert upgrade.stdout is not None
+            for line in upgrade.stdout:
+                if "starts 0.1.1" in line:
+                    break
+            upgrade.kill()
+        assert machine.run("ls", "/opt/appliance/change.json").stdout
+    with booted(root, tmp_path / "console") as machine:
+        assert version(machine) == bundles.facts["version"]
+        assert ask(machine).startswith(ANSWER_BEGINS)
+        assert machine.run("ls", "/opt/appliance/change.json", check=False).returncode != 0
+        machine.run(*command, seconds_max=INSTALL_SECONDS_MAX)
+        assert version(machine) == "0.1.1"
+
+
+def test_a_backup_comes_up_on_another_host(root: Path, bundles: Bundles, tmp_path: Path) -> None:
+    with booted(root, tmp_path / "console") as machine:
+        make_users(machine)
+        install(machine, bundles)
+        machine.run("appliance", "clients", "add", "webapp", "--out", "/root/webapp")
+        said = machine.run("appliance", "backup", "new-recovery-key").stdout.split()
+        secret, public = (word for word in said if word.startswith("apl-recovery-"))
+        target = "/var/lib/appliance/appliance.backup"
+        machine.run("appliance", "backup", "create", target, "--recovery-public", public)
+        clients = machine.run("appliance", "clients", "list").stdout
+    with layered(clean_root(SUITE, BUILD), tmp_path / "other") as other:
+        put_on_stick(other, bundles.first, root / target[1:], root / STICK[1:] / "answers.yaml")
+        (other / STICK[1:] / "recovery.txt").write_text(secret)
+        shutil.copytree(root / "root/webapp", other / STICK[1:] / "webapp")
+        with booted(other, tmp_path / "other-console") as machine:
+            make_users(machine)
+            began = time.monotonic()
+            backup = ("--restore", f"{STICK}/appliance.backup", "--recovery-secret-file", f"{STICK}/recovery.txt")
+            install(machine, bundles, *backup)
+            print(f"backup to ready: {time.monotonic() - began:.1f} s")
+            assert machine.run("appliance", "clients", "list").stdout == clients
+            assert ask(machine).startswith(ANSWER_BEGINS)
+            # What a client was given by the old host lets it in here.
+            machine.run("cp", "--recursive", f"{STICK}/webapp", "/var/lib/appliance/clients/")
+            machine.run("chown", "--recursive", "appliance:", "/var/lib/appliance/clients/webapp")
+            chat = ("appliance", "run", "demo", QUESTION, "--temperature", "0", "--client", "webapp")
+            assert machine.run(*chat, user="appliance").stdout.startswith(ANSWER_BEGINS)
+            refused = machine.run(SETUP, "install", f"{STICK}/{bundles.first.name}", *backup, check=False)
+            assert (refused.returncode, "has keys already" in refused.stderr) == (1, True)
