@@ -19,6 +19,7 @@ SOCKETS: Final = ("appliance.socket", "appliance-admin.socket", "appliance-engin
 ENABLED: Final = (TARGET, SERVICE, *SOCKETS, "appliance-recover.service")
 # A drain may take its time; see drain_seconds in appliance.yaml.
 SYSTEMCTL_SECONDS_MAX: Final = 600.0
+_STOPS_MAX: Final = 5
 _LOOK_SECONDS: Final = 0.25
 _ASK_SECONDS_MAX: Final = 5.0
 # One that has ended so often since its start will end again.
@@ -59,8 +60,12 @@ class Systemd:
         _run("systemctl", "--quiet", "disable", *ENABLED)
 
     def stop(self) -> None:
-        # With the sockets, or the next connection would start it again.
-        _run("systemctl", "stop", SERVICE, *SOCKETS, TARGET)
+        # With the sockets, or the next connection would start it again. A start that is under way, by a connection or
+        # after a crash, may cancel a stop.
+        for _ in range(_STOPS_MAX - 1):
+            if _tried("systemctl", "stop", TARGET, SERVICE, *SOCKETS).returncode == 0:
+                return
+        _run("systemctl", "stop", TARGET, SERVICE, *SOCKETS)
 
     def start(self) -> None:
         _run("systemctl", "reset-failed", "appliance*")
@@ -71,13 +76,7 @@ class Systemd:
         return wait_until_well(lambda: self._ill(version), self._crashes, seconds, time.monotonic, time.sleep)
 
     def _crashes(self) -> bool:
-        told = subprocess.run(
-            ("systemctl", "show", "--value", "--property=NRestarts", SERVICE),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SYSTEMCTL_SECONDS_MAX,
-        ).stdout.strip()
+        told = _tried("systemctl", "show", "--value", "--property=NRestarts", SERVICE).stdout.strip()
         return told.isdigit() and int(told) >= _RESTARTS_MAX
 
     def _ill(self, version: str) -> str | None:
@@ -137,8 +136,12 @@ def _ask(path: Path, route: str) -> dict[str, Any]:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=SYSTEMCTL_SECONDS_MAX
-    )
+    done = _tried(*command)
     if done.returncode != 0:
         raise StepFailed(f"{' '.join(command)} failed: {(done.stderr or done.stdout).strip()}")
+
+
+def _tried(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=SYSTEMCTL_SECONDS_MAX
+    )

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import shutil
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from importlib.metadata import distribution
@@ -73,19 +74,12 @@ def engine_wheel(folder: Path) -> Path:
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for file in found.files or ():
             source = Path(str(file.locate()))
-            if (
-                file.parts[0] != ".."
-                and source.is_file()
-                and file.suffix != ".pyc"
-                and not file.name.endswith(".so.0.5.0")
-            ):
+            if file.parts[0] != ".." and source.is_file() and file.suffix != ".pyc":
                 archive.write(source, str(file))
     return wheel
 
 
 def _facts(stage: Path, bundle: Path) -> dict[str, object]:
-    import tarfile
-
     with tarfile.open(bundle) as tar:
         manifest = tar.extractfile(NAME)
         assert manifest is not None

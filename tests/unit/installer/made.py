@@ -1,0 +1,60 @@
+"""Little bundles and releases to try the installer on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from installer.layout import Layout
+from installer.manifest import NAME, Manifest, parse
+from installer.release_folder import COMPLETE, Release
+from release.seal import seal
+
+KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+FACTS: Final[Mapping[str, object]] = {
+    "version": "1.0.0",
+    "sequence": 1,
+    "upgrade_from": 1,
+    "state_format": 1,
+    "commit": "0" * 40,
+    "machine": "x86_64",
+    "backend": "cpu",
+    "pythons": ["3.11"],
+    "glibc": "2.34",
+    "libraries": [],
+    "driver_min": None,
+    "disk_bytes": 1000,
+}
+FILES: Final[Mapping[str, bytes]] = {"appliance-setup": b"#!/bin/sh\n", "wheels/one.whl": b"wheel"}
+
+
+def manifest(**facts: object) -> Manifest:
+    files = [{"path": "README.md", "size": 1, "sha256": "0" * 64, "mode": "0644"}]
+    return parse(json.dumps({"product": "llm-appliance", "format": 1, **FACTS, **facts, "files": files}).encode())
+
+
+def bundle(folder: Path, files: Mapping[str, bytes] = FILES, **facts: object) -> Path:
+    """A signed one; `folder` is new."""
+    for name, content in files.items():
+        (folder / "stage" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "stage" / name).write_bytes(content)
+    seal(folder / "stage", {**FACTS, **facts}, KEY, folder / "bundle.tar")
+    return folder / "bundle.tar"
+
+
+def release(layout: Layout, version: str, **facts: object) -> Release:
+    """A complete one whose unit tells which it is."""
+    folder = layout.releases / version
+    (folder / "systemd/system").mkdir(parents=True)
+    (folder / "systemd/system/appliance.service").write_text(version)
+    (folder / f"systemd/system/appliance-{version}.service").write_text(version)
+    about = manifest(version=version, **facts)
+    files = [{"path": "README.md", "size": 1, "sha256": "0" * 64, "mode": "0644"}]
+    told = {"product": "llm-appliance", "format": 1, **FACTS, "version": version, **facts, "files": files}
+    (folder / NAME).write_text(json.dumps(told))
+    (folder / COMPLETE).touch()
+    return Release(folder, about)
