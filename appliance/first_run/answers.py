@@ -57,7 +57,7 @@ def read_answers(path: Path) -> Answers:
         answers = msgspec.convert(source.data, Answers)
     except msgspec.ValidationError as error:
         message, place = explain(error, Answers)
-        raise source.error(message, place) from None
+        raise source.error(f"{place}: {message}" if place else message, place) from None
     try:
         check_answers(answers)
     except ConfigError as error:

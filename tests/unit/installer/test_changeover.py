@@ -12,6 +12,9 @@ from installer.layout import Layout
 from installer.release_folder import Release, current_release
 from tests.unit.installer.made import release
 
+# Each step of each change is cut off: with whatever else the disk does, that takes seconds.
+pytestmark = pytest.mark.slow
+
 UNITS = "usr/local/lib/systemd/system"
 
 

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from installer.choice import check_upgrade, needs_state_back
+from installer.errors import Refused
+from tests.unit.installer.made import manifest
+
+NOW = manifest(version="2.0.0", sequence=5, state_format=2)
+
+
+@pytest.mark.parametrize(
+    ("then", "says"),
+    [
+        (NOW, "installed already"),
+        (manifest(version="2.0.0", sequence=6), "another build"),
+        (manifest(version="1.9.0", sequence=4), "--allow-downgrade"),
+        (manifest(version="3.0.0", sequence=9, upgrade_from=6), "in between"),
+    ],
+)
+def test_what_must_not_follow(then: object, says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        check_upgrade(NOW, then, downgrade=False)  # type: ignore[arg-type]
+
+
+def test_what_may_follow() -> None:
+    check_upgrade(NOW, manifest(version="2.1.0", sequence=6, upgrade_from=5), downgrade=False)
+    check_upgrade(NOW, manifest(version="1.9.0", sequence=4), downgrade=True)
+
+
+def test_the_state_goes_back_where_its_format_has_changed() -> None:
+    assert needs_state_back(NOW, manifest(state_format=3))
+    assert not needs_state_back(NOW, manifest(state_format=2))

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from installer import snapshot
+from installer.layout import Layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path)
+    for name in ("store", "secrets", "audit", "models", "run"):
+        (layout.state / name).mkdir(parents=True)
+        (layout.state / name / "file").write_text("then")
+    (layout.state / "secrets").chmod(0o700)
+    (layout.state / "secrets/file").chmod(0o600)
+    (layout.state / "store/link").symlink_to("file")
+    return layout
+
+
+def test_the_state_comes_back_as_it_was_but_for_models_and_audit(layout: Layout) -> None:
+    snapshot.take(layout, "1.0.0")
+    assert layout.snapshots.stat().st_mode & 0o777 == 0o700
+    for path in layout.state.glob("*/file"):
+        path.write_text("now")
+    (layout.state / "store/new").touch()
+    for _ in range(2):
+        snapshot.bring_back(layout, "1.0.0")
+        found = {path.parent.name: path.read_text() for path in layout.state.glob("*/file")}
+        assert found == {"store": "then", "secrets": "then", "audit": "now", "models": "now", "run": "now"}
+    assert not (layout.state / "store/new").exists()
+    assert (layout.state / "store/link").readlink() == Path("file")
+    assert (layout.state / "secrets").stat().st_mode & 0o777 == 0o700
+    assert (layout.state / "secrets/file").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_owners_stay(layout: Layout) -> None:
+    os.chown(layout.state / "store/file", 1234, 1235)
+    os.chown(layout.state / "store", 1234, 1235)
+    snapshot.take(layout, "1.0.0")
+    snapshot.bring_back(layout, "1.0.0")
+    for path in (layout.state / "store", layout.state / "store/file"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
+
+
+def test_a_socket_is_no_state(layout: Layout) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(layout.state / "store/s"))
+        snapshot.take(layout, "1.0.0")
+    assert not (layout.snapshots / "1.0.0/store/s").exists()
+
+
+def test_a_half_snapshot_is_none(layout: Layout) -> None:
+    (layout.snapshots / "1.0.0.partial").mkdir(parents=True)
+    assert not snapshot.exists(layout, "1.0.0")
+    snapshot.take(layout, "1.0.0")
+    snapshot.take(layout, "2.0.0")
+    assert snapshot.exists(layout, "1.0.0")
+    snapshot.forget(layout, frozenset({"2.0.0"}))
+    assert [path.name for path in layout.snapshots.iterdir()] == ["2.0.0"]
