@@ -17,7 +17,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests start hundreds of Python processes: without compiled files each would compile the product for itself.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dify run test test-fast check format lock bench bench-step clean
+.PHONY: help setup dify run test test-fast check format lock bench bench-step bundle release-check clean
 
 help:
 	@echo "make run     set up and serve the demo model over mutual TLS"
@@ -25,6 +25,8 @@ help:
 	@echo "make check   format, lint, types, import contracts, fast tests"
 	@echo "make bench   measure our own overhead, then compare with llama-server (builds it once; about 20 minutes)"
 	@echo "make bench-step  where the host's part of an engine step goes"
+	@echo "make bundle  the offline bundle of this commit, signed with KEY; CUDA_WHEEL=llama_cpp_python-….whl makes that for GPUs"
+	@echo "make release-check  make the bundle twice, and compare (about 25 minutes)"
 	@echo "make lock    resolve requirements/*.in anew (needs uv)"
 	@echo "make clean   remove the virtual environment, caches and the local state"
 
@@ -74,8 +76,26 @@ bench: setup
 bench-step: setup
 	$(BIN)/python -m bench.step $(ARGS)
 
+# Signs with KEY, which is made where there is none: keep it off this machine, and its fingerprint on paper.
+RELEASE ?= build/release
+KEY ?= $(RELEASE)/release-signing.key
+CUDA_WHEEL ?=
+BUNDLE := $(BIN)/python -m release bundle --key $(KEY) \
+  $(if $(CUDA_WHEEL),--backend cuda13 --engine-wheel $(CUDA_WHEEL))
+
+bundle: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUNDLE) --out $(RELEASE)
+
+# From two folders, so that neither a path nor anything left over gets into it.
+release-check: setup
+	rm -rf $(RELEASE)/check-1 $(RELEASE)/check-again-2
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUNDLE) --out $(RELEASE)/check-1
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUNDLE) --out $(RELEASE)/check-again-2
+	sha256sum $(RELEASE)/check-1/*.tar $(RELEASE)/check-again-2/*.tar
+	cmp $(RELEASE)/check-1/*.tar $(RELEASE)/check-again-2/*.tar
+
 lock:
-	cd requirements && for name in build runtime dev dify; do \
+	cd requirements && for name in build runtime cuda13 dev dify; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	    --quiet $$name.in -o $$name.lock; done
 

@@ -33,8 +33,7 @@ allow: [192.0.2.0/24]
 administrators: {anna: [operator, security], otto: [auditor]}
 model_dir: /srv/models
 """
-# A daemon that ends at its start, and one that leaves something in the state that an older one must not find.
-FAILS: Final = "\n\ndef serve(*_: object, **__: object) -> None:\n    raise SystemExit('this release is broken')\n"
+# A daemon that leaves in the state what an older one must not find, and ends.
 SPOILS: Final = (
     "\n\ndef serve(settings, *_: object, **__: object) -> None:\n"
     "    (settings.state.path / 'store/of-a-later-release').write_text('')\n"
@@ -90,9 +89,8 @@ def version(machine: Machine) -> str:
 def test_a_life_on_one_host(root: Path, bundles: Bundles, tmp_path: Path) -> None:
     first = str(bundles.facts["version"])
     later = bundles.later("0.1.1", 2)
-    broken = bundles.later("0.1.2", 3, {"appliance/daemon.py": FAILS})
-    spoiling = bundles.later("0.1.3", 4, {"appliance/daemon.py": SPOILS}, state_format=2)
-    put_on_stick(root, later, broken, spoiling)
+    broken = bundles.later("0.1.2", 3, {"appliance/daemon.py": SPOILS}, state_format=2)
+    put_on_stick(root, later, broken)
     with booted(root, tmp_path / "console") as machine:
         make_users(machine)
         began = time.monotonic()
@@ -117,16 +115,16 @@ def test_a_life_on_one_host(root: Path, bundles: Bundles, tmp_path: Path) -> Non
         assert ask(machine).startswith(ANSWER_BEGINS)
         assert "webapp" in machine.run("appliance", "clients", "list").stdout
 
-        for bundle in (broken, spoiling):
-            told = machine.run(
-                "appliance-setup", "upgrade", f"{STICK}/{bundle.name}", check=False, seconds_max=INSTALL_SECONDS_MAX
-            )
-            sys.stdout.write(told.stdout + told.stderr)
-            assert told.returncode == 1
-            assert "0.1.1 runs again" in told.stderr
-            assert version(machine) == "0.1.1"
-            assert ask(machine).startswith(ANSWER_BEGINS)
-            assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
+        began = time.monotonic()
+        told = machine.run(
+            "appliance-setup", "upgrade", f"{STICK}/{broken.name}", check=False, seconds_max=INSTALL_SECONDS_MAX
+        )
+        sys.stdout.write(f"{told.stdout}{told.stderr}upgrade and back: {time.monotonic() - began:.1f} s\n")
+        assert told.returncode == 1
+        assert "0.1.1 runs again" in told.stderr
+        assert version(machine) == "0.1.1"
+        assert ask(machine).startswith(ANSWER_BEGINS)
+        assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
         assert machine.run("ls", "/var/lib/appliance/store/of-a-later-release", check=False).returncode != 0
 
         older = machine.run("appliance-setup", "upgrade", f"{STICK}/{bundles.first.name}", check=False)
@@ -150,12 +148,12 @@ def test_a_power_cut_in_an_upgrade_ends_in_the_earlier_release(root: Path, bundl
         make_users(machine)
         install(machine, bundles)
         command = ("appliance-setup", "upgrade", f"{STICK}/{later.name}")
-        with machine.running(*command) as upgrade:
+        with machine.running("sh", "-c", 'echo $$ > /run/setup.pid; exec "$@"', "sh", *command) as upgrade:
             assert upgrade.stdout is not None
             for line in upgrade.stdout:
                 if "starts 0.1.1" in line:
                     break
-            upgrade.kill()
+            machine.run("kill", "-KILL", machine.run("cat", "/run/setup.pid").stdout.strip())
         assert machine.run("ls", "/opt/appliance/change.json").stdout
     with booted(root, tmp_path / "console") as machine:
         assert version(machine) == bundles.facts["version"]
