@@ -78,7 +78,7 @@ bench-step: setup
 
 # Signs with KEY, which is made where there is none: keep it off this machine, and its fingerprint on paper.
 RELEASE ?= build/release
-KEY ?= $(RELEASE)/release-signing.key
+KEY ?= release-signing.key
 CUDA_WHEEL ?=
 BUNDLE := $(BIN)/python -m release bundle --key $(KEY) \
   $(if $(CUDA_WHEEL),--backend cuda13 --engine-wheel $(CUDA_WHEEL))

@@ -73,11 +73,13 @@ class Systemd:
         _run("systemctl", "--no-block", "start", TARGET)
 
     def unready(self, version: str, seconds: float) -> str | None:
-        return wait_until_well(lambda: self._ill(version), self._crashes, seconds, time.monotonic, time.sleep)
+        # The start has only been asked for: until it comes, the figure is that of the run before.
+        earlier = _restarts()
 
-    def _crashes(self) -> bool:
-        told = _tried("systemctl", "show", "--value", "--property=NRestarts", SERVICE).stdout.strip()
-        return told.isdigit() and int(told) >= _RESTARTS_MAX
+        def hopeless() -> bool:
+            return _RESTARTS_MAX <= _restarts() != earlier
+
+        return wait_until_well(lambda: self._ill(version), hopeless, seconds, time.monotonic, time.sleep)
 
     def _ill(self, version: str) -> str | None:
         try:
@@ -90,6 +92,11 @@ class Systemd:
             waiting = (f"{one.get('id')} is {one.get('state')}" for one in found.get("models", ()))
             return f"it is not ready: {', '.join(waiting) or 'no model is loaded'}"
         return None
+
+
+def _restarts() -> int:
+    told = _tried("systemctl", "show", "--value", "--property=NRestarts", SERVICE).stdout.strip()
+    return int(told) if told.isdigit() else 0
 
 
 def wait_until_well(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,8 @@ _MACHINE: Final = "x86_64"
 _DRIVER_MIN: Final = {"cpu": None, "cuda13": "580.65"}
 # Libraries that come with the driver.
 _DRIVER_LIBRARIES: Final = frozenset({"libcuda.so.1"})
-# An environment unpacked, with the compiled files of Python, beside the wheels that it is made of.
-_UNPACKED_FACTOR: Final = 6
+# Python's compiled files beside what wheels hold.
+_COMPILED_FACTOR: Final = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,6 @@ def _copy_rest(order: Order, source: Path, stage: Path) -> None:
 
 def _needs(order: Order, wheels: Sequence[Path]) -> dict[str, Any]:
     needs = library_needs(wheels)
-    size = sum(wheel.stat().st_size for wheel in wheels)
     return {
         "machine": _MACHINE,
         "backend": order.backend,
@@ -162,5 +162,11 @@ def _needs(order: Order, wheels: Sequence[Path]) -> dict[str, Any]:
         "glibc": needs.glibc,
         "libraries": [name for name in needs.libraries if name not in _DRIVER_LIBRARIES],
         "driver_min": _DRIVER_MIN[order.backend],
-        "disk_bytes": size * _UNPACKED_FACTOR,
+        "disk_bytes": sum(wheel.stat().st_size + int(_unpacked(wheel) * _COMPILED_FACTOR) for wheel in wheels),
     }
+
+
+def _unpacked(wheel: Path) -> int:
+    """Bytes."""
+    with zipfile.ZipFile(wheel) as archive:
+        return sum(member.file_size for member in archive.infolist())
