@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from installer.layout import Layout
 from installer.manifest import NAME, Manifest, parse
-from installer.release_folder import COMPLETE, Release
+from installer.release_folder import COMPLETE, Release, current_release
 from release.seal import seal
 
+UNITS: Final = "usr/local/lib/systemd/system"
 KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 FACTS: Final[Mapping[str, object]] = {
     "version": "1.0.0",
@@ -30,6 +31,46 @@ FACTS: Final[Mapping[str, object]] = {
     "disk_bytes": 1000,
 }
 FILES: Final[Mapping[str, bytes]] = {"appliance-setup": b"#!/bin/sh\n", "wheels/one.whl": b"wheel"}
+
+
+class Recorded:
+    """Services that note what is asked of them; a version runs once it is started. ill: versions that are not well.
+
+    writes: what a version does to the state when it is started.
+    """
+
+    def __init__(self, layout: Layout, ill: frozenset[str], writes: Callable[[str], None]) -> None:
+        self._layout, self._ill, self._writes = layout, ill, writes
+        self.running: str | None = None
+        self.known: str | None = None
+
+    def make_users_and_folders(self) -> None:
+        pass
+
+    def reload_units(self) -> None:
+        unit = self._layout.root / UNITS / "appliance.service"
+        self.known = unit.read_text() if unit.exists() else None
+
+    def enable(self) -> None:
+        pass
+
+    def disable(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.running = None
+
+    def start(self) -> None:
+        there = current_release(self._layout)
+        assert there is not None
+        # Units and release belong together whenever something starts.
+        assert self.known == there.version
+        self.running = there.version
+        self._writes(there.version)
+
+    def unready(self, version: str, seconds: float) -> str | None:
+        assert self.running == version
+        return "ill" if version in self._ill else None
 
 
 def manifest(**facts: object) -> Manifest:

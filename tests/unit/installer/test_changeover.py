@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,56 +9,14 @@ from installer.changeover import Changeover
 from installer.errors import StepFailed
 from installer.layout import Layout
 from installer.release_folder import Release, current_release
-from tests.unit.installer.made import release
+from tests.unit.installer.made import UNITS, Recorded, release
 
 # Each step of each change is cut off: with whatever else the disk does, that takes seconds.
 pytestmark = pytest.mark.slow
 
-UNITS = "usr/local/lib/systemd/system"
-
 
 class PowerCut(BaseException):
     """Nothing of ours may catch it."""
-
-
-class Recorded:
-    """Services that note what is asked of them; a version runs once it is started. ill: versions that are not well.
-
-    writes: what a version does to the state when it is started.
-    """
-
-    def __init__(self, layout: Layout, ill: frozenset[str], writes: Callable[[str], None]) -> None:
-        self._layout, self._ill, self._writes = layout, ill, writes
-        self.running: str | None = None
-        self.known: str | None = None
-
-    def make_users_and_folders(self) -> None:
-        pass
-
-    def reload_units(self) -> None:
-        unit = self._layout.root / UNITS / "appliance.service"
-        self.known = unit.read_text() if unit.exists() else None
-
-    def enable(self) -> None:
-        pass
-
-    def disable(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        self.running = None
-
-    def start(self) -> None:
-        there = current_release(self._layout)
-        assert there is not None
-        # Units and release belong together whenever something starts.
-        assert self.known == there.version
-        self.running = there.version
-        self._writes(there.version)
-
-    def unready(self, version: str, seconds: float) -> str | None:
-        assert self.running == version
-        return "ill" if version in self._ill else None
 
 
 class Bench:

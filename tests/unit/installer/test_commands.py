@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from installer import journal, snapshot
+from installer.changeover import Changeover
+from installer.commands import Setup
+from installer.errors import Refused, StepFailed
+from installer.host import Host
+from installer.journal import Change
+from installer.layout import Layout
+from installer.release_folder import current_release
+from installer.restoring import Backup
+from installer.trust import CARRIED, keep
+from release.signing import public_pem
+from tests.unit.installer.made import FILES, KEY, Recorded, bundle, release
+from tests.unit.installer.test_host import FIT
+
+
+class Bench:
+    """A host on which 1.0.0 was installed and is well."""
+
+    def __init__(self, root: Path, ill: frozenset[str] = frozenset()) -> None:
+        self.layout = Layout(root)
+        self.told: list[str] = []
+        self.questions: list[str] = []
+        self.host: Host = FIT
+        self.services = Recorded(self.layout, ill, lambda _: None)
+        self.value = self.layout.state / "store/value"
+        self.value.parent.mkdir(parents=True)
+        self.value.write_text("one")
+        self.layout.product.mkdir(parents=True)
+        keep(self.layout, {"release.pem": public_pem(KEY)})
+
+    def with_release(self) -> Bench:
+        Changeover(self.layout, self.services, lambda _: None, 1).first(release(self.layout, "1.0.0", sequence=5))
+        self.services.start()
+        return self
+
+    @property
+    def setup(self) -> Setup:
+        return Setup(
+            layout=self.layout,
+            services=self.services,
+            tell=self.told.append,
+            ask=lambda question: bool(self.questions.append(question)),
+            look=lambda manifest, folder: self.host,
+            now=lambda: "2026-01-01T00:00:00+00:00",
+            gate_seconds=1,
+        )
+
+    def bundle(self, **facts: object) -> Path:
+        return bundle(self.layout.root / "stick", {**FILES, CARRIED: public_pem(KEY)}, **facts)
+
+    def files(self) -> dict[str, bytes]:
+        found = (path for path in self.layout.root.rglob("*") if path.is_file() and "stick" not in path.parts)
+        return {str(path): path.read_bytes() for path in found}
+
+    def history(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.layout.history.read_text().splitlines()]
+
+
+Act = Callable[[Bench], None]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda bench: bench.setup.upgrade(bench.bundle(version="2.0.0", sequence=6), downgrade=False, plan=True),
+        lambda bench: bench.setup.upgrade(bench.bundle(version="0.9.0", sequence=4), downgrade=True, plan=True),
+        lambda bench: bench.setup.install(bench.bundle(), None, None, None, plan=True),
+        lambda bench: bench.setup.uninstall(purge=True, yes=True, plan=True),
+        lambda bench: bench.setup.verify(bench.bundle(), None),
+    ],
+)
+def test_a_plan_says_and_does_nothing(tmp_path: Path, act: Act) -> None:
+    bench = Bench(tmp_path).with_release()
+    before = bench.files()
+    act(bench)
+    assert bench.told
+    assert bench.files() == before
+    assert bench.services.running == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (lambda bench: bench.setup.upgrade(bench.bundle(version="0.9.0"), downgrade=False, plan=False), "older"),
+        (lambda bench: bench.setup.install(bench.bundle(version="2.0.0"), None, None, None, plan=False), "upgrade"),
+        (lambda bench: bench.setup.rollback(restore_state=False, plan=False), "no release to go back"),
+        (lambda bench: bench.setup.uninstall(purge=True, yes=False, plan=False), "nothing was removed"),
+        (
+            lambda bench: bench.setup.install(
+                bench.bundle(), None, None, Backup(Path("/none"), Path("/none")), plan=False
+            ),
+            "/none is not there",
+        ),
+    ],
+)
+def test_what_is_refused_touches_nothing(tmp_path: Path, act: Act, says: str) -> None:
+    bench = Bench(tmp_path).with_release()
+    before = bench.files()
+    with pytest.raises(Refused, match=says):
+        act(bench)
+    assert bench.files() == before
+    assert bench.services.running == "1.0.0"
+
+
+def test_a_host_that_is_not_ready_is_not_touched(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.host = replace(FIT, missing=("openssl", "libstdc++.so.6"), systemd=249)
+    before = bench.files()
+    with pytest.raises(Refused) as refused:
+        bench.setup.install(bench.bundle(), None, None, None, plan=False)
+    assert [line[:1] for line in str(refused.value).splitlines()] == ["t", "-", "-", "-"]
+    assert bench.files() == before
+
+
+def test_without_an_installation_there_is_nothing_to_upgrade(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="nothing is installed"):
+        Bench(tmp_path).setup.upgrade(tmp_path / "bundle.tar", downgrade=False, plan=False)
+
+
+def test_an_interrupted_change_comes_first(tmp_path: Path) -> None:
+    bench = Bench(tmp_path).with_release()
+    journal.note(bench.layout, Change("1.0.0", "2.0.0", "switched", restore=False))
+    with pytest.raises(Refused, match="recover"):
+        bench.setup.rollback(restore_state=False, plan=False)
+    bench.setup.recover(at_boot=False)
+    assert bench.history()[-1] == {"time": "2026-01-01T00:00:00+00:00", "did": "recover", "version": "1.0.0"}
+    bench.setup.recover(at_boot=False)
+    assert bench.told[-1] == "nothing was interrupted"
+
+
+def test_back_and_forth_between_two_releases(tmp_path: Path) -> None:
+    bench = Bench(tmp_path).with_release()
+    release(bench.layout, "2.0.0", sequence=6)
+    for version in ("2.0.0", "1.0.0"):
+        bench.setup.rollback(restore_state=False, plan=False)
+        assert bench.services.running == version
+    assert [line["older"] for line in bench.history()] == [False, True]
+    assert bench.value.read_text() == "one"
+
+
+@pytest.mark.parametrize(("ill", "runs", "value"), [("", "2.0.0", "then"), ("2.0.0", "1.0.0", "now")])
+def test_back_with_the_state_of_then(tmp_path: Path, ill: str, runs: str, value: str) -> None:
+    bench = Bench(tmp_path, frozenset({ill})).with_release()
+    release(bench.layout, "2.0.0", sequence=6)
+    with pytest.raises(Refused, match="snapshot is gone"):
+        bench.setup.rollback(restore_state=True, plan=False)
+    bench.value.write_text("then")
+    snapshot.take(bench.layout, "2.0.0")
+    bench.value.write_text("now")
+    try:
+        bench.setup.rollback(restore_state=True, plan=False)
+    except StepFailed:
+        assert bench.history()[-1]["failed"]
+    assert (bench.services.running, bench.value.read_text()) == (runs, value)
+
+
+@pytest.mark.parametrize("purge", [True, False])
+def test_what_goes_and_what_stays(tmp_path: Path, purge: bool) -> None:
+    bench = Bench(tmp_path).with_release()
+    bench.setup.uninstall(purge=purge, yes=True, plan=False)
+    assert bench.value.exists() != purge
+    assert current_release(bench.layout) is None
+    left = {Path(name) for name in bench.files()}
+    assert left == (set() if purge else {bench.value})
+    assert not any(path.is_symlink() for path in bench.layout.commands)
