@@ -117,7 +117,7 @@ def test_a_power_cut_at_any_step_leaves_a_release_that_works(
             break
         # Whatever the moment: the link leads to a release that is whole.
         assert current_release(bench.layout) is not None
-        bench.services.running = None
+        bench.services.stop()
         undone = bench.changeover().go_back(starting=not at_boot)
         if at_boot or undone is None:
             bench.services.start()

@@ -28,7 +28,6 @@ class Bench:
     def __init__(self, root: Path, ill: frozenset[str] = frozenset()) -> None:
         self.layout = Layout(root)
         self.told: list[str] = []
-        self.questions: list[str] = []
         self.host: Host = FIT
         self.services = Recorded(self.layout, ill, lambda _: None)
         self.value = self.layout.state / "store/value"
@@ -48,7 +47,7 @@ class Bench:
             layout=self.layout,
             services=self.services,
             tell=self.told.append,
-            ask=lambda question: bool(self.questions.append(question)),
+            ask=lambda _: False,
             look=lambda manifest, folder: self.host,
             now=lambda: "2026-01-01T00:00:00+00:00",
             gate_seconds=1,
