@@ -60,6 +60,9 @@ class Setup:
         there = current_release(self.layout)
         if there is not None and there.version != manifest.version:
             raise Refused(f"{there.version} is installed; `appliance-setup upgrade {path}` puts another in its place")
+        if there is not None and not there.runs:
+            self.tell(f"{there.version} was made for a Python that is gone")
+            there = None
         host = self._fit(manifest)
         configured = self._configured()
         steps = [f"makes release {manifest.version}", "makes users, folders and units"] if there is None else []

@@ -17,6 +17,7 @@ from installer.manifest import NAME, Manifest, parse
 
 # There once all the rest is, and on the disk.
 COMPLETE: Final = ".complete"
+_INTERPRETER: Final = "venv/bin/python"
 SECONDS_MAX: Final = 1800.0
 _PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 # The daemon without its configuration, and the worker with the engine's libraries.
@@ -37,6 +38,11 @@ class Release:
     def version(self) -> str:
         return self.manifest.version
 
+    @property
+    def runs(self) -> bool:
+        """Whether the Python that it was made for is still there: a newer Debian has another one."""
+        return (self.folder / _INTERPRETER).exists()
+
 
 def current_release(layout: Layout) -> Release | None:
     """The one that counts. Raises Refused where its manifest is damaged."""
@@ -56,7 +62,7 @@ def make_release(layout: Layout, bundle: Bundle, python: str) -> Release:
     Raises Refused where the bundle changes under our hands, StepFailed where pip or a self-test fails.
     """
     folder = layout.releases / bundle.manifest.version
-    if (there := release_at(folder)) is not None and there.manifest == bundle.manifest:
+    if (there := release_at(folder)) is not None and there.manifest == bundle.manifest and there.runs:
         return there
     layout.releases.mkdir(mode=0o755, parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

@@ -31,6 +31,8 @@ def carry_out(answers: Answers, root: Path = Path("/")) -> None:
 
     Raises StateError with what failed, ConfigError where the product itself would not take what was written.
     """
+    if os.geteuid() != 0:
+        raise StateError("the first configuration is made as root: use sudo")
     _check_users(answers)
     _make_groups(answers)
     _make_model_dir(Path(answers.model_dir), answers)
@@ -38,7 +40,7 @@ def carry_out(answers: Answers, root: Path = Path("/")) -> None:
         _seal_key(_CREDENTIAL)
     written = files(answers)
     for name in sorted(written, key=lambda name: name == MODELS_YAML):
-        _write(root / name, written[name])
+        _write(root / name, written[name], 0o640 if name in (APPLIANCE_YAML, MODELS_YAML) else 0o644)
     load_config(root / APPLIANCE_YAML)
     load_models(root / MODELS_YAML)
     _run(["systemctl", "daemon-reload"])
@@ -85,11 +87,11 @@ def _seal_key(credential: Path) -> None:
     partial.replace(credential)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: int) -> None:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(text.encode())
-    path.chmod(0o640)
+    path.chmod(mode)
     os.chown(path, 0, grp.getgrnam("appliance").gr_gid)
 
 

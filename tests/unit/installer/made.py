@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -97,5 +98,7 @@ def release(layout: Layout, version: str, **facts: object) -> Release:
     files = [{"path": "README.md", "size": 1, "sha256": "0" * 64, "mode": "0644"}]
     told = {"product": "llm-appliance", "format": 1, **FACTS, "version": version, **facts, "files": files}
     (folder / NAME).write_text(json.dumps(told))
+    (folder / "venv/bin").mkdir(parents=True)
+    (folder / "venv/bin/python").symlink_to(sys.executable)
     (folder / COMPLETE).touch()
     return Release(folder, about)

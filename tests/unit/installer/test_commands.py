@@ -120,6 +120,13 @@ def test_a_host_that_is_not_ready_is_not_touched(tmp_path: Path) -> None:
     assert bench.files() == before
 
 
+def test_a_release_whose_python_is_gone_is_made_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path).with_release()
+    (bench.layout.current / "venv/bin/python").unlink()
+    bench.setup.install(bench.bundle(), None, None, None, plan=True)
+    assert any("makes release 1.0.0" in line for line in bench.told)
+
+
 def test_without_an_installation_there_is_nothing_to_upgrade(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="nothing is installed"):
         Bench(tmp_path).setup.upgrade(tmp_path / "bundle.tar", downgrade=False, plan=False)
