@@ -159,6 +159,9 @@ def test_a_power_cut_in_an_upgrade_ends_in_the_earlier_release(root: Path, bundl
         assert version(machine) == bundles.facts["version"]
         assert ask(machine).startswith(ANSWER_BEGINS)
         assert machine.run("ls", "/opt/appliance/change.json", check=False).returncode != 0
+        booting = machine.journal()
+        assert "the release that counts" in booting
+        assert "ordering cycle" not in booting
         machine.run(*command, seconds_max=INSTALL_SECONDS_MAX)
         assert version(machine) == "0.1.1"
 
