@@ -62,6 +62,7 @@ class Changeover:
         except StepFailed as failed:
             reason = str(failed)
         if reason is None:
+            link(self.layout.previous, f"releases/{before.folder.name}")
             self._finish()
             return
         self.tell(f"{after.version} is not well: {reason}")

@@ -19,7 +19,7 @@ from installer.host import Host, lacks
 from installer.journal import remember, under_way
 from installer.layout import Layout
 from installer.manifest import Manifest
-from installer.release_folder import Release, current_release, make_release, release_at, remove_releases
+from installer.release_folder import Release, current_release, make_release, previous_release, remove_releases
 from installer.restoring import Backup, check_restore, restore
 from installer.services import Services
 from installer.trust import keep, trusted_keys
@@ -118,13 +118,10 @@ class Setup:
         """Back to the release before. restore_state: with its state of then, also where it reads today's."""
         self._refuse_while_changing()
         now = self._installed()
-        others = [folder.name for folder in sorted(self.layout.releases.iterdir()) if folder.name != now.version]
-        found = [release for name in others if (release := release_at(self.layout.releases / name)) is not None]
-        if len(found) != 1:
+        if (then := previous_release(self.layout)) is None:
             raise Refused(
                 "there is no release to go back to; `appliance-setup upgrade --allow-downgrade` takes a bundle"
             )
-        (then,) = found
         restore = restore_state or needs_state_back(then.manifest, now.manifest)
         if restore and not snapshot.exists(self.layout, then.version):
             raise Refused(f"{then.version} does not read today's state, and its snapshot is gone; restore a backup")
@@ -164,7 +161,7 @@ class Setup:
             self.services.disable()
         remove_units(self.layout)
         self.services.reload_units()
-        for path in (*self.layout.commands, self.layout.current, self.layout.journal):
+        for path in (*self.layout.commands, self.layout.current, self.layout.previous, self.layout.journal):
             remove(path)
         for folder in (self.layout.product, *doomed):
             shutil.rmtree(folder, ignore_errors=True)

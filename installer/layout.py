@@ -36,6 +36,11 @@ class Layout:
         return self.product / "current"
 
     @property
+    def previous(self) -> Path:
+        """Leads to the release before, once there was one."""
+        return self.product / "previous"
+
+    @property
     def journal(self) -> Path:
         """What is going on; there only while something is."""
         return self.product / "change.json"

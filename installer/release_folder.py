@@ -49,6 +49,12 @@ def current_release(layout: Layout) -> Release | None:
     return release_at(layout.current.resolve()) if layout.current.is_symlink() else None
 
 
+def previous_release(layout: Layout) -> Release | None:
+    """The one before it, where there was one and it is still there."""
+    folder = layout.previous.resolve()
+    return release_at(folder) if layout.previous.is_symlink() and folder != layout.current.resolve() else None
+
+
 def release_at(folder: Path) -> Release | None:
     """None where there is none, or it was not finished."""
     if not (folder / COMPLETE).is_file():

@@ -36,6 +36,15 @@ class Bench:
         self.layout.product.mkdir(parents=True)
         keep(self.layout, {"release.pem": public_pem(KEY)})
 
+    def with_earlier(self) -> Bench:
+        """And 2.0.0 before it."""
+        self.with_release()
+        release(self.layout, "2.0.0", sequence=6)
+        # What a failed upgrade has left does not count.
+        release(self.layout, "3.0.0", sequence=7)
+        self.layout.previous.symlink_to("releases/2.0.0")
+        return self
+
     def with_release(self) -> Bench:
         Changeover(self.layout, self.services, lambda _: None, 1).first(release(self.layout, "1.0.0", sequence=5))
         self.services.start()
@@ -144,8 +153,7 @@ def test_an_interrupted_change_comes_first(tmp_path: Path) -> None:
 
 
 def test_back_and_forth_between_two_releases(tmp_path: Path) -> None:
-    bench = Bench(tmp_path).with_release()
-    release(bench.layout, "2.0.0", sequence=6)
+    bench = Bench(tmp_path).with_earlier()
     for version in ("2.0.0", "1.0.0"):
         bench.setup.rollback(restore_state=False, plan=False)
         assert bench.services.running == version
@@ -155,8 +163,7 @@ def test_back_and_forth_between_two_releases(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("ill", "runs", "value"), [("", "2.0.0", "then"), ("2.0.0", "1.0.0", "now")])
 def test_back_with_the_state_of_then(tmp_path: Path, ill: str, runs: str, value: str) -> None:
-    bench = Bench(tmp_path, frozenset({ill})).with_release()
-    release(bench.layout, "2.0.0", sequence=6)
+    bench = Bench(tmp_path, frozenset({ill})).with_earlier()
     with pytest.raises(Refused, match="snapshot is gone"):
         bench.setup.rollback(restore_state=True, plan=False)
     bench.value.write_text("then")
