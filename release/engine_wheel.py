@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from release.trimmed_wheel import trim
+
 # Beside the Python files, once: as a wheel knows no links, each versioned name would be another copy.
 _LIBRARIES: Final = "llama_cpp/lib"
 _OPTIONS: Final = (
@@ -32,6 +34,8 @@ _OPTIONS: Final = (
     "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,relro,-z,now",
     "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,-z,relro,-z,now",
 )
+# llama.cpp installs these, whatever is asked of it.
+_UNWANTED: Final = ("include/*", f"{_LIBRARIES}/cmake/*", f"{_LIBRARIES}/libllama-common.so", "llama_cpp/server/*")
 
 
 def build_engine_wheel(source: Path, to: Path, *, epoch: int) -> Path:
@@ -61,7 +65,6 @@ def build_engine_wheel(source: Path, to: Path, *, epoch: int) -> Path:
             check=True,
         )
     (wheel,) = work.glob("*.whl")
-    kept = to / wheel.name
-    wheel.replace(kept)
+    trim(wheel, to / wheel.name, _UNWANTED)
     shutil.rmtree(work)
-    return kept
+    return to / wheel.name
