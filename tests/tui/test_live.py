@@ -115,7 +115,8 @@ def test_screens_show_what_the_admin_api_says(demo: Appliance, screen: Tmux) -> 
 
 def test_a_model_is_unloaded_and_loaded(demo: Appliance, screen: Tmux) -> None:
     screen.press("2")
-    screen.wait("READY")
+    # It is ready on the first screen too.
+    screen.wait(lambda text: "<2Models>" in text and "READY" in text)
     screen.press("u")
     screen.wait("appliance models unload demo")
     # The first Enter is Cancel.
