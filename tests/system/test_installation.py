@@ -74,7 +74,7 @@ def install(machine: Machine, bundles: Bundles, *more: str) -> None:
 
 
 def install_by_hand(machine: Machine, bundles: Bundles) -> str:
-    """The same with an operator who reads, compares the fingerprint, and takes what is usual; what the screen showed."""
+    """The same with an operator who compares the fingerprint and takes what is usual; what the screen showed."""
     bundle = f"{STICK}/{bundles.first.name}"
     machine.run("tar", "--extract", "--file", bundle, "--directory", STICK, "appliance-setup")
     terminal = ("script", "--quiet", "--return", "--command", f"{SETUP} install {bundle}", "/dev/null")
