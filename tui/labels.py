@@ -216,6 +216,7 @@ CHINESE: Final[Mapping[str, str]] = MappingProxyType(
         "other columns": "换一组列",
         "other processes": "其他进程",
         "other procs": "其他进程",
+        "overhead": "开销",
         "out": "出",
         "over": "已过期",
         "pause, or go on": "暂停或继续",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from appliance.telemetry.snapshot import DeviceShare, GpuFigures, ModelFigures, Snapshot
 from tui import units
 from tui.drawing.box import bar, box, heat, level
 from tui.lines import Line, Role, Span, fit, line, shorten, stretched, width_of
 from tui.look import Look
+
+_OVERHEAD_BYTES_MIN: Final = 50 * 2**20
 
 
 def gpu_box(snapshot: Snapshot | None, width: int, height: int, look: Look, stale: str = "") -> list[Line]:
@@ -93,8 +96,9 @@ def _one(gpu: GpuFigures, snapshot: Snapshot, inner: int, height: int, look: Loo
             line(
                 f"   {name} weights ",
                 (f"{units.gib(share.weights_bytes):>4}", "weights"),
-                "  kv ",
-                (f"{units.gib(share.kv_bytes + share.compute_bytes):>4}", "kv"),
+                " kv " if _has_overhead(share) else "  kv ",
+                (f"{units.gib(share.kv_bytes):>4}", "kv"),
+                *(((f"+{units.gib(share.compute_bytes)}", "dim"),) if _has_overhead(share) else ()),
             )
         )
     if len(shown) < len(holders):
@@ -108,6 +112,11 @@ def _one(gpu: GpuFigures, snapshot: Snapshot, inner: int, height: int, look: Loo
     )
     lines.append(_load(gpu))
     return lines
+
+
+def _has_overhead(share: DeviceShare) -> bool:
+    """Whether buffers to compute in and the driver's context are worth a figure."""
+    return share.compute_bytes >= _OVERHEAD_BYTES_MIN
 
 
 def _other(gpu: GpuFigures, look: Look) -> str:
@@ -141,10 +150,12 @@ def _one_wide(gpu: GpuFigures, snapshot: Snapshot, height: int, look: Look) -> l
             f"      {fit(shorten(model.id, 18, look.glyphs.cut), 18)} weights ",
             (f"{units.gib(share.weights_bytes):>4}", "weights"),
             "   kv ",
-            (f"{units.gib(share.kv_bytes + share.compute_bytes):>4}", "kv"),
+            (f"{units.gib(share.kv_bytes):>4}", "kv"),
         )
         if model.kv_used:
             line_parts = line(line_parts, f" ({units.share(model.kv_used)} {look.say('used')})")
+        if _has_overhead(share):
+            line_parts = line(line_parts, f"   {look.say('overhead')} {units.gib(share.compute_bytes)}")
         lines.append(line_parts)
     if len(shown) < len(holders):
         lines.append(line((f"      +{len(holders) - len(shown)} {look.say('more models')}", "dim")))
