@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,8 @@ def main() -> None:
     """Exit status: 0 done, 1 not done, with the reason on standard error; 2 not understood."""
     asked = _parser().parse_args()
     os.umask(0o022)
+    # Whoever's line is cut off does not cut a change in two.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         if asked.command in ("verify",) or getattr(asked, "plan", False):
             _carry_out(asked)
@@ -31,7 +35,7 @@ def main() -> None:
         with _lock():
             _carry_out(asked)
     except SetupError as error:
-        sys.exit(f"appliance-setup: {error}")
+        sys.exit(f"appliance-setup: {error}{_unfinished()}")
     except KeyboardInterrupt:
         sys.exit("appliance-setup: interrupted; `appliance-setup recover` ends what was begun")
 
@@ -77,7 +81,7 @@ def _carry_out(asked: argparse.Namespace) -> None:
     setup = Setup(
         layout=Layout(Path("/")),
         services=Systemd(),
-        tell=lambda line: print(f"appliance-setup: {line}", flush=True),
+        tell=_tell,
         ask=_ask,
         look=look_at_host,
         now=lambda: datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,6 +99,17 @@ def _carry_out(asked: argparse.Namespace) -> None:
         setup.recover(at_boot=asked.at_boot)
     else:
         setup.uninstall(purge=asked.purge, yes=asked.yes, plan=asked.plan)
+
+
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"appliance-setup: {line}", flush=True)
+
+
+def _unfinished() -> str:
+    """What to do where a change was begun and could not be taken back."""
+    begun = Layout(Path("/")).journal.exists()
+    return "\na change is not finished: `appliance-setup recover` goes back to the release before" if begun else ""
 
 
 def _backup(asked: argparse.Namespace) -> Backup | None:
