@@ -31,6 +31,8 @@ _OPTIONS: Final = (
     f"-DCMAKE_INSTALL_BINDIR={_LIBRARIES}",
     f"-DCMAKE_INSTALL_LIBDIR={_LIBRARIES}",
     "-DCMAKE_INSTALL_RPATH=$ORIGIN",
+    # Else the build folder's path is in what the linker makes, and its length stays in what is installed.
+    "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",
     "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,relro,-z,now",
     "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,-z,relro,-z,now",
 )
