@@ -59,7 +59,8 @@ class Changeover:
             self.tell(f"starts {after.version}")
             self.services.start()
             reason = self.services.unready(after.version, self.gate_seconds)
-        except StepFailed as failed:
+        except (StepFailed, OSError) as failed:
+            # A disk that is full, too, is no reason to stay stopped.
             reason = str(failed)
         if reason is None:
             link(self.layout.previous, f"releases/{before.folder.name}")

@@ -149,6 +149,10 @@ def _run(*command: str) -> None:
 
 
 def _tried(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=SYSTEMCTL_SECONDS_MAX
-    )
+    seconds = SYSTEMCTL_SECONDS_MAX
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        raise StepFailed(f"{' '.join(command)} took longer than {seconds:.0f} s") from None

@@ -16,6 +16,8 @@ from installer.layout import Layout
 
 _LEFT_OUT: Final = frozenset({"models", "run"})
 _NOT_BROUGHT_BACK: Final = frozenset({"audit"})
+# What the service itself wants to write, once it runs again.
+_SPARE_BYTES: Final = 256 * 2**20
 
 
 def take(layout: Layout, version: str) -> None:
@@ -45,6 +47,17 @@ def bring_back(layout: Layout, version: str) -> None:
         _discard(target)
         fresh.rename(target)
         sync_folder(layout.state)
+
+
+def lack_bytes(layout: Layout) -> int:
+    """How much room on the state's disk a snapshot of it would lack; 0 where there is enough."""
+    files = (
+        path.lstat().st_size
+        for entry in _entries(layout.state, _LEFT_OUT)
+        for path in (entry, *entry.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    )
+    return max(0, sum(files) + _SPARE_BYTES - shutil.disk_usage(layout.state).free)
 
 
 def exists(layout: Layout, version: str) -> bool:

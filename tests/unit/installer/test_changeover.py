@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from installer import journal
+from installer import journal, snapshot
 from installer.changeover import Changeover
 from installer.errors import StepFailed
 from installer.layout import Layout
@@ -96,6 +97,21 @@ def test_one_that_is_not_well_makes_room_again(tmp_path: Path, state_format: int
     # What the earlier one reads it keeps; what has happened stays on record either way.
     assert bench.value.read_text() == value
     assert bench.audit.read_text() == "two"
+
+
+def test_a_disk_that_is_full_in_the_middle_does_not_leave_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+
+    def full(layout: Layout, version: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(layout.snapshots))
+
+    monkeypatch.setattr(snapshot, "take", full)
+    with pytest.raises(StepFailed, match="No space left"):
+        bench.switch()
+    bench.assert_counts(bench.old)
+    assert bench.services.running == "1.0.0"
 
 
 @pytest.mark.parametrize("at_boot", [True, False])

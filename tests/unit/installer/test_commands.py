@@ -129,6 +129,14 @@ def test_a_host_that_is_not_ready_is_not_touched(tmp_path: Path) -> None:
     assert bench.files() == before
 
 
+def test_an_upgrade_without_room_for_a_snapshot_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path).with_release()
+    monkeypatch.setattr(snapshot, "lack_bytes", lambda layout: 5 * 2**20)
+    with pytest.raises(Refused, match="lacks 5 MiB"):
+        bench.setup.upgrade(bench.bundle(version="2.0.0", sequence=6), downgrade=False, plan=False)
+    assert bench.services.running == "1.0.0"
+
+
 def test_a_release_whose_python_is_gone_is_made_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path).with_release()
     (bench.layout.current / "venv/bin/python").unlink()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,3 +65,13 @@ def test_a_half_snapshot_is_none(layout: Layout) -> None:
     assert snapshot.exists(layout, "1.0.0")
     snapshot.forget(layout, frozenset({"2.0.0"}))
     assert [path.name for path in layout.snapshots.iterdir()] == ["2.0.0"]
+
+
+def test_a_disk_without_room_for_it_is_told_before(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert snapshot.lack_bytes(layout) == 0
+    with (layout.state / "store/large").open("wb") as large, (layout.state / "models/larger").open("wb") as larger:
+        large.truncate(2**30)
+        # Models are not in it.
+        larger.truncate(2**36)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
+    assert 2**28 <= snapshot.lack_bytes(layout) < 2**28 + 2**16
