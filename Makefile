@@ -17,11 +17,12 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests start hundreds of Python processes: without compiled files each would compile the product for itself.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dify run test test-fast check format lock bench bench-step bundle release-check clean
+.PHONY: help setup dify run test test-fast test-offline check format lock bench bench-step bundle release-check clean
 
 help:
 	@echo "make run     set up and serve the demo model over mutual TLS"
 	@echo "make test    set up and run every test"
+	@echo "make test-offline  every test that builds no system, where loopback is the only network (as root); ARGS=tests/…"
 	@echo "make check   format, lint, types, import contracts, fast tests"
 	@echo "make bench   measure our own overhead, then compare with llama-server (builds it once; about 20 minutes)"
 	@echo "make bench-step  where the host's part of an engine step goes"
@@ -57,6 +58,11 @@ test: setup dify
 
 test-fast: setup
 	HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(PARALLEL) -m "not slow"
+
+# Whatever needs the network is fetched before: the two environments. Left out is tests/system, which makes a Debian with
+# debootstrap from a mirror and bundles from a package index; the machines that it boots have no network in `make test` either.
+test-offline: setup dify
+	unshare --net -- sh -c 'ip link set lo up && exec "$$@"' sh $(BIN)/pytest $(PARALLEL) --ignore tests/system $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .
