@@ -5,41 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from appliance.security.bundle_folder import write_bundle
 from appliance.security.dify_bundle import CONTAINER_FOLDER, SIDECAR_PORT, DifyModel, Endpoint, dify_files
+from tests.security.nginx import Nginx, free_port, running_nginx
 
-NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else None)
-needs_nginx = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine; `apt-get install nginx-light`")
 MODELS = (DifyModel("demo", 8192, 4096),)
-START_SECONDS_MAX = 10.0
-
-
-@dataclass
-class Sidecar:
-    """A running nginx with the generated configuration. url: what Dify types, without `/v1`."""
-
-    url: str
-    folder: Path
-
-    @property
-    def errors(self) -> str:
-        """nginx's error log so far."""
-        return (self.folder / "stderr").read_text()
-
-    @property
-    def accesses(self) -> str:
-        """nginx's access log so far."""
-        return (self.folder / "stdout").read_text()
 
 
 def prepare(folder: Path, bundle: Path, endpoint: Endpoint, listen: str = "8080") -> Path:
@@ -65,46 +39,13 @@ def prepare(folder: Path, bundle: Path, endpoint: Endpoint, listen: str = "8080"
     return folder / "nginx.conf"
 
 
-def check(conf: Path) -> subprocess.CompletedProcess[str]:
-    """`nginx -t`."""
-    assert NGINX is not None
-    return subprocess.run([NGINX, "-t", "-c", str(conf)], capture_output=True, text=True, timeout=20, check=False)
-
-
 @contextmanager
-def running_sidecar(folder: Path, bundle: Path, endpoint: Endpoint) -> Iterator[Sidecar]:
+def running_sidecar(folder: Path, bundle: Path, endpoint: Endpoint) -> Iterator[Nginx]:
     """The sidecar on a free port, in front of `endpoint`."""
-    assert NGINX is not None
     port = free_port()
     conf = prepare(folder, bundle, endpoint, f"127.0.0.1:{port}")
-    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-        process = subprocess.Popen(
-            [NGINX, "-c", str(conf), "-g", "daemon off;"], stdin=subprocess.DEVNULL, stdout=out, stderr=err
-        )
-    sidecar = Sidecar(f"http://127.0.0.1:{port}", folder)
-    try:
-        _wait_for(port, process, sidecar)
+    with running_nginx(conf, f"http://127.0.0.1:{port}", port) as sidecar:
         yield sidecar
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], sidecar: Sidecar) -> None:
-    deadline = time.monotonic() + START_SECONDS_MAX
-    while True:
-        assert process.poll() is None, sidecar.errors
-        assert time.monotonic() < deadline, sidecar.errors
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.02)
 
 
 class Relay:

@@ -22,7 +22,8 @@ from appliance.state_dir import StateDir
 from appliance.telemetry.request_reader import RequestReader
 from appliance.telemetry.request_record import RequestRecord
 from tests.e2e.appliance_process import Appliance, running_appliance
-from tests.security.sidecar import Relay, Sidecar, check, free_port, needs_nginx, prepare, running_sidecar
+from tests.security.nginx import Nginx, check, free_port, needs_nginx
+from tests.security.sidecar import Relay, prepare, running_sidecar
 
 pytestmark = [needs_nginx, pytest.mark.slow]
 
@@ -65,12 +66,12 @@ def endpoint(appliance: Appliance, tls_name: str | None = None) -> Endpoint:
 
 
 @pytest.fixture(scope="module")
-def sidecar(tmp_path_factory: pytest.TempPathFactory, appliance: Appliance) -> Iterator[Sidecar]:
+def sidecar(tmp_path_factory: pytest.TempPathFactory, appliance: Appliance) -> Iterator[Nginx]:
     with running_sidecar(tmp_path_factory.mktemp("dify") / "llm", appliance.bundle(), endpoint(appliance)) as sidecar:
         yield sidecar
 
 
-def as_dify(appliance: Appliance, sidecar: Sidecar) -> aiohttp.ClientSession:
+def as_dify(appliance: Appliance, sidecar: Nginx) -> aiohttp.ClientSession:
     """A new connection for every call, as the plugin's bare requests.post."""
     return aiohttp.ClientSession(
         sidecar.url,
@@ -83,7 +84,7 @@ def chat(text: str = "Hello", **fields: Any) -> dict[str, Any]:
     return {"model": "demo", "messages": [{"role": "user", "content": text}], **fields}
 
 
-async def status_of(appliance: Appliance, sidecar: Sidecar, path: str = "/v1/models") -> tuple[int, dict[str, Any]]:
+async def status_of(appliance: Appliance, sidecar: Nginx, path: str = "/v1/models") -> tuple[int, dict[str, Any]]:
     async with as_dify(appliance, sidecar) as session, session.get(path) as answer:
         return answer.status, await answer.json(content_type=None)
 
@@ -98,7 +99,7 @@ async def record_of(appliance: Appliance, request_id: str) -> RequestRecord:
     raise AssertionError(f"no record of {request_id}")
 
 
-async def test_models_and_a_blocking_chat(appliance: Appliance, sidecar: Sidecar) -> None:
+async def test_models_and_a_blocking_chat(appliance: Appliance, sidecar: Nginx) -> None:
     status, models = await status_of(appliance, sidecar)
     assert (status, [model["id"] for model in models["data"]]) == (200, ["demo"])
     assert (await status_of(appliance, sidecar, "/readyz")) == (200, {"status": "ok"})
@@ -112,7 +113,7 @@ async def test_models_and_a_blocking_chat(appliance: Appliance, sidecar: Sidecar
     assert appliance.key() not in sidecar.accesses + sidecar.errors
 
 
-async def logged(sidecar: Sidecar, request_id: str) -> None:
+async def logged(sidecar: Nginx, request_id: str) -> None:
     """nginx writes its line after it has sent the answer."""
     for _ in range(500):
         if request_id in sidecar.accesses:
@@ -122,7 +123,7 @@ async def logged(sidecar: Sidecar, request_id: str) -> None:
 
 
 @pytest.mark.slow
-async def test_a_stream_arrives_piece_by_piece(appliance: Appliance, sidecar: Sidecar) -> None:
+async def test_a_stream_arrives_piece_by_piece(appliance: Appliance, sidecar: Nginx) -> None:
     arrivals: list[float] = []
     began = time.monotonic()
     async with (
@@ -151,7 +152,7 @@ async def test_a_stream_arrives_piece_by_piece(appliance: Appliance, sidecar: Si
     ],
 )
 async def test_large_bodies_are_the_appliance_s_business(
-    appliance: Appliance, sidecar: Sidecar, size: int, status: int, code: str
+    appliance: Appliance, sidecar: Nginx, size: int, status: int, code: str
 ) -> None:
     body = msgspec.json.encode(chat("x"))
     body = body.replace(b'"x"', b'"' + b"word " * ((size - len(body)) // 5 + 1) + b'"')
@@ -166,7 +167,7 @@ async def test_large_bodies_are_the_appliance_s_business(
 
 
 @pytest.mark.slow
-async def test_a_body_beyond_the_sidecar_s_own_bound_says_so(appliance: Appliance, sidecar: Sidecar) -> None:
+async def test_a_body_beyond_the_sidecar_s_own_bound_says_so(appliance: Appliance, sidecar: Nginx) -> None:
     async with as_dify(appliance, sidecar) as session:
         answer = await session.post("/v1/chat/completions", data=io.BytesIO(b" " * (65 * MIB)))
         error = (await answer.json(content_type=None))["error"]
@@ -193,7 +194,7 @@ async def test_many_calls_share_few_upstream_connections(tmp_path: Path, applian
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_leaves_frees_its_slot(appliance: Appliance, sidecar: Sidecar, stream: bool) -> None:
+async def test_a_client_that_leaves_frees_its_slot(appliance: Appliance, sidecar: Nginx, stream: bool) -> None:
     request_id = f"leaves-{stream}"
     async with as_dify(appliance, sidecar) as session:
         post = session.post(
