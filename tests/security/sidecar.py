@@ -5,21 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Final
 
 from appliance.security.bundle_folder import write_bundle
 from appliance.security.dify_bundle import CONTAINER_FOLDER, SIDECAR_PORT, DifyModel, Endpoint, dify_files
 from tests.security.nginx import Nginx, free_port, running_nginx
 
 MODELS = (DifyModel("demo", 8192, 4096),)
+NONE: Final[Mapping[str, str]] = {}
+# What makes a proxy of it that keeps a stream's pieces together.
+GATHERING: Final = {
+    "proxy_buffering off;": "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering; gzip on; gzip_types *;",
+}
 
 
-def prepare(folder: Path, bundle: Path, endpoint: Endpoint, listen: str = "8080") -> Path:
+def prepare(
+    folder: Path, bundle: Path, endpoint: Endpoint, listen: str = "8080", changes: Mapping[str, str] = NONE
+) -> Path:
     """Copies `bundle` to `folder` as an operator would, adds the generated files, and returns nginx.conf.
 
-    Its paths and port are those of its container; here there is none.
+    Its paths and port are those of its container; here there is none. changes: what else is replaced in it.
     """
     (folder / "scratch").mkdir(parents=True)
     for name in ("client.crt", "client.key", "ca.crt"):
@@ -30,6 +38,7 @@ def prepare(folder: Path, bundle: Path, endpoint: Endpoint, listen: str = "8080"
         " /tmp/": f" {folder}/scratch/",
         f" {CONTAINER_FOLDER}/": f" {folder}/",
         f"listen {SIDECAR_PORT};": f"listen {listen};",
+        **changes,
     }
     conf = files["nginx.conf"].decode()
     for there, here in moved.items():
@@ -40,10 +49,12 @@ def prepare(folder: Path, bundle: Path, endpoint: Endpoint, listen: str = "8080"
 
 
 @contextmanager
-def running_sidecar(folder: Path, bundle: Path, endpoint: Endpoint) -> Iterator[Nginx]:
+def running_sidecar(
+    folder: Path, bundle: Path, endpoint: Endpoint, changes: Mapping[str, str] = NONE
+) -> Iterator[Nginx]:
     """The sidecar on a free port, in front of `endpoint`."""
     port = free_port()
-    conf = prepare(folder, bundle, endpoint, f"127.0.0.1:{port}")
+    conf = prepare(folder, bundle, endpoint, f"127.0.0.1:{port}", changes)
     with running_nginx(conf, f"http://127.0.0.1:{port}", port) as sidecar:
         yield sidecar
 
