@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from appliance.errors import WireError
+from appliance.models.backoff import backoff_seconds
 from appliance.models.launcher import Launcher, WorkerLink
 from appliance.tasks import TaskOwner
 from appliance.types import HardwareReading
@@ -66,7 +67,7 @@ class HardwareWatch:
                 reason = str(error)
             self.restarts += 1
             self._failures += 1
-            pause = min(2.0 ** (self._failures - 1), BACKOFF_SECONDS_MAX) if self._failures > 1 else 0.0
+            pause = backoff_seconds(self._failures, BACKOFF_SECONDS_MAX) if self._failures > 1 else 0.0
             _log.warning("the hardware cannot be watched: %s; starting again in %.0f s", reason, pause)
             await asyncio.sleep(pause)
 

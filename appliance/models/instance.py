@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from appliance.config import WorkerLimits
 from appliance.errors import ErrorCode, LoadError, OutOfMemory, RequestError, WireError
 from appliance.models.backlog import Backlog, Entry
+from appliance.models.backoff import backoff_seconds
 from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
 from appliance.models.kept import KeptWorkers
@@ -755,8 +756,7 @@ class ModelInstance:
             self.changed()
 
     def _pause(self, failures: int) -> None:
-        seconds = 0.0 if failures == 0 else min(2.0 ** (failures - 1), self._limits.backoff_seconds_max)
-        self._retry_at = self._clock() + seconds
+        self._retry_at = self._clock() + backoff_seconds(failures, self._limits.backoff_seconds_max)
         self._state = InstanceState.FAILED
 
     def _refuse_if_unavailable(self) -> None:

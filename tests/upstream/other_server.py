@@ -27,6 +27,8 @@ from typing import Any
 from aiohttp import web
 
 FLOOD_CHARS = 20_000
+# Of 0 aiohttp makes no limit at all, and a connection that comes as the server ends would be waited for.
+_STOP_SECONDS = 0.05
 ERRORS: Mapping[int, dict[str, Any]] = {
     400: {
         "error": {"message": "max_tokens is too large", "param": "max_tokens", "type": "BadRequestError", "code": 400}
@@ -82,7 +84,7 @@ class OtherServer:
         app.router.add_post("/v1/rerank", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._models)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context)
         await site.start()

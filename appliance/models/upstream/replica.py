@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from appliance.models.backoff import backoff_seconds
 from appliance.upstream_spec import ReplicaAccess, UpstreamReplica
 
 # A server that works may be too busy for a probe; one that refuses connections is down at once.
@@ -94,7 +95,7 @@ class Replica:
 
     def pause_seconds(self, probe_seconds: float) -> float:
         """Until the next probe: one that is down is asked soon, and then ever less often."""
-        return probe_seconds if self.up else min(2.0 ** (self._failures - 1), probe_seconds)
+        return probe_seconds if self.up else backoff_seconds(self._failures, probe_seconds)
 
     async def nap(self, seconds: float) -> None:
         """Waits for the next probe; less where a request finds it down meanwhile."""
