@@ -12,6 +12,11 @@ def check_upgrade(now: Manifest, then: Manifest, *, downgrade: bool) -> None:
         raise Refused(f"{now.version} is installed already")
     if then.version == now.version:
         raise Refused(f"another build of {now.version} is installed; a release that differs needs another version")
+    if then.sequence < now.sequence and needs_state_back(then, now):
+        raise Refused(
+            f"{then.version} is older than {now.version}, and does not read its state: where it is the release before, "
+            "`appliance-setup rollback` goes back to it with its own; else it is installed anew with a backup of its time"
+        )
     if then.sequence < now.sequence and not downgrade:
         raise Refused(
             f"{then.version} is older than {now.version}, which is installed: an old release may have faults that are "
