@@ -201,7 +201,7 @@ class Setup:
     def _refuse_without_room(self) -> None:
         if lack := snapshot.lack_bytes(self.layout):
             room = f"{lack / 2**20:.0f} MiB for a snapshot of the state"
-            raise Refused(f"the disk of {self.layout.state} lacks {room}: make room, then try again")
+            raise Refused(f"the disk of {self.layout.snapshots} lacks {room}: make room, then try again")
 
     def _planned(self, steps: tuple[str, ...] | list[str], *, plan: bool) -> bool:
         if plan:

@@ -64,7 +64,7 @@ def look_at_host(manifest: Manifest, products: Path) -> Host:
         systemd=_systemd() if Path("/run/systemd/system").is_dir() else None,
         missing=(*_missing_commands(COMMANDS), *_missing_libraries(manifest.libraries)),
         driver=_driver(),
-        disk_free_bytes=_free(products),
+        disk_free_bytes=free_bytes(products),
     )
 
 
@@ -125,7 +125,7 @@ def _driver() -> str | None:
     return None
 
 
-def _free(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
     """Of the file system that it is on, or will be."""
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
     return shutil.disk_usage(there).free

@@ -6,12 +6,15 @@ brought back: what happened has happened.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Final
 
 from installer.durable import sync_folder
+from installer.host import free_bytes
 from installer.layout import Layout
 
 _LEFT_OUT: Final = frozenset({"models", "run"})
@@ -50,14 +53,12 @@ def bring_back(layout: Layout, version: str) -> None:
 
 
 def lack_bytes(layout: Layout) -> int:
-    """How much room on the state's disk a snapshot of it would lack; 0 where there is enough."""
-    files = (
-        path.lstat().st_size
-        for entry in _entries(layout.state, _LEFT_OUT)
-        for path in (entry, *entry.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    )
-    return max(0, sum(files) + _SPARE_BYTES - shutil.disk_usage(layout.state).free)
+    """How much room a snapshot of the state would lack where snapshots are; 0 where there is enough.
+
+    The service may run, and make and remove files. The state may be on a disk of its own.
+    """
+    files = sum(_file_bytes(entry) for entry in _entries(layout.state, _LEFT_OUT))
+    return max(0, files + _SPARE_BYTES - free_bytes(layout.snapshots))
 
 
 def exists(layout: Layout, version: str) -> bool:
@@ -78,6 +79,17 @@ def _of(layout: Layout, version: str) -> Path:
 def _entries(folder: Path, without: frozenset[str]) -> list[Path]:
     """Names with a dot in front are somebody's unfinished work."""
     return sorted(path for path in folder.iterdir() if path.name not in without and not path.name.startswith("."))
+
+
+def _file_bytes(entry: Path) -> int:
+    """Of a file, or of all files below a folder; nothing that a link leads to."""
+    walked = () if entry.is_symlink() else os.walk(entry)
+    found = 0
+    for path in (entry, *(Path(folder, name) for folder, _, names in walked for name in names)):
+        with contextlib.suppress(FileNotFoundError):
+            about = path.lstat()
+            found += about.st_size if stat.S_ISREG(about.st_mode) else 0
+    return found
 
 
 def _copy(source: Path, target: Path) -> None:

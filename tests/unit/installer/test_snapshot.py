@@ -73,5 +73,8 @@ def test_a_disk_without_room_for_it_is_told_before(layout: Layout, monkeypatch: 
         large.truncate(2**30)
         # Models are not in it.
         larger.truncate(2**36)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
+    (layout.state / "elsewhere").symlink_to("models")
+    # The state may have a disk of its own, with room for its models.
+    free = {layout.snapshots.parent: 2**30, layout.state: 2**40}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
     assert 2**28 <= snapshot.lack_bytes(layout) < 2**28 + 2**16
