@@ -41,15 +41,18 @@ def take(layout: Layout, version: str) -> None:
 
 def bring_back(layout: Layout, version: str) -> None:
     """Puts it in the place of what is there. Done twice, also after a half, it is the same."""
+    # Modes and owners come after contents: until then nobody else may look at it.
+    private = layout.state / ".restored"
+    _discard(private)
+    private.mkdir(mode=0o700)
     for entry in _entries(_of(layout, version), _NOT_BROUGHT_BACK):
         target = layout.state / entry.name
-        fresh = target.with_name(f".{entry.name}.restored")
-        _discard(fresh)
-        _copy(entry, fresh)
+        _copy(entry, private / entry.name)
         os.sync()
         _discard(target)
-        fresh.rename(target)
+        (private / entry.name).rename(target)
         sync_folder(layout.state)
+    private.rmdir()
 
 
 def lack_bytes(layout: Layout) -> int:
@@ -98,7 +101,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True, ignore=_special, copy_function=_copy_file)
         for folder in (target, *(path for path in target.rglob("*") if path.is_dir() and not path.is_symlink())):
             _own(source / folder.relative_to(target), folder)
-    elif source.is_file():
+    elif source.is_file() or source.is_symlink():
         _copy_file(str(source), str(target))
 
 

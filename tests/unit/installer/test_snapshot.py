@@ -21,6 +21,7 @@ def layout(tmp_path: Path) -> Layout:
     (layout.state / "secrets").chmod(0o700)
     (layout.state / "secrets/file").chmod(0o600)
     (layout.state / "store/link").symlink_to("file")
+    (layout.state / "link").symlink_to("store")
     return layout
 
 
@@ -30,14 +31,35 @@ def test_the_state_comes_back_as_it_was_but_for_models_and_audit(layout: Layout)
     for path in layout.state.glob("*/file"):
         path.write_text("now")
     (layout.state / "store/new").touch()
+    (layout.state / "link").unlink()
     for _ in range(2):
         snapshot.bring_back(layout, "1.0.0")
-        found = {path.parent.name: path.read_text() for path in layout.state.glob("*/file")}
+        assert (layout.state / "link").readlink() == Path("store")
+        found = {
+            path.parent.name: path.read_text() for path in layout.state.glob("*/file") if path.parent.name != "link"
+        }
         assert found == {"store": "then", "secrets": "then", "audit": "now", "models": "now", "run": "now"}
     assert not (layout.state / "store/new").exists()
     assert (layout.state / "store/link").readlink() == Path("file")
     assert (layout.state / "secrets").stat().st_mode & 0o777 == 0o700
     assert (layout.state / "secrets/file").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_copy_is_private_until_its_modes_are_set(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_to_others: list[Path] = []
+
+    def copystat(source: str, target: str, *, follow_symlinks: bool = True) -> None:
+        above = (folder for folder in Path(target).parents if folder.is_relative_to(layout.root / "var/lib"))
+        if not any(folder.stat().st_mode & 0o077 == 0 for folder in above):
+            open_to_others.append(Path(target))
+        real(source, target, follow_symlinks=follow_symlinks)
+
+    real = shutil.copystat
+    monkeypatch.setattr(shutil, "copystat", copystat)
+    snapshot.take(layout, "1.0.0")
+    snapshot.bring_back(layout, "1.0.0")
+    assert open_to_others == []
+    assert not [path for path in layout.state.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
