@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,12 +30,13 @@ def main() -> None:
     # Whoever's line is cut off does not cut a change in two.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        if asked.command in ("verify",) or getattr(asked, "plan", False):
+        if asked.command == "verify" or getattr(asked, "plan", False):
             _carry_out(asked)
             return
         with _lock():
             _carry_out(asked)
-    except SetupError as error:
+    except (SetupError, OSError, subprocess.TimeoutExpired) as error:
+        # A disk that is full, or a stick that is pulled out, can end any step.
         sys.exit(f"appliance-setup: {error}{_unfinished()}")
     except KeyboardInterrupt:
         sys.exit("appliance-setup: interrupted; `appliance-setup recover` ends what was begun")

@@ -118,4 +118,4 @@ def _archive(path: Path) -> Iterator[tarfile.TarFile]:
     except (tarfile.TarError, EOFError) as error:
         raise Refused(f"{path} is no whole bundle ({error}); copy it again") from None
     except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror or error}") from None
+        raise Refused(f"{path} cannot be read or unpacked: {error.strerror or error}") from None

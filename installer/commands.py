@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -218,7 +219,9 @@ class Setup:
         try:
             self._changeover().switch(before, after, restore=restore, with_state=with_state)
         except StepFailed as failed:
-            remember(self.layout, self.now(), did=did, **versions, older=older, failed=str(failed))
+            # A disk that is full has no room for this either, and what has failed is still to be said.
+            with contextlib.suppress(OSError):
+                remember(self.layout, self.now(), did=did, **versions, older=older, failed=str(failed))
             raise
         remember(self.layout, self.now(), did=did, **versions, older=older)
 

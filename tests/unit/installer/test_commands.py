@@ -184,6 +184,15 @@ def test_back_with_the_state_of_then(tmp_path: Path, ill: str, runs: str, value:
     assert (bench.services.running, bench.value.read_text()) == (runs, value)
 
 
+def test_a_history_that_cannot_be_written_does_not_hide_what_failed(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, frozenset({"2.0.0"})).with_earlier()
+    bench.layout.history.mkdir()
+    with pytest.raises(StepFailed, match=r"1\.0\.0 runs again"):
+        bench.setup.rollback(restore_state=False, plan=False)
+
+
 @pytest.mark.parametrize("purge", [True, False])
 def test_what_goes_and_what_stays(tmp_path: Path, purge: bool) -> None:
     bench = Bench(tmp_path).with_release()
