@@ -149,11 +149,13 @@ class Setup:
 
     def uninstall(self, *, purge: bool, yes: bool, plan: bool) -> None:
         """Releases, units and commands go; state and configuration stay unless `purge`."""
-        doomed = [self.layout.state, self.layout.settings, self.layout.snapshots] if purge else []
+        layout = self.layout
+        # The sealed key first: without it nobody reads what a disk may still hold of the rest.
+        doomed = [layout.sealed_key, layout.state, layout.settings, layout.snapshots] if purge else []
         steps = [
             "stops and disables the service",
             "removes units, commands and all releases",
-            *(f"removes {folder}, which nothing brings back" for folder in doomed),
+            *(f"removes {path}, which nothing brings back" for path in doomed),
         ]
         if self._planned(steps, plan=plan):
             return
@@ -166,8 +168,8 @@ class Setup:
         self.services.reload_units()
         for path in (*self.layout.commands, self.layout.current, self.layout.previous, self.layout.journal):
             remove(path)
-        for folder in (self.layout.product, *doomed):
-            shutil.rmtree(folder, ignore_errors=True)
+        if left := [str(path) for path in (*doomed, layout.product) if not _removed(path)]:
+            raise StepFailed(f"not removed: {', '.join(left)}; see what holds it, and remove it by hand")
         self.tell("removed" if purge else f"removed; {self.layout.state} and {self.layout.settings} are still there")
 
     def _proven(self, path: Path, expected: str | None) -> tuple[Bundle, dict[str, bytes]]:
@@ -231,3 +233,16 @@ class Setup:
         command += [] if answers is None else ["--answers", str(answers.resolve())]
         if subprocess.run(command, check=False).returncode != 0:
             raise StepFailed("it is installed and not configured; the same command goes on from here")
+
+
+def _removed(path: Path) -> bool:
+    """Removes a file, or a folder with what is in it, also where a link leads to it; whether nothing of it is left.
+
+    A mount point stays, empty.
+    """
+    if path.is_dir():
+        shutil.rmtree(path.resolve(), ignore_errors=True)
+    if path.is_dir():
+        return not any(path.iterdir())
+    remove(path)
+    return True

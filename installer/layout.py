@@ -66,6 +66,11 @@ class Layout:
         return self.root / "etc/appliance"
 
     @property
+    def sealed_key(self) -> Path:
+        """The key-encryption key, where the first configuration has sealed one to this host."""
+        return self.root / "etc/credstore.encrypted/appliance-kek"
+
+    @property
     def commands(self) -> Mapping[Path, str]:
         """What people call, and which file of the current release that is."""
         return {

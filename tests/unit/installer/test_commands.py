@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -202,3 +203,18 @@ def test_what_goes_and_what_stays(tmp_path: Path, purge: bool) -> None:
     left = {Path(name) for name in bench.files()}
     assert left == (set() if purge else {bench.value})
     assert not any(path.is_symlink() for path in bench.layout.commands)
+
+
+def test_a_purge_leaves_no_key_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path).with_release()
+    bench.layout.sealed_key.parent.mkdir(parents=True)
+    bench.layout.sealed_key.touch()
+    elsewhere = bench.layout.state.rename(tmp_path / "large-disk")
+    bench.layout.state.symlink_to(elsewhere)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda path, **_: None)
+        with pytest.raises(StepFailed, match=f"not removed: {bench.layout.state}"):
+            bench.setup.uninstall(purge=True, yes=True, plan=False)
+    bench.setup.uninstall(purge=True, yes=True, plan=False)
+    assert not bench.files()
+    assert not elsewhere.exists()
