@@ -45,7 +45,8 @@ def restore(layout: Layout, backup: Backup) -> None:
     The product itself unpacks and proves it, with the key-encryption key that the service will have.
     Raises StepFailed.
     """
-    unpacked = layout.state.with_name(f"{layout.state.name}-restored")
+    # The state may be on a disk of its own, and only there can what is unpacked be renamed into it.
+    unpacked = layout.state / ".backup"
     shutil.rmtree(unpacked, ignore_errors=True)
     command = (
         *("systemd-run", "--quiet", "--pipe", "--wait", "--collect"),
