@@ -19,10 +19,16 @@ _KEY_BYTES_MAX: Final = 4096
 def trusted_keys(layout: Layout, bundle: Path, expected: str | None, ask: Callable[[str], bool]) -> dict[str, bytes]:
     """Those that were kept; where there are none, the bundle's own once its fingerprint is what was expected.
 
-    ask: puts a question to the operator, where nothing was expected. Raises Refused.
+    expected: a fingerprint, which no other key counts beside. ask: puts a question to the operator, where nothing was
+    expected. Raises Refused.
     """
     if kept := read_keys(layout.trusted_keys):
-        return kept
+        if expected is None:
+            return kept
+        wanted = {name: pem for name, pem in kept.items() if _bare(fingerprint(pem)) == _bare(expected)}
+        if not wanted:
+            raise Refused(f"no key in {layout.trusted_keys} has the fingerprint that was given")
+        return wanted
     pem = _carried(bundle)
     shown = fingerprint(pem)
     if expected is not None:

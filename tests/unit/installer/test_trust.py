@@ -4,6 +4,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from installer.errors import Refused
 from installer.layout import Layout
@@ -40,6 +41,11 @@ def test_later_what_was_kept_decides(tmp_path: Path, carried: Path) -> None:
     keep(layout, trusted_keys(layout, carried, SHOWN, never))
     other = bundle(tmp_path / "other", {CARRIED: b"-----BEGIN PUBLIC KEY-----\nof somebody else"})
     assert list(trusted_keys(layout, other, None, never).values()) == [PEM]
+    successor = public_pem(Ed25519PrivateKey.generate())
+    keep(layout, {"successor.pem": successor})
+    assert trusted_keys(layout, carried, fingerprint(successor), never) == {"successor.pem": successor}
+    with pytest.raises(Refused, match="no key in"):
+        trusted_keys(layout, carried, SHOWN[:-1] + "x", never)
 
 
 def test_a_bundle_without_a_key_is_none(tmp_path: Path) -> None:
