@@ -15,7 +15,7 @@ def check_upgrade(now: Manifest, then: Manifest, *, downgrade: bool) -> None:
     if then.sequence < now.sequence and needs_state_back(then, now):
         raise Refused(
             f"{then.version} is older than {now.version}, and does not read its state: where it is the release before, "
-            "`appliance-setup rollback` goes back to it with its own; else it is installed anew with a backup of its time"
+            "`appliance-setup rollback` goes back to it with its own; else install it anew with a backup of its time"
         )
     if then.sequence < now.sequence and not downgrade:
         raise Refused(

@@ -26,7 +26,7 @@ def test_what_must_not_follow(then: object, says: str) -> None:
 @pytest.mark.parametrize("downgrade", [True, False])
 @pytest.mark.parametrize("state_format", [1, 3])
 def test_an_older_one_is_not_started_on_a_state_that_it_does_not_read(state_format: int, downgrade: bool) -> None:
-    with pytest.raises(Refused, match="rollback.*backup of its time"):
+    with pytest.raises(Refused, match=r"rollback.*backup of its time"):
         check_upgrade(NOW, manifest(version="1.9.0", sequence=4, state_format=state_format), downgrade=downgrade)
 
 
