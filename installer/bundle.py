@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,15 @@ _SIGNATURE_BYTES: Final = 64
 _CHUNK_BYTES: Final = 2**20
 
 
+class _Measured(io.BufferedReader):
+    """What a header says of a long name is read at once, before anybody knows who wrote it: so much and no more."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= BYTES_MAX:
+            raise tarfile.ReadError(f"{size} bytes at once")
+        return super().read(size)
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """One whose every byte was checked against a signed manifest. signed_by: the trusted key's name."""
@@ -31,9 +41,9 @@ class Bundle:
 
 def open_bundle(path: Path, trusted: Mapping[str, bytes]) -> Bundle:
     """Checks signature, set of files, sizes and hashes; reads all of it once. Raises Refused, which names the file."""
-    with _archive(path) as tar:
+    with archive(path) as tar:
         first, second = _next(tar, NAME), _next(tar, SIGNATURE)
-        raw, signature = _content(tar, first, BYTES_MAX), _content(tar, second, _SIGNATURE_BYTES)
+        raw, signature = content(tar, first, BYTES_MAX), content(tar, second, _SIGNATURE_BYTES)
         signed_by = signer(raw, signature, trusted)
         manifest = parse(raw)
         for _ in _checked(tar, manifest, lambda _: None):
@@ -47,8 +57,8 @@ def unpack(bundle: Bundle, to: Path) -> None:
     What is written has been checked in this reading too: the stick may be another one by now.
     """
     to.mkdir(mode=0o755)
-    with _archive(bundle.path) as tar:
-        if _content(tar, _next(tar, NAME), BYTES_MAX) != bundle.raw_manifest:
+    with archive(bundle.path) as tar:
+        if content(tar, _next(tar, NAME), BYTES_MAX) != bundle.raw_manifest:
             raise Refused(f"{bundle.path} has changed since it was checked")
         _next(tar, SIGNATURE)
         for file, written in _checked(tar, bundle.manifest, lambda file: _new(to, file)):
@@ -95,7 +105,8 @@ def _next(tar: tarfile.TarFile, name: str) -> tarfile.TarInfo:
     return member
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, bytes_max: int) -> bytes:
+def content(tar: tarfile.TarFile, member: tarfile.TarInfo, bytes_max: int) -> bytes:
+    """Raises Refused where there are more."""
     if member.size > bytes_max:
         raise Refused(f"{member.name} in the bundle is larger than {bytes_max} bytes")
     source = tar.extractfile(member)
@@ -110,10 +121,11 @@ def _new(to: Path, file: BundledFile) -> BinaryIO:
 
 
 @contextmanager
-def _archive(path: Path) -> Iterator[tarfile.TarFile]:
+def archive(path: Path) -> Iterator[tarfile.TarFile]:
+    """Raises Refused where it cannot be read, also while it is."""
     try:
         # No compression: wheels are compressed already, and nothing can grow out of proportion.
-        with tarfile.open(path, "r:") as tar:
+        with _Measured(io.FileIO(path)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             yield tar
     except (tarfile.TarError, EOFError) as error:
         raise Refused(f"{path} is no whole bundle ({error}); copy it again") from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from installer.bundle import archive, content
 from installer.durable import write_whole
 from installer.errors import Refused
 from installer.layout import Layout
@@ -47,15 +47,10 @@ def keep(layout: Layout, keys: dict[str, bytes]) -> None:
 
 def _carried(bundle: Path) -> bytes:
     """Read without trust: it counts for what its fingerprint says, and no more."""
-    try:
-        with tarfile.open(bundle, "r:") as tar:
-            for member in tar:
-                if member.name == CARRIED and member.isreg() and member.size <= _KEY_BYTES_MAX:
-                    found = tar.extractfile(member)
-                    assert found is not None
-                    return found.read()
-    except (tarfile.TarError, OSError) as error:
-        raise Refused(f"{bundle} cannot be read as a bundle: {error}") from None
+    with archive(bundle) as tar:
+        for member in tar:
+            if member.name == CARRIED and member.isreg():
+                return content(tar, member, _KEY_BYTES_MAX)
     raise Refused(f"{bundle} has no {CARRIED}: it is no bundle of this product")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from installer.bundle import open_bundle, unpack
 from installer.errors import Refused
+from installer.layout import Layout
 from installer.manifest import NAME, SIGNATURE
+from installer.trust import trusted_keys
 from release.signing import public_pem
 from tests.unit.installer.made import FILES, KEY, bundle
 
@@ -130,6 +133,22 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
         open_bundle(tmp_path / "bundle.tar", TRUSTED)
     with pytest.raises(Refused, match="cannot be read"):
         open_bundle(tmp_path / "missing.tar", TRUSTED)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_name_as_long_as_the_stick_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    long = tarfile.TarInfo("././@LongLink")
+    long.type, long.size = kind, 2**30
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(long.tobuf(tarfile.GNU_FORMAT))
+    with path.open("r+b") as file:
+        file.truncate(2**30 + 2048)
+    tracemalloc.start()
+    for read in (lambda: open_bundle(path, TRUSTED), lambda: trusted_keys(Layout(tmp_path), path, "", lambda _: False)):
+        with pytest.raises(Refused, match="no whole bundle"):
+            read()
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 def test_a_bundle_that_was_cut_off_is_refused(tmp_path: Path) -> None:
