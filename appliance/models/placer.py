@@ -44,7 +44,8 @@ class _Known(Struct, frozen=True, kw_only=True):
 
 class _Tenant(Struct, frozen=True, kw_only=True):
     """A model that has room. footprint: estimated, and measured once it is loaded. mapped: of it, weights that the
-    machine counts as free all the same. since: on the watch's clock, when it was placed, and when it was loaded.
+    machine counts as free all the same. since: on the watch's clock, when it was placed, and when it was loaded; None:
+    before every reading.
     """
 
     spec: ModelSpec
@@ -53,7 +54,7 @@ class _Tenant(Struct, frozen=True, kw_only=True):
     tensor_split: tuple[int, ...]
     footprint: Footprint
     mapped: int
-    since: float
+    since: float | None
 
 
 class Placer:
@@ -144,7 +145,8 @@ class Placer:
         taken = measured(use, need, info.size_bytes, tuple(gpu.uuid for gpu in reading.gpus))
         self._ledger.note(_file_key(tenant.file, tenant.spec), tenant.spec, need, tenant.tensor_split, taken)
         mapped = mapped_weights(use, info.size_bytes)
-        self._tenants[name] = replace(tenant, footprint=taken, mapped=mapped, since=self._clock())
+        since = None if tenant.since is None else self._clock()
+        self._tenants[name] = replace(tenant, footprint=taken, mapped=mapped, since=since)
 
     def resumed(self, name: str, spec: ModelSpec, placed: ModelSpec, info: ModelInfo) -> None:
         """Every reading of the machine has it in it; `loaded` will say what it takes."""
@@ -158,7 +160,7 @@ class Placer:
             tensor_split=tuple(round(share) for share in placed.tensor_split),
             footprint=Footprint(0, ()),
             mapped=0,
-            since=0.0,
+            since=None,
         )
 
     def lacked(self, name: str, device_bytes: int) -> None:
@@ -221,7 +223,7 @@ class Placer:
         for resident in residents:
             if (tenant := self._tenants.get(resident.name)) is not None:
                 # Mapped weights are page cache: free to whoever asks the kernel, and needed all the same.
-                late = tenant.since >= self._hardware.read_at
+                late = tenant.since is not None and tenant.since >= self._hardware.read_at
                 memory = memory.less(tenant.footprint if late else Footprint(tenant.mapped, ()))
         return memory
 

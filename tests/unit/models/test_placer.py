@@ -240,6 +240,20 @@ def test_what_takes_less_is_told_where_the_estimate_had_said_that_it_fits(bench:
     assert bench.placer.ways(replace(bench.spec, path="/elsewhere"), [], 0) == ()
 
 
+def test_a_model_that_was_there_before_us_is_not_counted_twice(bench: Bench) -> None:
+    # Free beside it: enough for one more.
+    bench.read(machine(4 * GIB))
+    room = bench.find()
+    assert isinstance(room, Room)
+    bench.now += 1
+    bench.placer.resumed("kept", bench.spec, room.spec, INFO)
+    taken = MemoryUse(buffers=(EngineBuffer(kind="KV", device="CPU", bytes=GIB),), resident_bytes=GIB, process_bytes=GIB)
+    bench.placer.loaded("kept", replace(INFO, memory=taken))
+    assert bench.placer.footprints()["kept"].host > 2 * GIB
+    found = bench.find(Resident(name="kept", spec=bench.spec, busy=False, pinned=False, used_at=0.0))
+    assert isinstance(found, Room) and not found.evict, "no reading has come since"
+
+
 async def test_a_model_that_was_there_before_us_counts_as_what_it_took(bench: Bench) -> None:
     """It is in every reading already, and may leave for another one."""
     room = bench.find()
