@@ -32,7 +32,6 @@ from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
 from appliance.models.kept import KeptWorkers
 from appliance.models.launcher import Launcher, WorkerLink, exit_text
-from appliance.models.models_plan import AT_ONCE
 from appliance.models.probing import PROBE, probe_prompt
 from appliance.models.provenance import NO_PROVENANCE, Provenance, content_of
 from appliance.models.queue_wait import ServiceTime
@@ -41,7 +40,7 @@ from appliance.models.stay import Stay
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, Origin, ResponseStream
 from appliance.models.version import ModelVersion, fingerprint_of, version_of
 from appliance.placement.advice import out_of_memory_sentence
-from appliance.placement.retry import Attempt, next_attempt
+from appliance.placement.retry import PLACED, Attempt, next_attempt
 from appliance.systemd import ServiceManager
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request
@@ -498,8 +497,8 @@ class ModelInstance:
                 told = await link.receive()
             if not (told and isinstance(told[0], Loaded) and told[0].spec is not None):
                 raise WireError("it did not say what it has loaded")
-            # What counts without a new worker is as it is configured now.
-            spec = replace(told[0].spec, **{field: getattr(self.spec, field) for field in AT_ONCE})
+            # All else stands in its name, or counts as it is configured now.
+            spec = replace(self.spec, **{field: getattr(told[0].spec, field) for field in PLACED})
             link.told_pid = told[0].pid
             await self.resumed(spec, told[0].info)
         except (TimeoutError, WireError) as error:

@@ -15,6 +15,8 @@ from appliance.errors import MemoryLack
 from appliance.placement.estimate import MIB
 from appliance.types import ModelSpec
 
+# What may be otherwise in how a model is loaded than in how it is configured: `place.placed_spec`, and `Attempt.spec`.
+PLACED: Final = ("n_gpu_layers", "tensor_split", "n_ubatch")
 RETRIES_MAX: Final = 4
 N_UBATCH_MIN: Final = 128
 # What an estimate is raised by at least: less than a layer of a small model moves nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 
@@ -9,9 +10,14 @@ import pytest
 
 from appliance.config import WorkerLimits
 from appliance.models.file_identity import FileIdentity
+from appliance.models.instance import ModelInstance
 from appliance.models.kept import KEPT_PREFIX, KeptWorkers
+from appliance.models.provenance import Provenance
 from appliance.systemd import PassedFd, ServiceManager
-from appliance.types import ModelSpec
+from appliance.types import ModelInfo, ModelSpec
+from appliance.wire import Loaded, encode
+from tests.fakes.forking_launcher import ForkingLauncher
+from tests.fakes.scripted_worker import INFO
 
 FILE = FileIdentity(bytes=1, files=((1, 2, 3),))
 
@@ -96,3 +102,38 @@ async def test_only_who_parts_leaves_a_worker(parting: bool) -> None:
                 assert worker.recv(1) == b""
             assert connection.recv(1) == b""
         await link.close()
+
+
+async def test_what_a_worker_has_loaded_stands_in_its_name_and_is_not_for_it_to_say() -> None:
+    worker, fd = line()
+    told, read = list[ModelSpec](), list[str]()
+
+    async def resumed(spec: ModelSpec, info: ModelInfo) -> None:
+        told.append(spec)
+
+    async def sha256_of(path: str) -> None:
+        read.append(path)
+
+    configured = spec(n_ctx=1024)
+    workers = kept(PassedFd(kept().name_of(configured, WorkerLimits(), None), fd))
+    one = ModelInstance(
+        configured, ForkingLauncher(), WorkerLimits(), provenance=Provenance(sha256_of=sha256_of), kept=workers
+    )
+    one.resumed = resumed
+    with worker:
+        one.start()
+        _, (stream,), _, _ = await asyncio.to_thread(socket.recv_fds, worker, 1, 1)
+        with socket.socket(fileno=stream) as connection:
+            said = ModelSpec(
+                id="other", path="/etc/passwd", n_ctx=64, n_gpu_layers=3, tensor_split=(3.0,), n_ubatch=128
+            )
+            connection.sendall(encode(Loaded(info=INFO, spec=said)))
+            async with asyncio.timeout(10):
+                await one.settled.wait()
+                while not read:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            workers.part()
+            await one.close(0)
+    # But for where it was placed, and how much smaller than configured.
+    assert told == [spec(n_ctx=1024, n_gpu_layers=3, tensor_split=(3.0,), n_ubatch=128)]
+    assert read == [configured.path]

@@ -247,7 +247,9 @@ def test_a_model_that_was_there_before_us_is_not_counted_twice(bench: Bench) -> 
     assert isinstance(room, Room)
     bench.now += 1
     bench.placer.resumed("kept", bench.spec, room.spec, INFO)
-    taken = MemoryUse(buffers=(EngineBuffer(kind="KV", device="CPU", bytes=GIB),), resident_bytes=GIB, process_bytes=GIB)
+    taken = MemoryUse(
+        buffers=(EngineBuffer(kind="KV", device="CPU", bytes=GIB),), resident_bytes=GIB, process_bytes=GIB
+    )
     bench.placer.loaded("kept", replace(INFO, memory=taken))
     assert bench.placer.footprints()["kept"].host > 2 * GIB
     found = bench.find(Resident(name="kept", spec=bench.spec, busy=False, pinned=False, used_at=0.0))

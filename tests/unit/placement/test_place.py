@@ -15,6 +15,7 @@ from appliance.placement.estimate import Footprint
 from appliance.placement.evictions import evictable
 from appliance.placement.memory import Loaded, Memory
 from appliance.placement.place import NoRoom, Placement, Smaller, place, placed_spec
+from appliance.placement.retry import PLACED
 from appliance.types import ModelSpec
 from tests.unit.placement.making import GIB, MIB, facts, machine, resident, spec
 
@@ -231,6 +232,7 @@ def test_auto_becomes_a_number_in_what_is_loaded() -> None:
     assert isinstance(found, Placement)
     loads = placed_spec(spec(), found)
     assert (loads.n_gpu_layers, loads.tensor_split) == (9, (9.0, 0.0))
+    assert replace(loads, **{field: getattr(spec(), field) for field in PLACED}) == spec()
     none = decide(facts(), spec(), machine(8000), ())
     assert isinstance(none, Placement)
     assert (placed_spec(spec(), none).n_gpu_layers, placed_spec(spec(), none).tensor_split) == (0, ())
