@@ -181,7 +181,7 @@ class ModelInstance:
 
     def start(self) -> None:
         """Starts the supervisor; a preloaded model begins to load, and one whose worker was kept goes on."""
-        if self.spec.preload or self._kept.has(self.kept_name):
+        if self.spec.preload or self.has_stayed:
             self._wanted.set()
         self._supervisor = self._tasks.spawn(self._supervise(), name="supervisor")
 
@@ -265,6 +265,11 @@ class ModelInstance:
     def kept_name(self) -> str:
         """Under which a worker is kept that has loaded its file as it is now."""
         return self._kept.name_of(self.spec, self._limits, FileIdentity.of(self.spec.path))
+
+    @property
+    def has_stayed(self) -> bool:
+        """Whether a worker that was kept has it loaded, and nobody has taken it."""
+        return self._kept.has(self.kept_name)
 
     @property
     def origin(self) -> Origin:

@@ -146,8 +146,10 @@ class Residency:
         self._changed = asyncio.Event()
 
     def add(self, instance: ModelInstance) -> None:
-        """One more whose room it is."""
+        """One more whose room it is. One whose worker was kept has had it since before this process."""
         self._instances[instance.name] = instance
+        if instance.has_stayed:
+            self._admitted.add(instance.name)
         instance.changed = lambda: self._note(instance)
         instance.resumed = lambda spec, info: self._resumed(instance, spec, info)
         instance.loaded = lambda info: self._finder.loaded(instance.name, info)
@@ -205,9 +207,8 @@ class Residency:
             await self._changed.wait()
 
     async def _resumed(self, instance: ModelInstance, spec: ModelSpec, info: ModelInfo) -> None:
-        """It has had its room since before this process. spec: as it was placed."""
+        """spec: as it was placed."""
         await self._finder.prepare(instance.spec)
-        self._admitted.add(instance.name)
         self._finder.resumed(instance.name, instance.spec, spec, info)
 
     def _note(self, instance: ModelInstance) -> None:

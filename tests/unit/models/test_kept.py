@@ -8,11 +8,15 @@ import socket
 
 import pytest
 
-from appliance.config import WorkerLimits
+from appliance.alias_spec import ModelsFile
+from appliance.config import RequestLimits, WorkerLimits
 from appliance.models.file_identity import FileIdentity
 from appliance.models.instance import ModelInstance
 from appliance.models.kept import KEPT_PREFIX, KeptWorkers
 from appliance.models.provenance import Provenance
+from appliance.models.registry import Means
+from appliance.models.router import Router
+from appliance.models.snapshot import InstanceState
 from appliance.systemd import PassedFd, ServiceManager
 from appliance.types import ModelInfo, ModelSpec
 from appliance.wire import Loaded, encode
@@ -137,3 +141,27 @@ async def test_what_a_worker_has_loaded_stands_in_its_name_and_is_not_for_it_to_
     # But for where it was placed, and how much smaller than configured.
     assert told == [spec(n_ctx=1024, n_gpu_layers=3, tensor_split=(3.0,), n_ubatch=128)]
     assert read == [configured.path]
+
+
+async def test_a_worker_that_stayed_has_its_room_from_the_start() -> None:
+    """Another one of its group waits until it can leave, and does not come beside it."""
+    stayed, other = spec(group="g"), ModelSpec(id="other", path="/m.gguf", group="g", preload=True)
+    worker, fd = line()
+    workers = kept(PassedFd(kept().name_of(stayed, WorkerLimits(), None), fd))
+    router = Router(ModelsFile(models=(other, stayed)), RequestLimits(), Means(ForkingLauncher(), kept=workers))
+    with worker:
+        router.start()
+        _, (stream,), _, _ = await asyncio.to_thread(socket.recv_fds, worker, 1, 1)
+        with socket.socket(fileno=stream) as connection:
+            instance = router.registry.instance("other")
+            assert instance is not None
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await instance.settled.wait()
+            connection.sendall(encode(Loaded(info=INFO, spec=stayed)))
+            assert await asyncio.to_thread(worker.recv, 1) == b""
+        async with asyncio.timeout(10):
+            await instance.settled.wait()
+        states = {model: seen.state for model, seen in router.snapshots().items()}
+        await router.close(0)
+    assert states == {"m": InstanceState.STOPPED, "other": InstanceState.READY}
