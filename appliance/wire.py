@@ -1,9 +1,9 @@
 """The protocol between the daemon and an engine worker: length-prefixed msgpack frames on one stream socket.
 
 A frame is a 4-byte big-endian length and that many bytes of msgpack, one tagged struct. The daemon's first frame
-is the worker's job. The connection's end is the message that either side has gone.
+is the worker's job, or `Resume`. The connection's end is the message that either side has gone.
 
-    daemon → worker   Load · Add · Abort · Inspect · Quantize · WatchHardware
+    daemon → worker   Load · Resume · Add · Abort · Inspect · Quantize · WatchHardware
     worker → daemon   Loading · Loaded · LoadFailed · Step · Inspected · Hardware
                       Quantizing · Quantized · QuantizeFailed
 
