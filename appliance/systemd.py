@@ -190,11 +190,6 @@ class ServiceManager:
         assert _NAME.fullmatch(name), name
         return self._tell("FDSTORE=1", f"FDNAME={name}", fds=(fd,))
 
-    def forget(self, name: str) -> None:
-        """Has all copies under this name closed."""
-        assert _NAME.fullmatch(name), name
-        self._tell("FDSTOREREMOVE=1", f"FDNAME={name}")
-
     def close(self) -> None:
         """Nothing more is told."""
         if self._socket is not None:

@@ -134,15 +134,13 @@ def test_the_manager_is_told_in_its_words(manager: ServiceManager, manager_socke
     manager.stopping()
     manager.extend(1.5)
     manager.alive()
-    manager.forget("worker-1")
-    assert [manager_socket.recv(4096) for _ in range(7)] == [
+    assert [manager_socket.recv(4096) for _ in range(6)] == [
         b"READY=1",
         b"RELOADING=1\nMONOTONIC_USEC=1234567",
         b"READY=1",
         b"STOPPING=1",
         b"EXTEND_TIMEOUT_USEC=1500000",
         b"WATCHDOG=1",
-        b"FDSTOREREMOVE=1\nFDNAME=worker-1",
     ]
 
 
