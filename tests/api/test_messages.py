@@ -192,6 +192,7 @@ async def test_a_call_that_must_be_made(api: Api) -> None:
         assert told == {"only": only, "parallel": True, "param": "tool_choice"}
 
 
+@pytest.mark.slow
 async def test_an_answer_that_is_cut_off_ends_with_max_tokens(api: Api) -> None:
     answer = await whole(api, "started say:a sleep:2 say:b", deadline_seconds=1)
     assert answer["stop_reason"] == "max_tokens"

@@ -23,7 +23,7 @@ from tests.models.pooled import PooledModel, bert_pair, bert_tokens, build_bert
 
 WORKER = (sys.executable, "-m", "appliance.worker")
 # The workers are shared: to start one takes longer than most tests.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 TEXTS = [f"text number {number} of a small document" for number in range(40)]
 
 

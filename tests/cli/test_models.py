@@ -25,6 +25,7 @@ def key_pair(folder: Path) -> tuple[Path, Path]:
     return private, public
 
 
+@pytest.mark.slow
 def test_from_the_connected_side_to_models_yaml(
     cli: Command, command: Command, state: StateDir, recite_gguf: Path, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_crash_is_quarantined_and_said(cli: Command, state: StateDir, tmp_path
     assert cli("models", "list").ok().out == "none\n"
 
 
+@pytest.mark.slow
 def test_a_smaller_model_is_made_and_shown(cli: Command, state: StateDir, random_gguf: Path) -> None:
     cli("models", "import", random_gguf, "--name", "m-f32").ok()
     planned = cli("models", "quantize", "m-f32", "--to", "q4_k_m", "--plan").ok().out

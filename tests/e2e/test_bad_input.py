@@ -17,6 +17,8 @@ from tests.e2e.conftest import HOSTILE_TEMPLATES
 from tests.models.recite import recited
 from tests.models.vocabulary import word
 
+pytestmark = pytest.mark.slow
+
 
 async def ask(session: aiohttp.ClientSession, model: str, text: str = "a", **fields: Any) -> tuple[int, dict[str, Any]]:
     body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 8, **fields}

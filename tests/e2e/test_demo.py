@@ -97,6 +97,7 @@ def test_a_chinese_question_gets_a_chinese_answer(demo: Appliance) -> None:
     assert "演示模型" in (answer.choices[0].message.content or "")
 
 
+@pytest.mark.slow
 def test_the_printed_lines_work_as_they_stand(demo: Appliance, tmp_path: Path) -> None:
     curl, python = demo.output.split("curl:\n")[1].split("Python:\n")
     streamed = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=30, check=True).stdout

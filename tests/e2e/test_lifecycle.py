@@ -43,6 +43,7 @@ def endless(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "prompt": word(0), "max_tokens": 100_000, "stream": True, **fields}
 
 
+@pytest.mark.slow
 async def test_a_worker_killed_mid_stream(tmp_path: Path, recite_gguf: Path) -> None:
     """A clean error chunk within 2 s, answering again within 5 s."""
     models = models_file(tmp_path, recite_gguf)

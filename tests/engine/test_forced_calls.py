@@ -97,6 +97,7 @@ def direct(random_gguf: Path) -> Iterator[WorkerClient]:
         yield client
 
 
+@pytest.mark.slow
 def test_any_call(direct: WorkerClient) -> None:
     numbers = [
         direct.add(prompt(text=f"{seed}"), sampling=hot(seed), max_tokens=600, must_call=ONE) for seed in range(12)
@@ -120,6 +121,7 @@ def test_a_named_call(direct: WorkerClient) -> None:
         check(call)
 
 
+@pytest.mark.slow
 def test_a_call_of_one_of_some_tools(direct: WorkerClient) -> None:
     choice = CallChoice(only=("count", "now"), parallel=False)
     numbers = [
@@ -150,9 +152,8 @@ def test_a_schema_that_cannot_be_kept_names_the_choice(direct: WorkerClient) -> 
     assert (failed.code, failed.param) == ("invalid_request", "function_call")
 
 
-@pytest.mark.parametrize(
-    "name", ["mistral", *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS if name != "mistral")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
 def test_every_format_with_control_tokens(name: str, tmp_path: Path) -> None:
     path = tmp_path / "random.gguf"
     template = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{{ messages[-1].content }}"
@@ -166,6 +167,7 @@ def test_every_format_with_control_tokens(name: str, tmp_path: Path) -> None:
             check(call)
 
 
+@pytest.mark.slow
 def test_random_thoughts_are_ended_and_calls_follow(random_model: WorkerClient) -> None:
     numbers = [
         random_model.add(prompt(), sampling=hot(seed), max_tokens=600, reasoning_budget=9, must_call=ONE)
@@ -179,6 +181,7 @@ def test_random_thoughts_are_ended_and_calls_follow(random_model: WorkerClient) 
         check(parts[-1])
 
 
+@pytest.mark.slow
 def test_a_format_whose_thoughts_a_grammar_leaves_out(tmp_path: Path) -> None:
     """Then there is nothing that a budget could end."""
     path = tmp_path / "random.gguf"

@@ -134,6 +134,7 @@ async def test_a_worker_that_is_not_what_would_be_loaded_is_ended(
     assert len(systemd.workers) == 1
 
 
+@pytest.mark.slow
 async def test_a_model_that_is_unloaded_does_not_stay(systemd: FakeManager, recite_gguf: Path) -> None:
     async with process(systemd, recite_spec(recite_gguf, preload=True)) as first:
         await first.ready()
@@ -143,6 +144,7 @@ async def test_a_model_that_is_unloaded_does_not_stay(systemd: FakeManager, reci
     assert len(systemd.workers) == 2
 
 
+@pytest.mark.slow
 async def test_a_worker_that_died_meanwhile_is_replaced(systemd: FakeManager, recite_gguf: Path) -> None:
     spec = recite_spec(recite_gguf, preload=True)
     async with process(systemd, spec) as first:

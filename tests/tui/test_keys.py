@@ -286,6 +286,7 @@ async def test_the_snapshot_is_printed_for_scripts() -> None:
     assert json.loads(as_json(board))["host_name"] == "appliance-01"
 
 
+@pytest.mark.slow
 async def test_the_recording_is_moved_through_and_left() -> None:
     async with driven(frozen("calm"), size=(100, 30)) as made:
         await made.press("t")
