@@ -16,31 +16,29 @@ import asyncio
 import contextlib
 import logging
 import math
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final, assert_never
 
 from msgspec.structs import replace
 
 from appliance.config import WorkerLimits
-from appliance.errors import ErrorCode, LoadError, OutOfMemory, RequestError, WireError
+from appliance.errors import ErrorCode, LoadError, RequestError, WireError
 from appliance.models.backlog import Backlog, Entry
 from appliance.models.backoff import backoff_seconds
 from appliance.models.file_identity import FileIdentity
 from appliance.models.frames import add_frame, check_encodable
 from appliance.models.kept import KeptWorkers
 from appliance.models.launcher import Launcher, WorkerLink, exit_text
+from appliance.models.loading import FileCheck, LoadedWorker, ModelLoader, any_file
 from appliance.models.probing import PROBE, probe_prompt
-from appliance.models.provenance import NO_PROVENANCE, Provenance, content_of
+from appliance.models.provenance import NO_PROVENANCE, Provenance
 from appliance.models.queue_wait import ServiceTime
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
 from appliance.models.stay import Stay
 from appliance.models.stream import DEADLINE_RETRY_SECONDS, AnswerEnd, Origin, ResponseStream
 from appliance.models.version import ModelVersion, fingerprint_of, version_of
-from appliance.placement.advice import out_of_memory_sentence
-from appliance.placement.retry import PLACED, Attempt, next_attempt
+from appliance.models.watchdog import Watchdog
 from appliance.systemd import ServiceManager
 from appliance.tasks import TaskOwner
 from appliance.types import ModelInfo, ModelSpec, Request
@@ -51,13 +49,8 @@ from appliance.wire import (
     Event,
     Failed,
     Finished,
-    Load,
-    Loaded,
-    LoadFailed,
-    Loading,
     Pooled,
     PromptRead,
-    Resume,
     Scored,
     Started,
     Step,
@@ -76,30 +69,11 @@ _RETRY_SECONDS: Final[Mapping[ErrorCode, int]] = {
 }
 
 
-# One that was kept has its model loaded and only has to say so.
-RESUME_SECONDS_MAX: Final = 30.0
-
 # A worker that keeps its deadline speaks before it is taken for stuck.
 _GRACE_SECONDS: Final = 1.0
 
-# Whether a file may be loaded. Blocks for a moment; raises LoadError.
-FileCheck = Callable[[Path], None]
-
-
-def any_file(path: Path) -> None:
-    """Every file may."""
-
-
 # Finds room for an instance that shall load, and says how. Raises LoadError where there will be none.
 MakeRoom = Callable[["ModelInstance"], Awaitable[ModelSpec]]
-
-
-# Told how a worker that was kept has loaded an instance's model, and what it found.
-Resumed = Callable[[ModelSpec, ModelInfo], Awaitable[None]]
-
-
-async def _nobody_told(spec: ModelSpec, info: ModelInfo) -> None:
-    pass
 
 
 async def _room_enough(instance: ModelInstance) -> ModelSpec:
@@ -109,13 +83,11 @@ async def _room_enough(instance: ModelInstance) -> ModelSpec:
 class ModelInstance:
     """Runs `spec` in a worker when it is wanted. All methods belong to the event loop.
 
-    check_file: asked in a thread before each load. make_room: asked then. changed: told whenever it has become idle, or
-    has no worker any more. loaded: told when it is ready. lacked: told when a load that lacked memory is tried again,
-    with the bytes that each GPU is expected to need beyond what was. ways: what would make it take less where so many
-    bytes were lacking, best first. settled: set once the first attempt to load has succeeded, failed, or been given up.
-    loads_ended: how many have. pinned: never unloaded but by `unload`. generation: counts those that models.yaml has
-    had under this id since the start. provenance: see there. kept: workers that stay when this process ends.
-    resumed: told how one of them has loaded it, before it is ready.
+    check_file: see ModelLoader. make_room: asked before each try to load. changed: told whenever it has become idle, or
+    has no worker any more. loaded: told when it is ready. settled: set once the first attempt to load has succeeded,
+    failed, or been given up. loads_ended: how many have. pinned: never unloaded but by `unload`. generation: counts
+    those that models.yaml has had under this id since the start. provenance: see there. kept: workers that stay when
+    this process ends. loader: what brings the model into a worker.
     """
 
     def __init__(
@@ -135,18 +107,17 @@ class ModelInstance:
         self.pinned = spec.pinned
         self.changed: Callable[[], None] = lambda: None
         self.loaded: Callable[[ModelInfo], None] = lambda info: None
-        self.lacked: Callable[[int], None] = lambda device_bytes: None
-        self.ways: Callable[[int], Sequence[str]] = lambda lack_bytes: ()
-        self.resumed: Resumed = _nobody_told
         self._kept = KeptWorkers(ServiceManager(None)) if kept is None else kept
-        self._check_file = check_file
         self._make_room = make_room
         self._provenance = provenance
-        self._launcher = launcher
         self._limits = limits
         self._clock = clock
         self._backlog = Backlog()
         self._tasks = TaskOwner(f"model {spec.id}")
+        self.loader = ModelLoader(
+            self.name, launcher, limits, self._kept, self._tasks, find_room=self._find_room, check_file=check_file
+        )
+        self._watchdog = Watchdog(self.name, limits, clock)
         self._state = InstanceState.STOPPED
         self._wanted = asyncio.Event()
         self._drained = asyncio.Event()
@@ -160,20 +131,14 @@ class ModelInstance:
         self._unloading: asyncio.Task[None] | None = None
         self._leaving = False
         self._began = asyncio.Event()
-        self._file: FileIdentity | None = None
-        self._attempt = Attempt()
-        self._starting: WorkerLink | None = None
         self._link: WorkerLink | None = None
         self._info: ModelInfo | None = None
         self._origin = Origin()
         self._step = Step()
-        self._progress = 0.0
         self._failures = 0
         self._restarts = 0
         self._retry_at = 0.0
         self._reason: str | None = None
-        self._waiting_since: float | None = None
-        self._served_at = clock()
         self._stay = Stay(self._expired, clock)
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -264,7 +229,7 @@ class ModelInstance:
     @property
     def kept_name(self) -> str:
         """Under which a worker is kept that has loaded its file as it is now."""
-        return self._kept.name_of(self.spec, self._limits, FileIdentity.of(self.spec.path))
+        return self.loader.kept_name(self.spec)
 
     @property
     def has_stayed(self) -> bool:
@@ -277,14 +242,9 @@ class ModelInstance:
         return self._origin
 
     @property
-    def file(self) -> FileIdentity | None:
-        """Which file is loaded, or was loaded last; None before."""
-        return self._file
-
-    @property
     def wanted(self) -> ModelSpec:
         """How it shall be loaded: `spec`, with less where memory was wanting."""
-        return self._attempt.spec(self.spec)
+        return self.loader.asked(self.spec)
 
     def adjust(self, spec: ModelSpec) -> None:
         """Takes over what counts without a new worker; the rest of `spec` must be as it is."""
@@ -295,13 +255,6 @@ class ModelInstance:
             self._stay.begin_anew()
             self._keep(None)
         self._note_drained()
-
-    @property
-    def _silent_seconds(self) -> float:
-        """How long a worker that is there has owed a word."""
-        if self._link is None or self._waiting_since is None:
-            return 0.0
-        return self._clock() - self._waiting_since
 
     async def probe(self, seconds: float) -> None:
         """Has the worker compute one token, or one vector; does nothing where it is not ready.
@@ -359,7 +312,7 @@ class ModelInstance:
         return InstanceSnapshot(
             state=self._state,
             info=self._info,
-            progress=self._progress,
+            progress=self.loader.progress,
             outstanding=len(self._backlog),
             running=self._step.running,
             waiting=self._step.waiting,
@@ -374,7 +327,7 @@ class ModelInstance:
             pinned=self.pinned,
             idle_seconds=0.0 if len(self._backlog) else self._stay.idle_seconds,
             expires_seconds=self._stay.seconds_left,
-            silent_seconds=self._silent_seconds,
+            silent_seconds=self._watchdog.silent_seconds,
         )
 
     # ── the supervisor ────────────────────────────────────────────────────────────────────────────────────────────
@@ -414,32 +367,33 @@ class ModelInstance:
 
     async def _serve_once(self) -> int | None:
         """One worker from its start to its end, and its exit status. Raises LoadError when it never got ready."""
-        self._progress = 0.0
-        await asyncio.to_thread(self._check_file, Path(self.spec.path))
-        link, spec, info, content = await self._started()
+        worker = await self.loader.load(self.spec)
+        link = worker.link
         try:
-            digest = await content
-            version = None if digest is None else version_of(spec, info, digest)
+            version = None if worker.digest is None else version_of(worker.spec, worker.info, worker.digest)
             self._origin = Origin(system_fingerprint=None if version is None else fingerprint_of(version))
-            self._ready(link, info)
+            self._ready(worker)
             watches = [
-                self._tasks.spawn(self._trace(spec.path, version), name="provenance"),
-                self._tasks.spawn(self._watch_silence(link), name="silence"),
-                self._tasks.spawn(self._watch_health(link), name="health"),
+                self._tasks.spawn(self._trace(worker.spec.path, version), name="provenance"),
+                self._tasks.spawn(self._watchdog.watch_silence(link), name="silence"),
+                self._tasks.spawn(
+                    self._watchdog.watch_health(link, self.probe, lambda: bool(len(self._backlog))), name="health"
+                ),
             ]
             try:
                 while messages := await link.receive():
                     for message in messages:
                         self._take(message)
-                    self._waiting_since = self._clock() if self._backlog.in_flight else None
+                    self._watchdog.note_heard(owes_more=bool(self._backlog.in_flight))
             except WireError as error:
                 _log.error("model %s: the worker broke the protocol: %s", self.name, error)
             finally:
                 for watch in watches:
                     watch.cancel()
         finally:
-            self._link = self._starting = None
+            self._link = None
             self._step = Step()
+            self._watchdog.end()
             self._stay.hold()
             status = await self._kept.close(link)
         return status
@@ -449,119 +403,23 @@ class ModelInstance:
         if version is not None:
             await self._provenance.keep(fingerprint_of(version), version)
         sha256 = await self._provenance.sha256_of(path)
-        if FileIdentity.of(path) == self._file:
+        if FileIdentity.of(path) == self.loader.file:
             self._origin = replace(self._origin, file_sha256=sha256)
 
-    async def _started(self) -> tuple[WorkerLink, ModelSpec, ModelInfo, asyncio.Task[str | None]]:
-        """A worker that has loaded the model, with less than configured where memory is wanting. Raises LoadError.
+    async def _find_room(self) -> ModelSpec:
+        spec = await self._make_room(self)
+        if self.unloading:
+            raise LoadError("it was unloaded before it began to load")
+        return spec
 
-        With it how it was loaded, what it found, and the content of the file as `content_of` will tell it.
-        """
-        self._attempt, tried = Attempt(), list[str]()
-        if (resumed := await self._resume()) is not None:
-            return resumed
-        while True:
-            spec = await self._make_room(self)
-            if self.unloading:
-                raise LoadError("it was unloaded before it began to load")
-            smaller = self._attempt.words(spec)
-            _log.info("model %s: loading %s%s", self.name, spec.path, f" with {smaller}" if smaller else "")
-            self._file = FileIdentity.of(spec.path)
-            link = self._starting = await self._launcher.launch()
-            content = self._tasks.spawn(content_of(spec.path, self._file), name="content")
-            try:
-                info = await self._load(link, spec)
-            except OutOfMemory as error:
-                await self._discard(link)
-                tried += [smaller] if smaller else []
-                following = next_attempt(self.spec, spec, error.lack, self._attempt)
-                if following is None:
-                    ways = self.ways(error.lack.bytes)
-                    raise LoadError(out_of_memory_sentence(str(error), tried, ways)) from None
-                _log.warning("model %s: %s; it is tried again with less", self.name, error)
-                self.lacked(following.device_bytes - self._attempt.device_bytes)
-                self._attempt = following
-            except BaseException:
-                await self._discard(link)
-                raise
-            else:
-                self._reason = f"it runs with {smaller} for want of memory" if smaller else None
-                return link, spec, info, content
-            finally:
-                self._launcher.prepare()
-
-    async def _resume(self) -> tuple[WorkerLink, ModelSpec, ModelInfo, asyncio.Task[str | None]] | None:
-        """The same of a worker that was kept; None where there is none, or it has gone."""
-        self._file = FileIdentity.of(self.spec.path)
-        if (link := self._kept.take(self.kept_name)) is None:
-            return None
-        self._starting = link
-        link.send(Resume())
-        try:
-            async with asyncio.timeout(RESUME_SECONDS_MAX):
-                told = await link.receive()
-            if not (told and isinstance(told[0], Loaded) and told[0].spec is not None):
-                raise WireError("it did not say what it has loaded")
-            # All else stands in its name, or counts as it is configured now.
-            spec = replace(self.spec, **{field: getattr(told[0].spec, field) for field in PLACED})
-            link.told_pid = told[0].pid
-            await self.resumed(spec, told[0].info)
-        except (TimeoutError, WireError) as error:
-            _log.warning("model %s: the worker that was kept cannot be used: %s", self.name, error or "no word")
-            await self._discard(link)
-            return None
-        except BaseException:
-            await self._discard(link)
-            raise
-        _log.info("model %s: its worker has stayed", self.name)
-        return link, spec, told[0].info, self._tasks.spawn(content_of(spec.path, self._file), name="content")
-
-    async def _discard(self, link: WorkerLink) -> None:
-        self._starting = None
-        await link.close()
-
-    async def _load(self, link: WorkerLink, spec: ModelSpec) -> ModelInfo:
-        seconds = self._load_seconds_max()
-        link.send(
-            Load(
-                spec=spec,
-                load_seconds_max=seconds,
-                step_seconds_max=self._limits.step_seconds_max,
-                template_seconds_max=self._limits.template_seconds_max,
-            )
-        )
-        try:
-            # The worker ends itself at its own deadline; this one is for a worker that cannot.
-            async with asyncio.timeout(seconds + 10):
-                while messages := await link.receive():
-                    for message in messages:
-                        if isinstance(message, Loaded):
-                            link.told_pid = message.pid
-                            return message.info
-                        if isinstance(message, LoadFailed):
-                            if message.lack is not None:
-                                raise OutOfMemory(message.reason, message.lack)
-                            raise LoadError(message.reason)
-                        if isinstance(message, Loading):
-                            self._progress = message.fraction
-        except TimeoutError:
-            link.kill()
-            raise LoadError(f"loading took longer than {seconds:.0f} s") from None
-        status = await link.close()
-        ended = f"the engine worker ended while it loaded {Path(self.spec.path).name} ({exit_text(status)})"
-        if status == -signal.SIGKILL:
-            # Nobody here did it. That is no proof, so that nothing smaller is tried.
-            suspicion = "; where the kernel's log speaks of it, the machine ran out of memory"
-            raise LoadError(out_of_memory_sentence(ended + suspicion, (), self.ways(0)))
-        raise LoadError(f"{ended}; the service log has its last words")
-
-    def _ready(self, link: WorkerLink, info: ModelInfo) -> None:
-        self._link, self._starting, self._info = link, None, info
-        self._kept.keep(self._kept.name_of(self.spec, self._limits, self._file), link)
+    def _ready(self, worker: LoadedWorker) -> None:
+        self._link, self._info = worker.link, worker.info
+        self._reason = f"it runs with {worker.smaller} for want of memory" if worker.smaller else None
+        self._kept.keep(self._kept.name_of(self.spec, self._limits, self.loader.file), worker.link)
         self._note_settled()
+        info = worker.info
         self.loaded(info)
-        self._waiting_since = None
-        self._served_at = self._clock()
+        self._watchdog.begin()
         self._stay.begin_anew()
         if self.unloading:
             return
@@ -594,7 +452,7 @@ class ModelInstance:
                 self._failures = 0
                 if event.usage.completion_tokens:
                     self.service.note(event.timings.prefill_seconds + event.timings.decode_seconds)
-                self._served_at = self._clock()
+                self._watchdog.note_served()
                 self._backlog.end(event.number, event)
             case Failed():
                 code = event.code or "internal_error"
@@ -625,42 +483,7 @@ class ModelInstance:
     def _send(self, link: WorkerLink, message: Add | Abort) -> None:
         """Every Add and Abort is answered: from now on a word from the worker is due, whoever still waits for it."""
         link.send(message)
-        if self._waiting_since is None:
-            self._waiting_since = self._clock()
-
-    async def _watch_silence(self, link: WorkerLink) -> None:
-        """Ends a worker that owes an answer and says nothing."""
-        limit = self._limits.silence_seconds_max
-        while True:
-            await asyncio.sleep(min(1.0, limit / 4))
-            if self._waiting_since is not None and self._clock() - self._waiting_since > limit:
-                _log.error("model %s: no word for %.0f s with work pending; ending the worker", self.name, limit)
-                link.kill()
-                return
-
-    async def _watch_health(self, link: WorkerLink) -> None:
-        """Asks a worker that serves nobody for a token now and then: it may be stuck without anybody waiting for it.
-
-        While it serves, its answers are the proof.
-        """
-        pause = self._limits.probe_seconds
-        while pause:
-            await asyncio.sleep(max(0.0, self._served_at + pause - self._clock()))
-            if len(self._backlog) or self._clock() < self._served_at + pause:
-                await asyncio.sleep(min(1.0, pause))
-                continue
-            # A worker that refuses is alive.
-            with contextlib.suppress(RequestError):
-                await self._probe_or_kill(link)
-            self._served_at = self._clock()
-
-    async def _probe_or_kill(self, link: WorkerLink) -> None:
-        seconds = self._limits.step_seconds_max
-        try:
-            await self.probe(seconds)
-        except TimeoutError:
-            _log.error("model %s gave a probe no token in %.0f s; ending the worker", self.name, seconds)
-            link.kill()
+        self._watchdog.note_asked()
 
     # ── leaving ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -688,8 +511,8 @@ class ModelInstance:
                 self._backlog.fail_sent(_unloaded())
         if self._link is not None:
             self._link.hang_up()
-        elif self._starting is not None:
-            self._starting.kill()
+        else:
+            self.loader.kill()
         self.changed()
         await self._ended.wait()
 
@@ -775,10 +598,6 @@ class ModelInstance:
             f"model {self.spec.id!r} cannot be served now, try again later: {self._reason}",
             retry_after=max(1, math.ceil(self._retry_at - self._clock())),
         )
-
-    def _load_seconds_max(self) -> float:
-        mib = 0.0 if self._file is None else self._file.bytes / 2**20
-        return max(self._limits.load_seconds_min, mib / self._limits.load_mib_per_second_min)
 
 
 def _unloaded() -> RequestError:

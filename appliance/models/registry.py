@@ -17,9 +17,10 @@ from appliance.alias_spec import ModelsFile
 from appliance.config import WorkerLimits
 from appliance.errors import RequestError
 from appliance.models.file_identity import FileIdentity
-from appliance.models.instance import FileCheck, ModelInstance, any_file
+from appliance.models.instance import ModelInstance
 from appliance.models.kept import KeptWorkers
 from appliance.models.launcher import Launcher
+from appliance.models.loading import FileCheck, any_file
 from appliance.models.model import Model
 from appliance.models.models_plan import ModelChange, plan_models
 from appliance.models.provenance import Provenance
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 class Means:
     """What models are served with.
 
-    check_file: see ModelInstance. finder: decides by memory. dial: reads the files that requests to servers
+    check_file: see ModelLoader. finder: decides by memory. dial: reads the files that requests to servers
     elsewhere need. provenance, kept: see ModelInstance.
     """
 
@@ -230,9 +231,9 @@ class Registry:
 
     def _has_other_file(self, spec: ServedModel) -> bool:
         instance = self._models.get(spec.id)
-        if not isinstance(instance, ModelInstance) or not isinstance(spec, ModelSpec) or instance.file is None:
+        if not isinstance(instance, ModelInstance) or not isinstance(spec, ModelSpec) or instance.loader.file is None:
             return False
-        return FileIdentity.of(spec.path) not in (None, instance.file)
+        return FileIdentity.of(spec.path) not in (None, instance.loader.file)
 
     async def _retire(self, model: Model, drain_seconds: float) -> None:
         self._others.append(model)

@@ -151,10 +151,12 @@ class Residency:
         if instance.has_stayed:
             self._admitted.add(instance.name)
         instance.changed = lambda: self._note(instance)
-        instance.resumed = lambda spec, info: self._resumed(instance, spec, info)
+        instance.loader.resumed = lambda spec, info: self._resumed(instance, spec, info)
         instance.loaded = lambda info: self._finder.loaded(instance.name, info)
-        instance.lacked = lambda device_bytes: self._finder.lacked(instance.name, device_bytes)
-        instance.ways = lambda lack_bytes: self._finder.ways(instance.wanted, self._residents(instance), lack_bytes)
+        instance.loader.lacked = lambda device_bytes: self._finder.lacked(instance.name, device_bytes)
+        instance.loader.ways = lambda lack_bytes: self._finder.ways(
+            instance.wanted, self._residents(instance), lack_bytes
+        )
 
     def remove(self, instance: ModelInstance) -> None:
         """It is closed."""

@@ -123,7 +123,7 @@ async def test_what_a_worker_has_loaded_stands_in_its_name_and_is_not_for_it_to_
     one = ModelInstance(
         configured, ForkingLauncher(), WorkerLimits(), provenance=Provenance(sha256_of=sha256_of), kept=workers
     )
-    one.resumed = resumed
+    one.loader.resumed = resumed
     with worker:
         one.start()
         _, (stream,), _, _ = await asyncio.to_thread(socket.recv_fds, worker, 1, 1)

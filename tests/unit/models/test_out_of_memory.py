@@ -34,7 +34,7 @@ class OneGpu(RoomEnough):
 
 
 async def test_it_runs_with_smaller_passes_and_says_so(open_house: OpenHouse, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "appliance.models.instance")
+    caplog.set_level(logging.INFO, "appliance.models.loading")
     house = await open_house(spec("a"), load="memory:compute:CPU:n_ubatch:128")
     assert await house.ask("a") == "hello"
     snapshot = house.router.snapshots()["a"]
