@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     upgrade.add_argument("--allow-downgrade", action="store_true", help="also an older one")
     rollback = command("rollback", "Go back to the release before.")
     rollback.add_argument(
-        "--restore-state", action="store_true", help="and to its state of then; what came after is lost"
+        "--restore-state", action="store_true", help="and to its request log and history; what came after is lost"
     )
     recover = command("recover", "End a change that a power cut has interrupted.", plan=False)
     recover.add_argument("--at-boot", action="store_true", help=argparse.SUPPRESS)

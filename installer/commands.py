@@ -117,7 +117,7 @@ class Setup:
         self.tell(f"{after.version} is ready; {before.version} is kept for `appliance-setup rollback`")
 
     def rollback(self, *, restore_state: bool, plan: bool) -> None:
-        """Back to the release before. restore_state: with its state of then, also where it reads today's."""
+        """Back to the release before. restore_state: with its snapshot, also where it reads today's state."""
         self._refuse_while_changing()
         now = self._installed()
         if (then := previous_release(self.layout)) is None:
@@ -130,7 +130,7 @@ class Setup:
             raise Refused(f"{then.version} does not read today's state, and its snapshot is gone; restore a backup")
         steps = (
             f"stops {now.version}",
-            *((f"brings back the state as it was when {then.version} ended: what changed since is lost",) * restore),
+            *((f"brings back request log and history as {then.version} left them; access stays today's",) * restore),
             f"starts {then.version}, and waits until it is ready; else {now.version} comes back",
         )
         if self._planned(steps, plan=plan):

@@ -1,7 +1,9 @@
-"""The state directory as it was before another release took it over.
+"""What another release may write to the state, as it was before that release took it over.
 
-Not in it: models, which no release changes, and what lives in `run`. The audit log stays where it is when a snapshot is
-brought back: what happened has happened.
+Models and the audit log are not in it, nor what lives in `run`, nor prompts and answers, whose life it would lengthen.
+What says who may do what never goes back, or a revocation would be undone: keys and clients stay as they are when a
+snapshot is brought back. They are in it for an administrator alone, in case a release has damaged them. So a release
+writes keys, audit log, prompts and answers in a form that the release before it reads.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from installer.durable import sync_folder
 from installer.host import free_bytes
 from installer.layout import Layout
 
-_LEFT_OUT: Final = frozenset({"models", "run"})
-_NOT_BROUGHT_BACK: Final = frozenset({"audit"})
+# Below the state directory. A folder among these stays as a whole.
+_LEFT_OUT: Final = frozenset(Path(name) for name in ("audit", "models", "run", "store/capture", "store/responses"))
+_NOT_BROUGHT_BACK: Final = _LEFT_OUT | {Path("clients"), Path("secrets")}
 # What the service itself wants to write, once it runs again.
 _SPARE_BYTES: Final = 256 * 2**20
 
@@ -30,8 +33,9 @@ def take(layout: Layout, version: str) -> None:
     layout.snapshots.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
-    for entry in _entries(layout.state, _LEFT_OUT):
-        _copy(entry, partial / entry.name)
+    for part in _parts(layout.state, _LEFT_OUT):
+        _make_folder(partial / part.parent, layout.state / part.parent)
+        _copy(layout.state / part, partial / part)
     # One call for the whole file system costs less than one for each file.
     os.sync()
     shutil.rmtree(target, ignore_errors=True)
@@ -40,18 +44,25 @@ def take(layout: Layout, version: str) -> None:
 
 
 def bring_back(layout: Layout, version: str) -> None:
-    """Puts it in the place of what is there. Done twice, also after a half, it is the same."""
+    """Puts it in the place of what is there, but for what stays. Done twice, also after a half, it is the same."""
     # Modes and owners come after contents: until then nobody else may look at it.
     private = layout.state / ".restored"
     _discard(private)
     private.mkdir(mode=0o700)
-    for entry in _entries(_of(layout, version), _NOT_BROUGHT_BACK):
-        target = layout.state / entry.name
-        _copy(entry, private / entry.name)
+    then = _of(layout, version)
+    parts = _parts(then, _NOT_BROUGHT_BACK)
+    for part in parts:
+        target = layout.state / part
+        _make_folder(target.parent, (then / part).parent)
+        _copy(then / part, private / part.name)
         os.sync()
         _discard(target)
-        (private / entry.name).rename(target)
-        sync_folder(layout.state)
+        (private / part.name).rename(target)
+        sync_folder(target.parent)
+    for part in _parts(layout.state, _NOT_BROUGHT_BACK):
+        # Beside the folders of the state is what people have put there.
+        if part not in parts and part.parent != Path():
+            _discard(layout.state / part)
     private.rmdir()
 
 
@@ -60,7 +71,7 @@ def lack_bytes(layout: Layout) -> int:
 
     The service may run, and make and remove files. The state may be on a disk of its own.
     """
-    files = sum(_file_bytes(entry) for entry in _entries(layout.state, _LEFT_OUT))
+    files = sum(_file_bytes(layout.state / part) for part in _parts(layout.state, _LEFT_OUT))
     return max(0, files + _SPARE_BYTES - free_bytes(layout.snapshots))
 
 
@@ -79,9 +90,22 @@ def _of(layout: Layout, version: str) -> Path:
     return layout.snapshots / version
 
 
-def _entries(folder: Path, without: frozenset[str]) -> list[Path]:
-    """Names with a dot in front are somebody's unfinished work."""
-    return sorted(path for path in folder.iterdir() if path.name not in without and not path.name.startswith("."))
+def _parts(top: Path, without: frozenset[Path]) -> list[Path]:
+    """What is copied and replaced by itself, below `top`: its entries, and those of a folder that keeps one of its own.
+
+    Names with a dot in front are somebody's unfinished work.
+    """
+    divided = {path.parent for path in without} - {Path()}
+    folders = [Path(), *sorted(folder for folder in divided if (top / folder).is_dir())]
+    found = (folder / path.name for folder in folders for path in (top / folder).iterdir())
+    return sorted(part for part in found if part not in without | divided and not part.name.startswith("."))
+
+
+def _make_folder(folder: Path, like: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700)
+        shutil.copystat(like, folder)
+        _own(like, folder)
 
 
 def _file_bytes(entry: Path) -> int:

@@ -36,7 +36,7 @@ Messages = Annotated[int, Meta(ge=0, le=MESSAGES_MAX)]
 CreationTime = Annotated[datetime, Meta(tz=True)]
 
 
-class WrappedKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WrappedKey(Struct, frozen=True, kw_only=True):
     """One data key. kek: the id of the KEK that wrapped it, for a person to read.
 
     reserved: how many messages may have been sealed with it, at most; always ahead of the true count.
@@ -61,7 +61,7 @@ Keys = tuple[WrappedKey, ...]
 Signature = tuple[int, int, int]
 
 
-class _Content(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Content(Struct, frozen=True, kw_only=True):
     version: Literal[1] = 1
     keys: Annotated[Keys, Meta(min_length=1, max_length=KEYS_MAX)]
 

@@ -81,7 +81,7 @@ class Peppers:
         return hmac.digest(self._secrets[pepper], key.secret.encode("ascii"), "sha256")
 
 
-class KeyRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class KeyRecord(Struct, frozen=True, kw_only=True):
     """What is stored of a key. hmac: HMAC-SHA256 of the secret under that pepper.
 
     not_after: the end of its life. retire_at: set when it was rotated; until then it works beside its successor.

@@ -13,6 +13,10 @@
 
 One document because it changes as a whole: a crash leaves this generation or the next, never a key without its
 certificate. What changes it is a pure function from one document to the next; `credential_store` makes it durable.
+
+It does not go back with a release (installer/snapshot.py), so the release before must read what this one writes: fields
+that it does not know are passed over, and lost with its next change. A new field therefore has a default, and what
+narrows access must not be in one. Where that does not do: one release reads a new `version`, and a later one writes it.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ CaPhase = Literal["standby", "trust_both", "issue_new"]
 RevocationKind = Literal["certificate", "token", "principal"]
 
 
-class StoredPair(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StoredPair(Struct, frozen=True, kw_only=True):
     """certificate: DER. key: PKCS#8 DER; None where the private key is elsewhere. chain: DER, issuer first."""
 
     certificate: bytes
@@ -42,7 +46,7 @@ class StoredPair(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"StoredPair({len(self.certificate)} bytes)"
 
 
-class Authority(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Authority(Struct, frozen=True, kw_only=True):
     """A certificate authority; while it rotates, two. since: when its phase began."""
 
     current: StoredPair
@@ -61,7 +65,7 @@ class Authority(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return (self.current,) if self.successor is None else (self.current, self.successor)
 
 
-class ServerCertificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServerCertificate(Struct, frozen=True, kw_only=True):
     """staged: made, tested, not shown yet. previous: what a rollback brings back.
 
     requested: the private key (PKCS#8 DER) of a signing request whose certificate has not come back yet.
@@ -73,7 +77,7 @@ class ServerCertificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     requested: bytes | None = None
 
 
-class Issued(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Issued(Struct, frozen=True, kw_only=True):
     """A certificate signed here. serial and issuer_key_id in hexadecimal, fingerprint: SHA-256 of the DER."""
 
     kind: Literal["client", "admin"]
@@ -90,7 +94,7 @@ class Issued(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return certificate_reference(self.issuer_key_id, int(self.serial, 16))
 
 
-class Revocation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Revocation(Struct, frozen=True, kw_only=True):
     """What is refused. value: `<issuer key id>:<serial>`, a token id (`jti`) or a principal's name."""
 
     kind: RevocationKind
@@ -100,7 +104,7 @@ class Revocation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
-class StoredCrl(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StoredCrl(Struct, frozen=True, kw_only=True):
     """A revocation list as it was imported, DER; its signature was verified then and is again at each start."""
 
     issuer_key_id: str
@@ -108,7 +112,7 @@ class StoredCrl(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     imported: datetime
 
 
-class AllowEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AllowEntry(Struct, frozen=True, kw_only=True):
     """A network that may connect. listener: None stands for every one."""
 
     network: str
@@ -116,7 +120,7 @@ class AllowEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     comment: str = ""
 
 
-class AllowTrial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AllowTrial(Struct, frozen=True, kw_only=True):
     """A change that is undone at `revert_at` unless it is confirmed."""
 
     previous: tuple[AllowEntry, ...]
@@ -124,7 +128,7 @@ class AllowTrial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     revert_at: datetime
 
 
-class AllowState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AllowState(Struct, frozen=True, kw_only=True):
     """staged: what the entries shall become; None where nothing is being prepared."""
 
     entries: tuple[AllowEntry, ...] = ()
@@ -132,7 +136,7 @@ class AllowState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trial: AllowTrial | None = None
 
 
-class Pepper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Pepper(Struct, frozen=True, kw_only=True):
     """32 random bytes."""
 
     id: int
@@ -143,7 +147,7 @@ class Pepper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"Pepper({self.id})"
 
 
-class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Credentials(Struct, frozen=True, kw_only=True):
     """One generation. generation: counts every change; the one before is the only one it may replace."""
 
     version: Literal[1] = 1

@@ -37,7 +37,7 @@ model_dir: /srv/models
 SPOILS: Final = (
     "\n\ndef serve(settings, *_: object, **__: object) -> None:\n"
     "    (settings.state.path / 'store/of-a-later-release').write_text('')\n"
-    "    (settings.state.path / 'clients/demo/api.key').write_text('spoiled')\n"
+    "    (settings.state.path / 'store/last_seen.json').write_text('spoiled')\n"
     "    raise SystemExit('this release is broken')\n"
 )
 

@@ -66,6 +66,13 @@ def test_writers_take_turns(file: KeyringFile) -> None:
     assert len(file.read()) == 1 + 4 * 5
 
 
+def test_a_later_releases_fields_are_passed_over(file: KeyringFile, path: Path) -> None:
+    content = msgspec.json.decode(path.read_bytes())
+    content["later"] = content["keys"][0]["later"] = 1
+    path.write_bytes(msgspec.json.encode(content))
+    assert file.read() == (KEY,)
+
+
 def test_create_never_replaces(file: KeyringFile) -> None:
     file.change(add, create=True)
     assert len(file.read()) == 2

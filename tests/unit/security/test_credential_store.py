@@ -149,6 +149,25 @@ def test_what_is_no_document_is_refused(path: Path, ring: Keyring, plain: bytes)
         reopened(path, ring)
 
 
+def test_a_later_releases_fields_do_not_keep_this_one_from_starting(path: Path, ring: Keyring) -> None:
+    """Access control does not go back with a release, so the release before meets what a later one wrote."""
+    document, _ = with_client(founded())
+    plain = msgspec.msgpack.decode(msgspec.msgpack.encode(document))
+    for part in (plain, plain["server"], plain["authorities"]["client"], *plain["keys"].values(), *plain["issued"]):
+        part["of_a_later_release"] = 1
+    path.write_bytes(ring.seal("credentials", RECORD_ID, msgspec.msgpack.encode(plain)))
+    path.chmod(0o600)
+    assert reopened(path, ring) == document
+
+
+def test_what_this_release_must_not_misread_is_refused(path: Path, ring: Keyring) -> None:
+    plain = msgspec.msgpack.decode(msgspec.msgpack.encode(founded())) | {"version": 2}
+    path.write_bytes(ring.seal("credentials", RECORD_ID, msgspec.msgpack.encode(plain)))
+    path.chmod(0o600)
+    with pytest.raises(StateError, match="version"):
+        reopened(path, ring)
+
+
 def test_a_file_that_others_could_read_is_refused(store: CredentialStore, path: Path, ring: Keyring) -> None:
     path.chmod(0o640)
     with pytest.raises(StateError, match="other users may have read it"):
