@@ -26,7 +26,9 @@ from installer.services import Services
 from installer.trust import keep, trusted_keys
 from installer.units import remove_units
 
+# Of the first configuration: there once it is made, and as long as something of it waits for the service.
 _CONFIGURED: Final = "models.yaml"
+_WAITS: Final = "first-run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,10 @@ class Setup:
         steps = [f"makes release {manifest.version}", "makes users, folders and units"] if there is None else []
         steps += [] if configured else [f"asks for the configuration{'' if answers is None else f' in {answers}'}"]
         steps += [] if backup is None else [f"restores {backup.archive}"]
-        if self._planned([*steps, "enables and starts the service, and waits until it is ready"], plan=plan):
+        steps += ["enables and starts the service, and waits until it is ready"]
+        waits = not configured or self._waiting()
+        steps += ["makes the first client and the signing request, where they are asked for"] * waits
+        if self._planned(steps, plan=plan):
             return
         keep(self.layout, keys)
         if there is None:
@@ -78,7 +83,9 @@ class Setup:
             self._changeover().first(there)
             remember(self.layout, self.now(), did="install", version=manifest.version, signed_by=bundle.signed_by)
         if not configured:
-            self._first_run(answers)
+            given = [] if answers is None else ["--answers", str(answers.resolve())]
+            if self._first_run(*given) != 0:
+                raise StepFailed("it is installed and not configured; the same command goes on from here")
         if backup is not None:
             self.tell(f"restores {backup.archive}")
             restore(self.layout, backup)
@@ -88,6 +95,8 @@ class Setup:
         self.services.start()
         if (reason := self.services.unready(manifest.version, self.gate_seconds)) is not None:
             raise StepFailed(f"it is installed, and not well: {reason}")
+        if self._waiting() and self._first_run("--finish") != 0:
+            raise StepFailed("it serves, and not all is made that was asked for: `appliance first-run --finish`")
         self.tell(f"{manifest.version} is ready")
 
     def upgrade(self, path: Path, *, downgrade: bool, plan: bool) -> None:
@@ -197,6 +206,10 @@ class Setup:
     def _configured(self) -> bool:
         return (self.layout.settings / _CONFIGURED).exists()
 
+    def _waiting(self) -> bool:
+        """Whether something of the first configuration is to be made once the service is ready."""
+        return (self.layout.settings / _WAITS).exists()
+
     def _refuse_while_changing(self) -> None:
         if under_way(self.layout) is not None:
             raise Refused("an earlier change was interrupted; `appliance-setup recover` ends it first")
@@ -227,12 +240,10 @@ class Setup:
             raise
         remember(self.layout, self.now(), did=did, **versions, older=older)
 
-    def _first_run(self, answers: Path | None) -> None:
-        """The product's own: what may be answered, and what becomes of it, is its matter."""
-        command = [str(self.layout.current / "venv/bin/python"), "-I", "-m", "appliance", "first-run"]
-        command += [] if answers is None else ["--answers", str(answers.resolve())]
-        if subprocess.run(command, check=False).returncode != 0:
-            raise StepFailed("it is installed and not configured; the same command goes on from here")
+    def _first_run(self, *options: str) -> int:
+        """The product's own: what may be answered, and what becomes of it, is its matter. Returns its exit status."""
+        command = [str(self.layout.current / "venv/bin/python"), "-I", "-m", "appliance", "first-run", *options]
+        return subprocess.run(command, check=False).returncode
 
 
 def _removed(path: Path) -> bool:

@@ -35,7 +35,8 @@ class Answers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request for an authority of the site, and serves with our own until the answer is imported. administrators: users of
     this host and the roles that they get. model_dir: where model files are. models: none means the demo model.
     key_encryption: `credential` seals the key-encryption key to this host (its TPM, where it has one), `file` keeps it
-    beside what it protects. client: the first client, besides `demo`, which is for trying out on this host.
+    beside what it protects. client: the first client, besides `demo`, which is for trying out on this host. Client and
+    request are made once the appliance serves (handover).
     """
 
     address: str = "0.0.0.0"
@@ -71,5 +72,7 @@ def check_answers(answers: Answers) -> None:
         ipaddress.ip_address(answers.address)
     except ValueError:
         raise ConfigError(f"address: {answers.address!r} is no IP address") from None
+    if answers.certificate == "request" and not answers.names:
+        raise ConfigError("names: a CA of the site must be told what clients call this host; give at least one name")
     if not Path(answers.model_dir).is_absolute() or any(character.isspace() for character in answers.model_dir):
         raise ConfigError(f"model_dir: {answers.model_dir!r} must be an absolute path without spaces")

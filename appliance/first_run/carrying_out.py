@@ -17,6 +17,7 @@ from appliance.demo import DEMO_MODEL_PATH
 from appliance.errors import StateError
 from appliance.first_run.answers import Answers
 from appliance.first_run.files import APPLIANCE_YAML, DEMO_FILE, GROUPS, MODELS_YAML, files
+from appliance.first_run.handover import HANDOVER
 from appliance.state_dir import replacing
 
 SOCKET_GROUP: Final = "appliance-admin"
@@ -39,8 +40,11 @@ def carry_out(answers: Answers, root: Path = Path("/")) -> None:
     if answers.key_encryption == "credential":
         _seal_key(_CREDENTIAL)
     written = files(answers)
+    if HANDOVER not in written:
+        # Of other answers, whose try was cut short.
+        (root / HANDOVER).unlink(missing_ok=True)
     for name in sorted(written, key=lambda name: name == MODELS_YAML):
-        _write(root / name, written[name], 0o640 if name in (APPLIANCE_YAML, MODELS_YAML) else 0o644)
+        _write(root / name, written[name], 0o640 if name in (APPLIANCE_YAML, MODELS_YAML, HANDOVER) else 0o644)
     load_config(root / APPLIANCE_YAML)
     load_models(root / MODELS_YAML)
     _run(["systemctl", "daemon-reload"])

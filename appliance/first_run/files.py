@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+import msgspec
 import yaml
 
 from appliance.access_config import AdminRole
 from appliance.first_run.answers import Answers
+from appliance.first_run.handover import HANDOVER, handover_of
 
 APPLIANCE_YAML: Final = "etc/appliance/appliance.yaml"
 MODELS_YAML: Final = "etc/appliance/models.yaml"
@@ -30,7 +32,9 @@ _LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 def files(answers: Answers) -> dict[str, str]:
     """Contents by path below the root."""
-    return {
+    handover = handover_of(answers)
+    waiting = {} if handover is None else {HANDOVER: msgspec.json.encode(handover).decode() + "\n"}
+    return waiting | {
         APPLIANCE_YAML: _NOTE + _text(_settings(answers)),
         MODELS_YAML: _NOTE + _text({"models": _models(answers)}),
         SOCKET_DROP_IN: _drop_in(

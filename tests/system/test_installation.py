@@ -32,6 +32,8 @@ names: [llm.example.lan]
 allow: [192.0.2.0/24]
 administrators: {anna: [operator, security], otto: [auditor]}
 model_dir: /srv/models
+client: webapp
+certificate: request
 """
 # A daemon that leaves in the state what an older one must not find, and ends.
 SPOILS: Final = (
@@ -108,7 +110,10 @@ def test_a_life_on_one_host(root: Path, bundles: Bundles, tmp_path: Path) -> Non
         assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
         assert machine.run("appliance", "whoami", user="anna").stdout == "anna: operator, security\n"
         assert machine.run("appliance", "whoami", user="otto").stdout == "otto: auditor\n"
-        machine.run("appliance", "clients", "add", "webapp", "--out", "/root/webapp")
+        # What was asked for lies where it is said, for root alone.
+        found = machine.run("stat", "--format=%a %n", "/root/webapp", "/root/webapp/api.key", "/root/server.csr").stdout
+        assert found.splitlines() == ["700 /root/webapp", "600 /root/webapp/api.key", "644 /root/server.csr"]
+        assert machine.run("ls", "/etc/appliance/first-run.json", check=False).returncode != 0
         # Nothing is done twice.
         again = machine.run(SETUP, "install", f"{STICK}/{bundles.first.name}")
         assert "is ready" in again.stdout
@@ -142,6 +147,16 @@ def test_a_life_on_one_host(root: Path, bundles: Bundles, tmp_path: Path) -> Non
         assert ask(machine).startswith(ANSWER_BEGINS)
         machine.run("appliance-setup", "rollback", seconds_max=INSTALL_SECONDS_MAX)
         assert version(machine) == "0.1.1"
+
+        # Whoever was revoked stays so, whichever release serves, and with whichever key the audit log is sealed.
+        machine.run("appliance", "clients", "revoke", "webapp", "--yes")
+        machine.run("appliance", "secrets", "rotate-seal-key")
+        machine.run("appliance-setup", "rollback", "--restore-state", seconds_max=INSTALL_SECONDS_MAX)
+        assert version(machine) == first
+        (webapp,) = (one for one in machine.run("appliance", "clients", "list").stdout.splitlines() if "webapp" in one)
+        assert "revoked" in webapp
+        assert ask(machine).startswith(ANSWER_BEGINS)
+        assert machine.run("appliance", "audit", "verify", check=False).returncode == 2
 
         machine.run("appliance-setup", "uninstall")
         assert machine.run("ls", "/var/lib/appliance/secrets").stdout
@@ -177,7 +192,6 @@ def test_a_backup_comes_up_on_another_host(root: Path, bundles: Bundles, tmp_pat
     with booted(root, tmp_path / "console") as machine:
         make_users(machine)
         install(machine, bundles)
-        machine.run("appliance", "clients", "add", "webapp", "--out", "/root/webapp")
         said = machine.run("appliance", "backup", "new-recovery-key").stdout.split()
         secret, public = (word for word in said if word.startswith("apl-recovery-"))
         target = "/var/lib/appliance/appliance.backup"

@@ -27,6 +27,7 @@ def test_the_example_is_read_as_it_is(tmp_path: Path) -> None:
         ("administrators: {anna: [king]}", "administrators"),
         ("names: ['a b']", "names"),
         ("key_encryption: none", "key_encryption"),
+        ("certificate: request", "at least one name"),
         ("models: [{id: a, file: ../a.gguf}]", "file"),
     ],
 )

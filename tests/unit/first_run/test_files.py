@@ -7,6 +7,7 @@ import pytest
 from appliance.config import load_config, load_models
 from appliance.first_run.answers import Answers, ServedFile
 from appliance.first_run.files import APPLIANCE_YAML, GROUPS, MODELS_YAML, SERVICE_DROP_IN, SOCKET_DROP_IN, files
+from appliance.first_run.handover import HANDOVER
 
 FULL = Answers(
     address="192.0.2.1",
@@ -42,3 +43,9 @@ def test_they_say_what_was_answered() -> None:
         assert "IPAddressAllow=192.0.2.0/24\nIPAddressAllow=2001:db8::/32\n" in found[drop_in]
     assert "/data/models/chat.gguf" in found[MODELS_YAML]
     assert "ListenStream=[::]:8443\n" in files(Answers(address="::"))[SOCKET_DROP_IN]
+
+
+def test_what_must_wait_for_the_service_is_noted_where_there_is_something() -> None:
+    assert HANDOVER not in files(Answers())
+    assert HANDOVER in files(Answers(client="webapp"))
+    assert HANDOVER in files(Answers(certificate="request"))

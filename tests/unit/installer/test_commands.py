@@ -218,3 +218,38 @@ def test_a_purge_leaves_no_key_behind(tmp_path: Path, monkeypatch: pytest.Monkey
     bench.setup.uninstall(purge=True, yes=True, plan=False)
     assert not bench.files()
     assert not elsewhere.exists()
+
+
+def product(bench: Bench, status: int) -> Path:
+    """A product that notes how it is called; where."""
+    calls, python = bench.layout.root / "calls", bench.layout.current / "venv/bin/python"
+    python.unlink()
+    python.write_text(f'#!/bin/sh\necho "$*" >> {calls}\nexit {status}\n')
+    python.chmod(0o755)
+    return calls
+
+
+def with_configuration(bench: Bench, *, waits: bool) -> Bench:
+    bench.layout.settings.mkdir(parents=True)
+    for name in ("models.yaml", *("first-run.json",) * waits):
+        (bench.layout.settings / name).touch()
+    return bench
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_what_waits_for_the_service_is_made_once_it_is_ready(tmp_path: Path, waits: bool) -> None:
+    bench = with_configuration(Bench(tmp_path).with_release(), waits=waits)
+    calls = product(bench, 0)
+    archive = bench.bundle(sequence=5)
+    bench.setup.install(archive, None, None, None, plan=True)
+    assert any("first client" in line for line in bench.told) == waits
+    bench.setup.install(archive, None, None, None, plan=False)
+    assert calls.exists() == waits
+    assert not waits or calls.read_text() == "-I -m appliance first-run --finish\n"
+
+
+def test_where_it_cannot_be_made_the_command_is_said(tmp_path: Path) -> None:
+    bench = with_configuration(Bench(tmp_path).with_release(), waits=True)
+    product(bench, 1)
+    with pytest.raises(StepFailed, match=r"it serves.*appliance first-run --finish"):
+        bench.setup.install(bench.bundle(sequence=5), None, None, None, plan=False)
