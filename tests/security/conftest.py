@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from appliance.state_dir import StateDir
+from tests.e2e.appliance_process import Appliance
+from tests.security.daemons import scripted_appliance
 from tests.security.site import Site, config
 
 
@@ -22,3 +24,10 @@ def state(tmp_path: Path) -> StateDir:
 async def site(state: StateDir) -> AsyncIterator[Site]:
     async with Site.serve(state, config()) as site:
         yield site
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
+    """Its model says what and when the prompt tells it."""
+    with scripted_appliance(tmp_path_factory.mktemp("scripted")) as appliance:
+        yield appliance

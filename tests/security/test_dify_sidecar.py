@@ -22,7 +22,6 @@ from appliance.state_dir import StateDir
 from appliance.telemetry.request_reader import RequestReader
 from appliance.telemetry.request_record import RequestRecord
 from tests.e2e.appliance_process import Appliance, running_appliance
-from tests.security.daemons import scripted_appliance
 from tests.security.nginx import Nginx, check, free_port, needs_nginx
 from tests.security.sidecar import GATHERING, NONE, Relay, prepare, running_sidecar
 
@@ -64,13 +63,6 @@ def port_of(appliance: Appliance) -> int:
 
 def endpoint(appliance: Appliance, tls_name: str | None = None) -> Endpoint:
     return Endpoint("127.0.0.1", port_of(appliance), "cert_and_key", tls_name)
-
-
-@pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    """Its model says what and when the prompt tells it."""
-    with scripted_appliance(tmp_path_factory.mktemp("scripted")) as appliance:
-        yield appliance
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from appliance.telemetry.request_reader import RequestReader
 from appliance.telemetry.request_record import RequestRecord
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
 from tests.security.authorities import openssl
-from tests.security.daemons import scripted_appliance
 from tests.security.nginx import Nginx, check, free_port, needs_nginx, running_nginx
 
 pytestmark = [needs_nginx, pytest.mark.slow]
@@ -117,13 +116,6 @@ def appliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 def front(tmp_path_factory: pytest.TempPathFactory, appliance: Appliance) -> Iterator[Nginx]:
     with running_front(tmp_path_factory.mktemp("nginx") / "front", appliance, appliance.bundle("front")) as front:
         yield front
-
-
-@pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    """Its model says what and when the prompt tells it."""
-    with scripted_appliance(tmp_path_factory.mktemp("scripted")) as appliance:
-        yield appliance
 
 
 @dataclass(frozen=True, slots=True)
