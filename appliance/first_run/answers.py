@@ -69,6 +69,9 @@ def read_answers(path: Path) -> Answers:
 def check_answers(answers: Answers) -> None:
     """What the single values do not say. Raises ConfigError."""
     try:
+        # A scope may be of any characters.
+        if not answers.address.isprintable() or " " in answers.address:
+            raise ValueError
         ipaddress.ip_address(answers.address)
     except ValueError:
         raise ConfigError(f"address: {answers.address!r} is no IP address") from None

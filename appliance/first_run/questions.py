@@ -11,7 +11,8 @@ import msgspec
 
 from appliance.access_config import DEFAULT_PORT, AdminRole
 from appliance.errors import ConfigError
-from appliance.first_run.answers import Answers, check_answers
+from appliance.first_run.answers import Answers
+from appliance.first_run.trial import check_taken
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def ask_all(terminal: Terminal, host_name: str) -> Answers:
         }
         try:
             answers = msgspec.convert(found, Answers)
-            check_answers(answers)
+            check_taken(answers)
         except (ConfigError, msgspec.ValidationError) as error:
             terminal.say(f"That does not go together: {error}. Once more:")
             continue
