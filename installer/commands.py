@@ -63,6 +63,8 @@ class Setup:
         there = current_release(self.layout)
         if there is not None and there.version != manifest.version:
             raise Refused(f"{there.version} is installed; `appliance-setup upgrade {path}` puts another in its place")
+        if there is not None and there.manifest != manifest:
+            raise Refused(f"another build of {there.version} is installed; one that differs needs another version")
         if there is not None and not there.runs:
             self.tell(f"{there.version} was made for a Python that is gone")
             there = None

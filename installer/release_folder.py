@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from installer.bundle import Bundle, unpack
-from installer.durable import write_whole
+from installer.durable import remove, write_whole
 from installer.errors import StepFailed
 from installer.layout import Layout
 from installer.manifest import NAME, Manifest, parse
@@ -71,7 +71,7 @@ def make_release(layout: Layout, bundle: Bundle, python: str) -> Release:
     if (there := release_at(folder)) is not None and there.manifest == bundle.manifest and there.runs:
         return there
     layout.releases.mkdir(mode=0o755, parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     unpack(bundle, folder)
     interpreter = _environment(folder / "venv", python)
     _install(interpreter, folder, python)
@@ -87,8 +87,14 @@ def remove_releases(layout: Layout, keep: frozenset[str]) -> None:
     """All versions but these, unfinished ones included."""
     for folder in sorted(layout.releases.iterdir()) if layout.releases.is_dir() else ():
         if folder.name not in keep:
-            (folder / COMPLETE).unlink(missing_ok=True)
-            shutil.rmtree(folder)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Whatever ends it in the middle: what is left does not count as a release."""
+    if folder.is_dir():
+        remove(folder / COMPLETE)
+        shutil.rmtree(folder)
 
 
 def _environment(venv: Path, python: str) -> Path:

@@ -36,7 +36,10 @@ def check_restore(layout: Layout, backup: Backup) -> None:
         if not path.is_file():
             raise Refused(f"{path} is not there")
     if (layout.state / _KEYS).is_dir() and any((layout.state / _KEYS).iterdir()):
-        raise Refused(f"{layout.state} has keys already: a backup is restored where nothing was served yet")
+        raise Refused(
+            f"{layout.state} has keys already: a backup is restored where nothing was served yet. Where an interrupted "
+            "try has restored it, the same command without --restore goes on"
+        )
 
 
 def restore(layout: Layout, backup: Backup) -> None:

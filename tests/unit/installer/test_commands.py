@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from installer.errors import Refused, StepFailed
 from installer.host import Host
 from installer.journal import Change
 from installer.layout import Layout
+from installer.manifest import NAME
 from installer.release_folder import current_release
 from installer.restoring import Backup
 from installer.trust import CARRIED, keep
@@ -66,6 +68,13 @@ class Bench:
     def bundle(self, **facts: object) -> Path:
         return bundle(self.layout.root / "stick", {**FILES, CARRIED: public_pem(KEY)}, **facts)
 
+    def installed(self) -> Path:
+        """The bundle that 1.0.0 was installed from."""
+        path = self.bundle(sequence=5)
+        with tarfile.open(path) as tar:
+            tar.extract(NAME, self.layout.current, filter="data")
+        return path
+
     def files(self) -> dict[str, bytes]:
         found = (path for path in self.layout.root.rglob("*") if path.is_file() and "stick" not in path.parts)
         return {str(path): path.read_bytes() for path in found}
@@ -82,13 +91,14 @@ Act = Callable[[Bench], None]
     [
         lambda bench: bench.setup.upgrade(bench.bundle(version="2.0.0", sequence=6), downgrade=False, plan=True),
         lambda bench: bench.setup.upgrade(bench.bundle(version="0.9.0", sequence=4), downgrade=True, plan=True),
-        lambda bench: bench.setup.install(bench.bundle(), None, None, None, plan=True),
+        lambda bench: bench.setup.install(bench.installed(), None, None, None, plan=True),
         lambda bench: bench.setup.uninstall(purge=True, yes=True, plan=True),
         lambda bench: bench.setup.verify(bench.bundle(), None),
     ],
 )
 def test_a_plan_says_and_does_nothing(tmp_path: Path, act: Act) -> None:
     bench = Bench(tmp_path).with_release()
+    bench.installed()
     before = bench.files()
     act(bench)
     assert bench.told
@@ -101,6 +111,7 @@ def test_a_plan_says_and_does_nothing(tmp_path: Path, act: Act) -> None:
     [
         (lambda bench: bench.setup.upgrade(bench.bundle(version="0.9.0"), downgrade=False, plan=False), "older"),
         (lambda bench: bench.setup.install(bench.bundle(version="2.0.0"), None, None, None, plan=False), "upgrade"),
+        (lambda bench: bench.setup.install(bench.bundle(sequence=5), None, None, None, plan=False), "another build"),
         (lambda bench: bench.setup.rollback(restore_state=False, plan=False), "no release to go back"),
         (lambda bench: bench.setup.uninstall(purge=True, yes=False, plan=False), "nothing was removed"),
         (
@@ -141,7 +152,7 @@ def test_an_upgrade_without_room_for_a_snapshot_stops_nothing(tmp_path: Path, mo
 def test_a_release_whose_python_is_gone_is_made_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path).with_release()
     (bench.layout.current / "venv/bin/python").unlink()
-    bench.setup.install(bench.bundle(), None, None, None, plan=True)
+    bench.setup.install(bench.installed(), None, None, None, plan=True)
     assert any("makes release 1.0.0" in line for line in bench.told)
 
 
@@ -240,7 +251,7 @@ def with_configuration(bench: Bench, *, waits: bool) -> Bench:
 def test_what_waits_for_the_service_is_made_once_it_is_ready(tmp_path: Path, waits: bool) -> None:
     bench = with_configuration(Bench(tmp_path).with_release(), waits=waits)
     calls = product(bench, 0)
-    archive = bench.bundle(sequence=5)
+    archive = bench.installed()
     bench.setup.install(archive, None, None, None, plan=True)
     assert any("first client" in line for line in bench.told) == waits
     bench.setup.install(archive, None, None, None, plan=False)
@@ -252,4 +263,4 @@ def test_where_it_cannot_be_made_the_command_is_said(tmp_path: Path) -> None:
     bench = with_configuration(Bench(tmp_path).with_release(), waits=True)
     product(bench, 1)
     with pytest.raises(StepFailed, match=r"it serves.*appliance first-run --finish"):
-        bench.setup.install(bench.bundle(sequence=5), None, None, None, plan=False)
+        bench.setup.install(bench.installed(), None, None, None, plan=False)
