@@ -109,8 +109,8 @@ class Setup:
         after = bundle.manifest
         check_upgrade(before.manifest, after, downgrade=downgrade)
         host = self._fit(after)
-        self._refuse_without_room()
         back = needs_state_back(before.manifest, after)
+        self._refuse_without_room(back=back)
         steps = (
             f"makes release {after.version} beside {before.version}, which goes on serving",
             "drains and stops the service, and takes a snapshot of the state",
@@ -136,7 +136,7 @@ class Setup:
                 "there is no release to go back to; `appliance-setup upgrade --allow-downgrade` takes a bundle"
             )
         restore = restore_state or needs_state_back(then.manifest, now.manifest)
-        self._refuse_without_room()
+        self._refuse_without_room(back=restore)
         if restore and not snapshot.exists(self.layout, then.version):
             raise Refused(f"{then.version} does not read today's state, and its snapshot is gone; restore a backup")
         steps = (
@@ -216,10 +216,11 @@ class Setup:
         if under_way(self.layout) is not None:
             raise Refused("an earlier change was interrupted; `appliance-setup recover` ends it first")
 
-    def _refuse_without_room(self) -> None:
-        if lack := snapshot.lack_bytes(self.layout):
-            room = f"{lack / 2**20:.0f} MiB for a snapshot of the state"
-            raise Refused(f"the disk of {self.layout.snapshots} lacks {room}: make room, then try again")
+    def _refuse_without_room(self, *, back: bool) -> None:
+        lack, folder = snapshot.lack_bytes(self.layout, back=back)
+        if lack:
+            room = f"{lack / 2**20:.0f} MiB for a snapshot of the state{' and the way back' if back else ''}"
+            raise Refused(f"the disk of {folder} lacks {room}: make room, then try again")
 
     def _planned(self, steps: tuple[str, ...] | list[str], *, plan: bool) -> bool:
         if plan:

@@ -127,5 +127,9 @@ def _driver() -> str | None:
 
 def free_bytes(folder: Path) -> int:
     """Of the file system that it is on, or will be."""
-    there = next(path for path in (folder, *folder.parents) if path.is_dir())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(there(folder)).free
+
+
+def there(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from installer.durable import sync_folder
-from installer.host import free_bytes
+from installer.host import free_bytes, there
 from installer.layout import Layout
 
 # Below the state directory. A folder among these stays as a whole.
@@ -66,13 +66,18 @@ def bring_back(layout: Layout, version: str) -> None:
     private.rmdir()
 
 
-def lack_bytes(layout: Layout) -> int:
-    """How much room a snapshot of the state would lack where snapshots are; 0 where there is enough.
+def lack_bytes(layout: Layout, *, back: bool) -> tuple[int, Path]:
+    """How much room a snapshot of the state would lack, and on whose disk; 0 where there is enough.
 
-    The service may run, and make and remove files. The state may be on a disk of its own.
+    back: whether there must be room to bring one back too, beside what it takes the place of. The service may run, and
+    make and remove files. The state may be on a disk of its own.
     """
     files = sum(_file_bytes(layout.state / part) for part in _parts(layout.state, _LEFT_OUT))
-    return max(0, files + _SPARE_BYTES - free_bytes(layout.snapshots))
+    together = layout.state.stat().st_dev == there(layout.snapshots).stat().st_dev
+    wanted = {layout.snapshots: files * (2 if back and together else 1)}
+    if back and not together:
+        wanted[layout.state] = files
+    return max((max(0, size + _SPARE_BYTES - free_bytes(folder)), folder) for folder, size in wanted.items())
 
 
 def exists(layout: Layout, version: str) -> bool:

@@ -143,7 +143,7 @@ def test_a_host_that_is_not_ready_is_not_touched(tmp_path: Path) -> None:
 
 def test_an_upgrade_without_room_for_a_snapshot_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(tmp_path).with_release()
-    monkeypatch.setattr(snapshot, "lack_bytes", lambda layout: 5 * 2**20)
+    monkeypatch.setattr(snapshot, "lack_bytes", lambda layout, back: (5 * 2**20, layout.snapshots))
     with pytest.raises(Refused, match="lacks 5 MiB"):
         bench.setup.upgrade(bench.bundle(version="2.0.0", sequence=6), downgrade=False, plan=False)
     assert bench.services.running == "1.0.0"

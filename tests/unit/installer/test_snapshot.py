@@ -180,13 +180,35 @@ def test_a_half_snapshot_is_none(layout: Layout) -> None:
 
 
 def test_a_disk_without_room_for_it_is_told_before(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert snapshot.lack_bytes(layout) == 0
+    assert snapshot.lack_bytes(layout, back=True)[0] == 0
     with (layout.state / "store/large").open("wb") as large, (layout.state / "models/larger").open("wb") as larger:
         large.truncate(2**30)
         # Models are not in it.
         larger.truncate(2**36)
     (layout.state / "elsewhere").symlink_to("models")
-    # The state may have a disk of its own, with room for its models.
     free = {layout.snapshots.parent: 2**30, layout.state: 2**40}
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
-    assert 2**28 <= snapshot.lack_bytes(layout) < 2**28 + 2**16
+    lack, folder = snapshot.lack_bytes(layout, back=False)
+    assert (2**28 <= lack < 2**28 + 2**16, folder) == (True, layout.snapshots)
+    # The way back wants as much again, here on the same disk.
+    free[layout.snapshots.parent] = 2**31
+    lack, folder = snapshot.lack_bytes(layout, back=True)
+    assert (2**28 <= lack < 2**28 + 2**16, folder) == (True, layout.snapshots)
+    assert snapshot.lack_bytes(layout, back=False)[0] == 0
+
+
+def test_the_state_may_have_a_disk_of_its_own(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> object:
+        about = real(path, follow_symlinks=follow_symlinks)
+        if path != layout.state:
+            return about
+        return SimpleNamespace(st_dev=about.st_dev + 1, st_mode=about.st_mode)
+
+    free = {layout.snapshots.parent: 2**40, layout.state: 2**20}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
+    monkeypatch.setattr(Path, "stat", stat)
+    assert snapshot.lack_bytes(layout, back=False)[0] == 0
+    lack, folder = snapshot.lack_bytes(layout, back=True)
+    assert (lack > 0, folder) == (True, layout.state)
