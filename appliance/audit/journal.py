@@ -21,6 +21,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from appliance import __version__
 from appliance.access_config import Audit
 from appliance.audit.chain import CLOCK_STEP, EVOLUTION_MAX, MINUTE, NO_HASH, Added, EpochKey, Link, add, genesis
 from appliance.audit.clock import HostClock
@@ -100,7 +101,8 @@ class Journal:
             opening = self._continue(left, moment)
         torn = Listing.of(folder).torn_unrecorded
         opening.extend(_recovered(SegmentFiles(folder, number)) for number in sorted(torn))
-        opening.append(internal("audit.started", segment=self._segment))
+        # So that the log shows, too, when an older release took over.
+        opening.append(internal("audit.started", segment=self._segment, version=__version__))
         self._must(self.write([(event, moment) for event in opening]))
         for number in torn:
             _file_torn(SegmentFiles(folder, number))

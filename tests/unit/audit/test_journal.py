@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance import __version__
 from appliance.access_config import Audit
 from appliance.audit.anchor import Checkpoint, append_checkpoint
 from appliance.audit.chain import MINUTE
@@ -40,6 +41,7 @@ def test_a_new_log_is_founded(site: Site) -> None:
     journal.close()
     assert actions(site, 1) == ["audit.segment", "audit.founded", "audit.started", *["chat.completions"] * 2]
     assert [record.seq for record in records(site, 1)] == [1, 2, 3, 4, 5]
+    assert records(site, 1)[2].details == {"segment": 1, "version": __version__}
     assert {path.stat().st_mode & 0o777 for path in site.folder.iterdir()} == {0o600}
     assert newest_seal_key_id(site.folder) == site.seal_key.key_id == site.k0().seal_key
     report = verify(site.folder, cipher=site.cipher, k0=site.k0())
