@@ -64,6 +64,7 @@ class Changeover:
             reason = str(failed)
         if reason is None:
             link(self.layout.previous, f"releases/{before.folder.name}")
+            snapshot.forget_keys(self.layout, before.version)
             self._finish()
             return
         self.tell(f"{after.version} is not well: {reason}")

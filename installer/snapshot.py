@@ -2,8 +2,9 @@
 
 Models and the audit log are not in it, nor what lives in `run`, nor prompts and answers, whose life it would lengthen.
 What says who may do what never goes back, or a revocation would be undone: keys and clients stay as they are when a
-snapshot is brought back. They are in it for an administrator alone, in case a release has damaged them. So a release
-writes keys, audit log, prompts and answers in a form that the release before it reads.
+snapshot is brought back. They are in it for an administrator alone, in case a release has damaged them, and until it is
+well: later they would be keys that were replaced. So a release writes keys, audit log, prompts and answers in a form
+that the release before it reads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from installer.layout import Layout
 
 # Below the state directory. A folder among these stays as a whole.
 _LEFT_OUT: Final = frozenset(Path(name) for name in ("audit", "models", "run", "store/capture", "store/responses"))
-_NOT_BROUGHT_BACK: Final = _LEFT_OUT | {Path("clients"), Path("secrets")}
+_KEYS: Final = frozenset({Path("clients"), Path("secrets")})
+_NOT_BROUGHT_BACK: Final = _LEFT_OUT | _KEYS
 # What the service itself wants to write, once it runs again.
 _SPARE_BYTES: Final = 256 * 2**20
 
@@ -64,6 +66,13 @@ def bring_back(layout: Layout, version: str) -> None:
         if part not in parts and part.parent != Path():
             _discard(layout.state / part)
     private.rmdir()
+
+
+def forget_keys(layout: Layout, version: str) -> None:
+    """Removes keys and clients from it: the release that came after that version is well."""
+    for part in _KEYS:
+        _discard(_of(layout, version) / part)
+    sync_folder(layout.snapshots)
 
 
 def lack_bytes(layout: Layout, *, back: bool) -> tuple[int, Path]:

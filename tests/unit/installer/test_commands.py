@@ -174,9 +174,12 @@ def test_an_interrupted_change_comes_first(tmp_path: Path) -> None:
 
 def test_back_and_forth_between_two_releases(tmp_path: Path) -> None:
     bench = Bench(tmp_path).with_earlier()
-    for version in ("2.0.0", "1.0.0"):
+    (bench.layout.state / "secrets").mkdir()
+    for version, before in (("2.0.0", "1.0.0"), ("1.0.0", "2.0.0")):
         bench.setup.rollback(restore_state=False, plan=False)
         assert bench.services.running == version
+        # No keys that may be replaced one day lie about.
+        assert [path.name for path in (bench.layout.snapshots / before).iterdir()] == ["store"]
     assert [line["older"] for line in bench.history()] == [False, True]
     assert bench.value.read_text() == "one"
 

@@ -87,6 +87,11 @@ def test_a_snapshot_has_keys_for_an_emergency_and_nothing_whose_life_it_would_le
     snapshot.take(layout, "1.0.0")
     found = {str(path.parent.relative_to(layout.snapshots / "1.0.0")) for path in layout.snapshots.rglob("file")}
     assert found == {"store", "store/history", "secrets", "clients/webapp"}
+    for _ in range(2):
+        snapshot.forget_keys(layout, "1.0.0")
+        assert {path.name for path in (layout.snapshots / "1.0.0").iterdir()} == {"store", "link"}
+    snapshot.bring_back(layout, "1.0.0")
+    assert contents(layout)["secrets"] == "then"
 
 
 def opened(state: StateDir) -> Security:
