@@ -89,11 +89,12 @@ def _make_client(appliance: Appliance, name: str, folder: Path) -> None:
 
 
 def _request_certificate(appliance: Appliance, path: Path) -> None:
-    if path.exists():
+    if path.exists() and appliance.ask("/certificates")["server"]["requested"]:
         # Another one would take the place of its private key, and it may be with the CA already.
         typer.echo(f"{path}: keeps the signing request")
     else:
-        check_file(path, new=True)
+        # One that is there is of an appliance that is gone, and so is its private key.
+        check_file(path)
         answer = appliance.act("/server/request")
         write_file(path, answer["csr"], private=False)
         typer.echo(f"{path}: signing request for {', '.join(answer['names'])}")

@@ -92,8 +92,7 @@ def test_a_client_of_a_backup_gets_no_keys_that_nobody_asked_for(cli: Command, t
 def test_the_command_that_is_said_takes_the_answer_to_the_request(cli: Command, tmp_path: Path) -> None:
     path = waiting(tmp_path, Answers(certificate="request"))
     said = finish(cli, tmp_path)
-    request = (tmp_path / "home/server.csr").read_bytes()
-    key = x509.load_pem_x509_csr(request).public_key()
+    key = x509.load_pem_x509_csr((tmp_path / "home/server.csr").read_bytes()).public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     site = ForeignCa("Site Root")
     chain = certificate_pem(site.server(key, ["llm.example"])) + certificate_pem(site.certificate)
@@ -101,10 +100,30 @@ def test_the_command_that_is_said_takes_the_answer_to_the_request(cli: Command, 
     command = next(line.split() for line in said.out.splitlines() if "certs import" in line)
     assert cli(*command[1:], "--config", tmp_path / "appliance.yaml").ok().out.startswith("server: active")
     assert not path.exists()
-    # Once more, it is the one whose private key is kept.
+
+
+def test_a_request_stays_as_long_as_its_private_key_is_here(cli: Command, tmp_path: Path) -> None:
+    """One of an appliance that was removed would lead to a certificate that nobody can use."""
     waiting(tmp_path, Answers(certificate="request"))
+    path = tmp_path / "home/server.csr"
+    path.write_text("of an earlier one")
     finish(cli, tmp_path)
-    assert (tmp_path / "home/server.csr").read_bytes() == request
+    request = path.read_text()
+    assert request.startswith("-----BEGIN CERTIFICATE REQUEST-----")
+    waiting(tmp_path, Answers(certificate="request"))
+    assert "keeps the signing request" in finish(cli, tmp_path).out
+    assert path.read_text() == request
+
+
+def test_a_folder_of_another_appliances_client_is_not_written_over(cli: Command, tmp_path: Path) -> None:
+    path = waiting(tmp_path, Answers(client="webapp"))
+    (tmp_path / "home/webapp").mkdir()
+    (tmp_path / "home/webapp/api.key").write_text("of an earlier one")
+    said = cli("first-run", "--finish", "--waiting", path, "--out", tmp_path / "home")
+    assert said.code == 1
+    assert "name another folder with --out" in said.err
+    assert (tmp_path / "home/webapp/api.key").read_text() == "of an earlier one"
+    assert path.exists()
 
 
 def test_what_cannot_be_made_still_waits(cli: Command, tmp_path: Path) -> None:
