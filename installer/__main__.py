@@ -21,6 +21,7 @@ from installer.restoring import Backup
 from installer.services import Systemd
 
 _LOCK: Final = "/run/appliance-setup.lock"
+_GATE_SECONDS_MAX: Final = 86_400.0
 
 
 def main() -> None:
@@ -74,7 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     uninstall.add_argument("--yes", action="store_true", help="ask nothing")
     for one in (install, upgrade, rollback, recover):
         one.add_argument(
-            "--gate-seconds", type=float, default=120.0, help="how long a release may take to be ready (default: 120)"
+            "--gate-seconds",
+            type=_seconds,
+            default=120.0,
+            help="how long a release may take to be ready (default: 120)",
         )
     return parser
 
@@ -123,7 +127,17 @@ def _backup(asked: argparse.Namespace) -> Backup | None:
 def _ask(question: str) -> bool:
     if not sys.stdin.isatty():
         return False
-    return input(f"{question} [yes/no] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"{question} [yes/no] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _seconds(text: str) -> float:
+    """Of a deadline that comes. Raises ValueError."""
+    if not 0 < (seconds := float(text)) <= _GATE_SECONDS_MAX:
+        raise ValueError
+    return seconds
 
 
 def _lock() -> IO[str]:

@@ -42,3 +42,10 @@ def test_names_of_users_stay_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "answers.yaml"
     path.write_text("model-dir: /m\nadministrators: {web-admin: [operator]}")
     assert read_answers(path).administrators == {"web-admin": ("operator",)}
+
+
+@pytest.mark.parametrize("name", ["INSTALL.md", "INSTALL.zh.md"])
+def test_every_answer_is_in_the_document(name: str) -> None:
+    text = (Path(__file__).parents[3] / "docs" / name).read_text()
+    table = text[text.index("| answers.yaml |") :]
+    assert [field for field in Answers.__struct_fields__ if f"`{field}`" not in table] == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,32 @@ def test_whatever_ends_a_step_is_said_with_what_to_do(
     monkeypatch.setattr(sys, "argv", ["appliance-setup", "verify", "bundle.tar"])
     with pytest.raises(SystemExit, match=rf"(?s)^appliance-setup: .*{says}.*a change is not finished"):
         installer.__main__.main()
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "0", "1e9", "soon"])
+def test_a_deadline_that_never_comes_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["appliance-setup", "rollback", "--plan", f"--gate-seconds={seconds}"])
+    with pytest.raises(SystemExit) as ended:
+        installer.__main__.main()
+    assert ended.value.code == 2
+    assert "--gate-seconds" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_whoever_hangs_up_has_not_agreed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(tmp_path)
+    layout.state.mkdir(parents=True)
+    monkeypatch.setattr(installer.__main__, "Layout", lambda root: layout)
+    monkeypatch.setattr(installer.__main__, "_LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(sys, "argv", ["appliance-setup", "uninstall", "--purge"])
+    with pytest.raises(SystemExit, match="nothing was removed"):
+        installer.__main__.main()
+    assert layout.state.is_dir()
