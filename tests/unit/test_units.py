@@ -12,6 +12,7 @@ import pytest
 
 from appliance.access_config import DEFAULT_PORT, MAIN_LISTENER
 from appliance.daemon import ADMIN_SOCKET
+from installer.layout import Layout
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "systemd"
 FRONT: Final = "appliance.service"
@@ -67,6 +68,13 @@ def test_sockets_have_the_names_that_the_service_looks_for() -> None:
     assert (api["FileDescriptorName"], api["ListenStream"]) == ([MAIN_LISTENER], [str(DEFAULT_PORT)])
     assert admin["FileDescriptorName"] == [ADMIN_SOCKET]
     assert settings(FRONT)["Sockets"] == ["appliance.socket appliance-admin.socket"]
+
+
+def test_an_interrupted_upgrade_is_ended_when_all_that_it_touches_is_mounted() -> None:
+    (mounted,) = settings("appliance-recover.service")["RequiresMountsFor"]
+    host = Layout(Path("/"))
+    for touched in (host.product, host.state, host.snapshots, *host.commands):
+        assert any(touched.is_relative_to(place) for place in mounted.split()), touched
 
 
 def test_the_fence_around_what_comes_in_is_the_one_around_what_goes_out() -> None:
