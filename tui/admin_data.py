@@ -18,8 +18,28 @@ from tui.ingest import safe
 T = TypeVar("T")
 
 
+class KeyLimits(Struct, frozen=True, kw_only=True):
+    """The limits of a key's client, which all of its keys share; None: none."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    tokens_per_month: int | None = None
+    concurrent_max: int | None = None
+
+
+class KeyUsage(Struct, frozen=True, kw_only=True):
+    """What a key was used for in the last 24 hours."""
+
+    requests: int
+    refused: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class ApiKeyRow(Struct, frozen=True, kw_only=True):
-    """One API key, never its secret."""
+    """One API key, never its secret. models: that it may use; all where empty."""
 
     kid: str
     principal: str
@@ -28,6 +48,10 @@ class ApiKeyRow(Struct, frozen=True, kw_only=True):
     works_until: str | None = None
     last_used: str | None = None
     successor: str | None = None
+    role: str = "inference"
+    models: tuple[str, ...] = ()
+    limits: KeyLimits = KeyLimits()
+    last_day: KeyUsage | None = None
 
 
 class Certificate(Struct, frozen=True, kw_only=True):

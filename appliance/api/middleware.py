@@ -21,6 +21,7 @@ from appliance.api.envelope import error_response, from_http_exception
 from appliance.api.evidence import Evidence, TokensSent
 from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, ROLES
 from appliance.errors import RequestError
+from appliance.security.refusal import Refusal
 from appliance.telemetry.log_context import ABOUT, LogContext
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.spans import TracedRequest
@@ -151,12 +152,15 @@ def principal(doorkeeper: Doorkeeper) -> Middleware:
         if request.path in HEALTH_PATHS:
             return await handler(request)
         doorkeeper.check_recordable()
+        draft = request[EVIDENCE]
         try:
             caller = doorkeeper.authenticate(request, shown_keys(request))
-        except RequestError:
+        except RequestError as error:
+            if isinstance(error, Refusal):
+                # Which key it is that clients still show, though it has expired.
+                draft.key_id = error.kid
             await doorkeeper.slow_down(request)
             raise
-        draft = request[EVIDENCE]
         draft.principal, draft.key_id = caller.id, caller.kid
         if draft.trace is not None:
             draft.known = time.monotonic()

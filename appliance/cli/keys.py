@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from appliance.admin_client import route
-from appliance.cli.common import Appliance, minute, moment, print_json, print_table, revoked
+from appliance.cli.common import Appliance, minute, moment, print_facts, print_json, print_table, revoked
 from appliance.cli.files import check_file, write_file
 from appliance.cli.options import CommandGroup, ForceOption, How, JsonOption, ReasonOption, YesOption
 from appliance.errors import StateError
@@ -28,13 +28,13 @@ def show(
     principal: Annotated[str | None, typer.Argument(help="Only this client's.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """List API keys with their state and when each was last used; the keys themselves are stored nowhere."""
+    """List API keys with their state and what each was used for; the keys themselves are stored nowhere."""
     found = appliance.ask("/keys", principal=principal)
     if json:
         print_json(found)
         return
     print_table(
-        ("key id", "client", "state", "works until (UTC)", "last used (UTC)", "successor", "label"),
+        ("key id", "client", "state", "works until (UTC)", "last used (UTC)", "24 h", "successor", "label"),
         (
             (
                 key["kid"],
@@ -42,12 +42,29 @@ def show(
                 key["state"],
                 "" if key["state"] == "revoked" else minute(key["works_until"]),
                 minute(key["last_used"]) or "never",
+                _used(key["last_day"]),
                 key["successor"] or "",
                 key["label"],
             )
             for key in found
         ),
     )
+
+
+@app.command("show")
+def show_one(kid: KidArgument, appliance: Appliance, json: JsonOption = False) -> None:
+    """What one key may do and was used for in the last 24 hours.
+
+    The limits are its client's, and all of the client's keys share them.
+    """
+    found = next((key for key in appliance.ask("/keys") if key["kid"] == kid), None)
+    if found is None:
+        raise StateError(f"there is no API key {kid!r}; `appliance keys list` shows them")
+    if json:
+        print_json(found)
+        return
+    limits = {name: value for name, value in found["limits"].items() if value is not None}
+    print_facts({**found, "models": ", ".join(found["models"]) or "all", "limits": limits or "none"})
 
 
 @app.command("add")
@@ -119,6 +136,14 @@ def revoke_token(
     question, path = f"Refuse the token {token} from now on?", route("tokens", token, "revoke")
     answer = appliance.act_if_agreed(question, path, {"reason": reason}, how, yes=yes)
     typer.echo(f"{token}: {revoked(answer, how)}")
+
+
+def _used(day: dict[str, int] | None) -> str:
+    """In a list: requests, and those that were not answered."""
+    if day is None:
+        return "?"
+    wrong = [f"{day[name]} {name}" for name in ("refused", "failed") if day[name]]
+    return f"{day['requests']} ({', '.join(wrong)})" if wrong else str(day["requests"])
 
 
 def _show_new(answer: dict[str, Any], out: Path | None, how: How) -> None:

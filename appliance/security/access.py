@@ -122,7 +122,7 @@ def _by_key(view: AccessView, text: str, now: datetime) -> Principal:
     record = _check_key(key.kid, record)
     state = record.state(now)
     if state not in ("active", "retiring"):
-        raise _invalid(f"sent the {state} API key {key.kid}")
+        raise _invalid(f"sent the {state} API key {key.kid}", kid=key.kid)
     return Principal(
         record.principal,
         "key",
@@ -136,7 +136,7 @@ def _check_key(kid: str, record: KeyRecord | None) -> KeyRecord:
     if record is None:
         raise _invalid(f"sent the unknown API key {kid}")
     if record.revoked is not None:
-        raise _invalid(f"sent the revoked API key {kid}")
+        raise _invalid(f"sent the revoked API key {kid}", kid=kid)
     return record
 
 
@@ -192,6 +192,6 @@ def _forgery(view: AccessView, key: ApiKey, record: KeyRecord | None) -> str:
     return f"sent the API key {key.kid} with a wrong secret"
 
 
-def _invalid(reason: str, kind: str | None = None) -> Refusal:
+def _invalid(reason: str, kind: str | None = None, kid: str | None = None) -> Refusal:
     """One sentence for every fault: whoever found a key does not learn that it is a real one."""
-    return Refusal("invalid_api_key", INCORRECT_KEY, reason=reason, kind=kind)
+    return Refusal("invalid_api_key", INCORRECT_KEY, reason=reason, kind=kind, kid=kid)

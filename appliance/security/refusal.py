@@ -14,9 +14,13 @@ class Refusal(RequestError):
     """`message` is for the client and gives nothing away; `reason` completes "<address> …" in the operator's log.
 
     kind: what the logs call it and fold it by, where that is more than the client may know; None: the code.
+    kid: of the API key that was shown, where its secret was right.
     """
 
-    def __init__(self, code: ErrorCode, message: str, *, reason: str, kind: str | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode, message: str, *, reason: str, kind: str | None = None, kid: str | None = None
+    ) -> None:
         super().__init__(code, message)
         self.reason = reason
         self.kind: str = kind or code
+        self.kid = kid

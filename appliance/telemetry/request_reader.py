@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.store.database import DatabaseFile, Reads
+from appliance.telemetry.key_hours import KeyUsage, usage_of_keys
 from appliance.telemetry.request_filter import RequestFilter
 from appliance.telemetry.request_query import PAGE_MAX, Page, Usage, UsageBy, find, page, usage
 from appliance.telemetry.request_record import RequestRecord
@@ -47,6 +48,11 @@ class RequestReader:
     def usage(self, since: float, until: float, by: Sequence[UsageBy]) -> list[Usage]:
         """See `request_query.usage`."""
         return self._source.read(lambda connection: usage(connection, since, until, by))
+
+    def usage_of_keys(self, kids: Sequence[str]) -> dict[str, KeyUsage]:
+        """See `key_hours.usage_of_keys`; what was handed over in the last moment may be missing."""
+        now = self._clock()
+        return self._source.read(lambda connection: usage_of_keys(connection, kids, now), settled=False)
 
     def _page(self, wanted: RequestFilter, now: float, limit: int, before: int | None, *, settled: bool = True) -> Page:
         return self._source.read(

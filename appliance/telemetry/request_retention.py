@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from appliance.store.connection import Connection, figure, used_bytes
+from appliance.telemetry.key_hours import prune_hours
 from appliance.telemetry.request_columns import micros
 
 _AT_ONCE: Final = 200
@@ -24,6 +25,7 @@ def prune(connection: Connection, *, now: float, retention_days: float, bytes_ma
     # Without an order, so that an index finds them: there are none, as a rule.
     oldest = ("SELECT seq FROM requests WHERE time < ? LIMIT ?", (micros(now - retention_days * 86_400), _AT_ONCE))
     more = _delete(connection, *oldest)
+    more = prune_hours(connection, now) or more
     if used_bytes(connection) > bytes_max * _USED_MAX:
         more = _delete(connection, "SELECT seq FROM requests ORDER BY seq LIMIT ?", (_AT_ONCE,)) or more
     if figure(connection, "page_count") * figure(connection, "page_size") > bytes_max:

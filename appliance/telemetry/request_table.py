@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from appliance.store.connection import Connection, Migrations
+from appliance.telemetry import key_hours
 from appliance.telemetry.request_columns import micros, packed_address, seconds, unpacked_address
 from appliance.telemetry.request_record import AnswerEvidence, RequestRecord
 
@@ -102,6 +103,7 @@ MIGRATIONS: Final[Migrations] = (
         "CREATE TABLE taken_over (file TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT",
     ),
     ("ALTER TABLE requests ADD COLUMN trace_id TEXT",),
+    key_hours.CREATE,
 )
 
 _NUMBER_OF_NAME: Final = "(SELECT id FROM names WHERE text = ?)"
@@ -139,6 +141,7 @@ def insert(connection: Connection, record: RequestRecord, seq: int | None = None
         *names,
     )
     number = connection.execute(_INSERT, row).lastrowid
+    key_hours.count(connection, record)
     if record.evidence is not None:
         connection.execute("INSERT INTO evidence VALUES (?, ?)", (number, _encode(record.evidence).decode()))
 

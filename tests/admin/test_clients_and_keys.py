@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 
+from appliance.access_config import PrincipalSettings
 from appliance.admin_client import AdminClient, route
+from appliance.config import Config
 from appliance.security.api_keys import ApiKey
+from appliance.state_dir import StateDir
+from appliance.telemetry.key_hours import KeyUsage
 from tests.admin.desk import Desk, refused
 from tests.security.authorities import client_csr
+from tests.unit.telemetry.making import record, write
 
 
 async def test_a_client_gets_its_files_once(desk: Desk, admin: AdminClient) -> None:
@@ -102,6 +109,25 @@ async def test_a_keys_life(desk: Desk, admin: AdminClient) -> None:
     assert states[third["kid"]][0] == "revoked"
     assert states[made["kid"]][0] == "retired"
     assert await admin.get("/keys", principal="nobody") == []
+
+
+async def test_what_a_key_may_do_and_was_used_for(state: StateDir) -> None:
+    limited = PrincipalSettings(models=("qwen",), requests_per_minute=60, tokens_per_day=10**6)
+    async with Desk.open(state, Config(principals={"demo": limited})) as desk, desk.client() as admin:
+        (found,) = await admin.get("/keys")
+        assert found["last_day"] == dict.fromkeys(KeyUsage.__struct_fields__, 0)
+        assert (found["role"], found["models"]) == ("inference", ["qwen"])
+        assert {name: value for name, value in found["limits"].items() if value is not None} == {
+            "requests_per_minute": 60,
+            "tokens_per_day": 10**6,
+        }
+        now = time.time()
+        made = record(time=now, key_id=found["kid"])
+        path = write(state.store, made, replace(made, outcome="refused", status=429), record(time=now, key_id="other"))
+        day = (await admin.get("/keys"))[0]["last_day"]
+        assert (day["requests"], day["refused"], day["prompt_tokens"]) == (2, 1, 20)
+        path.write_bytes(b"no database")
+        assert (await admin.get("/keys"))[0]["last_day"] is None, "the keys are listed all the same"
 
 
 async def test_keys_that_are_not_there_and_numbers_out_of_range(admin: AdminClient) -> None:

@@ -78,6 +78,10 @@ def test_a_keys_life(cli: Command, tmp_path: Path) -> None:
     for word in (key.kid, successor.kid, "retiring", "staging", "never"):
         assert word in table
     assert cli("keys", "list", "nobody").ok().out == "none\n"
+    shown = cli("keys", "show", successor.kid).ok().out
+    for word in ("demo", "staging", "inference", "last day", "refused"):
+        assert word in shown
+    assert "`appliance keys list`" in cli("keys", "show", "nobody").err
     assert cli("keys", "revoke", key.kid, typed="y\n").ok().out == f"{key.kid}: revoked; 0 connections ended\n"
     assert re.search(rf"^{key.kid} +demo +revoked +never", cli("keys", "list").ok().out, re.M), "it works no more"
     assert cli("keys", "revoke-token", "some/jti?", "--yes").ok().out == "some/jti?: revoked; 0 connections ended\n"

@@ -19,6 +19,7 @@ from appliance.front_door import FrontDoor
 from appliance.models.registry import Means
 from appliance.models.router import Router
 from appliance.security.limits import PrincipalLimits
+from appliance.security.office import Office
 from appliance.security.opening import open_security
 from appliance.security.tls import client_context
 from appliance.state_dir import StateDir
@@ -74,6 +75,7 @@ class GatedApi:
     state: StateDir
     router: Router
     port: int
+    office: Office
     records: list[RequestRecord] = field(default_factory=list)
 
     @property
@@ -136,7 +138,7 @@ async def gated_api(
     security = open_security(state, config, state.path, {}, create=True)
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     door = FrontDoor(security.office, {"api": listening})
-    api = GatedApi(state, router, listening.getsockname()[1])
+    api = GatedApi(state, router, listening.getsockname()[1], security.office)
     parts = (router, lambda: limits, PrincipalLimits(), security.office.now, door, api.records.append)
     app = build_app(*parts, tracing=tracing)
     runner = ApiRunner(app, keepalive_seconds=connections.keepalive_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -42,9 +43,22 @@ class Answers:
         if not self._scenario.clients:
             return []
 
+        qwen = "qwen3-32b-q4_k_m"
+
         def key(
-            kid: str, principal: str, state: str, until: float | None, used: float | None, label: str = ""
+            kid: str,
+            principal: str,
+            state: str,
+            until: float | None,
+            used: float | None,
+            label: str = "",
+            *,
+            models: Sequence[str] = (),
+            minute: int | None = None,
+            day: tuple[int, int, int] = (0, 0, 0),
         ) -> dict[str, object]:
+            requests, refused, failed = day
+            answered = requests - refused - failed
             return {
                 "kid": kid,
                 "principal": principal,
@@ -53,15 +67,36 @@ class Answers:
                 "works_until": None if until is None else self._at(until),
                 "last_used": None if used is None else self._at(-used),
                 "successor": "k_99aa" if state == "retiring" else None,
+                "models": list(models),
+                "limits": {"requests_per_minute": minute, "tokens_per_day": None if minute is None else minute * 10**5},
+                "last_day": {
+                    "requests": requests,
+                    "refused": refused,
+                    "failed": failed,
+                    "prompt_tokens": answered * 1831,
+                    "completion_tokens": answered * 207,
+                },
             }
 
         return [
-            key("k_7f3a", "rag-indexer", "active", 88 * _DAY + 5, 3.0),
-            key("k_02bd", "财务部-报表", "expired", -5 * _DAY - 5, 275.0),
-            key("k_9911", "ci-bot", "retiring", 6.2 * 3600, 130.0, "old"),
-            key("k_99aa", "ci-bot", "active", 90 * _DAY + 5, 4.0),
-            key("k_9c11", "ops-chat", "active", 41 * _DAY + 5, 1.0),
-            key("k_5e21", "客服机器人", "active", 120 * _DAY + 5, 9.0),
+            key(
+                *("k_7f3a", "rag-indexer", "active", 88 * _DAY + 5, 3.0),
+                models=("bge-m3", qwen),
+                minute=60,
+                day=(41_203, 38, 3),
+            ),
+            key(
+                *("k_02bd", "财务部-报表", "expired", -5 * _DAY - 5, 275.0),
+                models=(qwen,),
+                minute=20,
+                day=(240, 240, 0),
+            ),
+            key(
+                *("k_9911", "ci-bot", "retiring", 6.2 * 3600, 130.0, "old"), models=(qwen,), minute=10, day=(311, 0, 0)
+            ),
+            key("k_99aa", "ci-bot", "active", 90 * _DAY + 5, 4.0, models=(qwen,), minute=10, day=(1904, 11, 0)),
+            key("k_9c11", "ops-chat", "active", 41 * _DAY + 5, 1.0, day=(8212, 0, 14)),
+            key("k_5e21", "客服机器人", "active", 120 * _DAY + 5, 9.0, models=(qwen,), day=(5530, 2, 1)),
             key("k_5e00", "unused-2024", "active", None, None),
         ]
 

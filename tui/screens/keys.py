@@ -13,6 +13,7 @@ from tui import units
 from tui.admin_data import ApiKeyRow, Certificate, Certificates, Issued, moment, read
 from tui.board import Board
 from tui.drawing.frame import KeyHint
+from tui.drawing.key_use import key_lines, scope, short_limit, short_use, use_role
 from tui.lines import Line, Role, line
 from tui.look import Look
 from tui.proposals import keys as proposals
@@ -94,6 +95,7 @@ class Keys(AskingScreen):
         """Keys above, certificates below."""
         yield LinesView(self.look, id="keys-title")
         yield self.key_rows
+        yield LinesView(self.look, id="keys-detail")
         yield LinesView(self.look, id="certificates-title")
         yield self.certificate_rows
         yield LinesView(self.look, id="certificates-note")
@@ -207,6 +209,7 @@ class Keys(AskingScreen):
         ]
         title = line((f" {look.say('API KEYS')}", "head"), f"  {', '.join(counts)}")
         self.query_one("#keys-title", LinesView).show([title])
+        self._show_key()
         self.query_one("#certificates-title", LinesView).show(
             [((look.glyphs.rule * width, "dim"),), line((f" {look.say('CERTIFICATES')}", "head"))]
         )
@@ -237,6 +240,14 @@ class Keys(AskingScreen):
             self._found = found
             self.query_one("#certificates-note", LinesView).show([self._staged_line()])
 
+    def on_virtual_log_moved(self, message: VirtualLog.Moved) -> None:
+        """What the key under the cursor may do, and has done."""
+        message.stop()
+        self._show_key()
+
+    def _show_key(self) -> None:
+        self.query_one("#keys-detail", LinesView).show(key_lines(self.key_rows.selected, self.size.width, self.look))
+
     def _staged_line(self) -> Line:
         found = self._found
         if found is None:
@@ -254,8 +265,11 @@ class Keys(AskingScreen):
         look = self.look
         return (
             Column("ID", 12, lambda key: key.kid, width_max=14),
-            Column("PRINCIPAL", 18, lambda key: look.name(key.principal, key.kid), width_max=30),
-            Column("LABEL", 12, lambda key: key.label or units.NONE, width_max=24, rank=1),
+            Column("PRINCIPAL", 13, lambda key: look.name(key.principal, key.kid), width_max=30),
+            Column("LABEL", 12, lambda key: key.label or units.NONE, width_max=24, rank=2),
+            Column("SCOPE", 12, lambda key: scope(key, look), width_max=36, rank=1),
+            Column("LIMIT", 7, lambda key: short_limit(key, look), width_max=10),
+            Column("24H", 8, short_use, role=use_role),
             Column("LAST USED", 9, self._last_used),
             Column("EXPIRES", 10, self._expires, role=self._expiry_role),
             Column("STATE", 10, self._key_state, role=_key_role),

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from appliance.admin.route import Answer, Call
-from appliance.errors import ChangeRefused
+from appliance.errors import ChangeRefused, StateError
 from appliance.security.api_keys import ApiKey, KeyRecord, KeyState
 from appliance.security.client_bundle import BundleFiles, add_client, is_client, renew_client
 from appliance.security.credentials import Credentials
 from appliance.security.jwt_tokens import TOKEN_ID_CHARS_MAX
 from appliance.security.key_changes import add_key, revoke_key, rotate_key
 from appliance.security.revocations import restore_principal, revoke
+from appliance.telemetry.key_hours import KeyUsage
+
+_log = logging.getLogger(__name__)
 
 Text = Annotated[str, Meta(max_length=256)]
 
@@ -48,8 +54,22 @@ class Because(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: Text = ""
 
 
+class KeyLimits(Struct, frozen=True, kw_only=True):
+    """The limits of a key's principal, which all of its keys share; null: none."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    tokens_per_day: int | None
+    tokens_per_month: int | None
+    concurrent_max: int | None
+
+
 class KeyView(Struct, frozen=True, kw_only=True):
-    """An API key as it is listed."""
+    """An API key as it is listed.
+
+    models: ids and aliases that its principal may use; all where empty. last_day: null where the request log cannot
+    be read.
+    """
 
     kid: str
     principal: str
@@ -60,6 +80,10 @@ class KeyView(Struct, frozen=True, kw_only=True):
     last_used: datetime | None
     successor: str | None
     pepper: int
+    role: str
+    models: tuple[str, ...]
+    limits: KeyLimits
+    last_day: KeyUsage | None
 
 
 class NewKey(Struct, frozen=True, kw_only=True):
@@ -92,7 +116,9 @@ class NewClient(Struct, frozen=True, kw_only=True):
 async def list_keys(call: Call) -> Answer:
     """Every key, newest first; `?principal=` narrows."""
     document, now, wanted = call.office.document, call.office.now(), call.query.get("principal")
-    keys = [_view(call, record, now) for record in document.keys.values() if wanted in (None, record.principal)]
+    records = [record for record in document.keys.values() if wanted in (None, record.principal)]
+    used = await _usage(call, [record.kid for record in records])
+    keys = [_view(call, record, now, used) for record in records]
     return call.answer(sorted(keys, key=lambda key: key.created, reverse=True))
 
 
@@ -225,7 +251,17 @@ def _known(call: Call, document: Credentials, name: str) -> None:
         )
 
 
-def _view(call: Call, record: KeyRecord, now: datetime) -> KeyView:
+async def _usage(call: Call, kids: Sequence[str]) -> Mapping[str, KeyUsage] | None:
+    """None where the request log cannot be read: who looks for a key to revoke is to find it all the same."""
+    try:
+        return await asyncio.to_thread(call.site.requests.usage_of_keys, kids)
+    except StateError as error:
+        _log.warning("%s; what keys were used for is not shown", error)
+        return None
+
+
+def _view(call: Call, record: KeyRecord, now: datetime, used: Mapping[str, KeyUsage] | None) -> KeyView:
+    settings = call.office.access.view.settings(record.principal)
     return KeyView(
         kid=record.kid,
         principal=record.principal,
@@ -236,6 +272,10 @@ def _view(call: Call, record: KeyRecord, now: datetime) -> KeyView:
         last_used=call.office.seen.key(record.kid),
         successor=record.successor,
         pepper=record.pepper,
+        role=settings.role,
+        models=settings.models,
+        limits=KeyLimits(**{name: getattr(settings, name) for name in KeyLimits.__struct_fields__}),
+        last_day=None if used is None else used.get(record.kid, KeyUsage()),
     )
 
 

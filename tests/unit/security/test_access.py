@@ -206,6 +206,8 @@ def test_a_wrong_key_is_told_apart_in_the_log_alone(world: World, shown: str, re
     assert (caught.value.code, caught.value.status) == ("invalid_api_key", 401)
     assert caught.value.message == INCORRECT_KEY
     assert reason in caught.value.reason
+    # The request log counts it for the key only where it was really shown.
+    assert (caught.value.kid is not None) == (shown in ("retired", "expired", "revoked"))
     key = ApiKey.parse(header.removeprefix("Bearer "))
     assert key is None or key.secret not in caught.value.reason
 
