@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import ipaddress
 import socket
@@ -20,6 +21,7 @@ from appliance.api.app import ApiRunner
 from appliance.errors import ConfigError, RequestError
 from appliance.security.access import Principal
 from appliance.security.allowlist import Address
+from appliance.security.denied_addresses import DeniedAddress
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.failure_delay import FailureDelays
 from appliance.security.gate import Gate, GateCounters
@@ -95,6 +97,14 @@ class FrontDoor:
     def counters(self) -> dict[str, GateCounters]:
         """A snapshot, by listener."""
         return {name: gate.counters() for name, gate in self._gates.items()}
+
+    def denied(self, limit: int) -> dict[str, list[DeniedAddress]]:
+        """Whom the allowlist has turned away in the last hour, by listener; `last` is UTC seconds since 1970."""
+        ahead = self._office.now().timestamp() - asyncio.get_running_loop().time()
+        return {
+            name: [dataclasses.replace(one, last=one.last + ahead) for one in gate.denied(limit)]
+            for name, gate in self._gates.items()
+        }
 
     def address(self, http: web.Request) -> str:
         """The peer's address, as its gate saw it."""

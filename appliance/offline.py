@@ -27,6 +27,7 @@ from appliance.errors import ChangeRefused
 from appliance.model_trial import model_keeper
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.models_plan import ModelChange
+from appliance.security.denied_addresses import DeniedAddress
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir, temporary_sibling
 from appliance.telemetry.history import HistoryReader
@@ -125,6 +126,10 @@ class _Closed:
     def port(self, listener: str) -> int | None:
         """Nobody listens."""
         return None
+
+    def denied(self, limit: int) -> Mapping[str, Sequence[DeniedAddress]]:
+        """Nobody listens."""
+        return {}
 
     def status(self) -> Mapping[str, object]:
         """That it does not run."""

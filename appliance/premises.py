@@ -38,6 +38,7 @@ from appliance.security.allow_changes import locked_out, refuse_lock_out
 from appliance.security.ca_changes import under_way
 from appliance.security.capture_switch import switch_capture
 from appliance.security.crl import expired
+from appliance.security.denied_addresses import DeniedAddress
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.office import Office
 from appliance.security.upkeep import alarms, own_ends
@@ -232,6 +233,10 @@ class RunningPremises:
     def port(self, listener: str) -> int | None:
         """As the front door has bound it."""
         return self._door.port(listener)
+
+    def denied(self, limit: int) -> Mapping[str, Sequence[DeniedAddress]]:
+        """As the gates have counted them."""
+        return self._door.denied(limit)
 
     def status(self) -> Mapping[str, object]:
         """For people and scripts; `degraded` is empty while all is well."""

@@ -141,6 +141,15 @@ class AddressTest(Struct, frozen=True, kw_only=True):
     staged: dict[str, bool]
 
 
+class DeniedRow(Struct, frozen=True, kw_only=True):
+    """An address that the list has turned away; denied: connections of the last hour."""
+
+    address: str
+    listener: str
+    denied: int
+    last_seen: str
+
+
 class AuditActor(Struct, frozen=True, kw_only=True):
     """Who acted."""
 

@@ -130,6 +130,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     # The allowlist.
     Route("GET", "/allowlist", "allow.list", _LOOK, allow.show),
     Route("GET", "/allowlist/test", "allow.test", _LOOK, allow.test),
+    Route("GET", "/allowlist/denied", "allow.denied", _LOOK, allow.denied),
     Route("POST", "/allowlist/stage", "allow.stage", _SECURITY, allow.stage, allow.Stage),
     Route("POST", "/allowlist/discard", "allow.discard", _SECURITY, allow.discard),
     Route("POST", "/allowlist/apply", "allow.apply", _SECURITY, allow.apply, allow.Apply),

@@ -17,6 +17,7 @@ from appliance.model_store.keeper import ModelKeeper
 from appliance.models.models_plan import ModelChange
 from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
+from appliance.security.denied_addresses import DeniedAddress
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
 from appliance.telemetry.event_stream import EventStream
@@ -50,6 +51,10 @@ class Premises(Protocol):
 
     def port(self, listener: str) -> int | None:
         """Where a listener listens; None where it does not."""
+        ...
+
+    def denied(self, limit: int) -> Mapping[str, Sequence[DeniedAddress]]:
+        """Whom the allowlist has turned away in the last hour, most often first, by listener; at most `limit` each."""
         ...
 
     def status(self) -> Mapping[str, object]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from appliance.cli.common import Appliance, ended, moment, print_json, print_table
+from appliance.cli.common import Appliance, ended, minute, moment, print_json, print_table
 from appliance.cli.options import ApprovalOption, CommandGroup, ForceOption, How, JsonOption
 
 app = CommandGroup(
@@ -59,6 +59,24 @@ def test(
         typer.echo(
             f"{found['address']} at {listener}: {_word(now)}" + ("" if staged == now else f"; staged: {_word(staged)}")
         )
+
+
+@app.command("denied")
+def denied(appliance: Appliance, json: JsonOption = False) -> None:
+    """List who was turned away in the last hour, most often first.
+
+    To let one in: appliance allow add ADDRESS, then appliance allow apply
+    """
+    found = appliance.ask("/allowlist/denied")
+    if json:
+        print_json(found)
+    elif found:
+        print_table(
+            ("address", "listener", "denied", "last (UTC)"),
+            ((one["address"], one["listener"], one["denied"], minute(one["last_seen"])) for one in found),
+        )
+    else:
+        typer.echo("none")
 
 
 @app.command("apply")

@@ -30,6 +30,7 @@ from appliance.config import ConnectionLimits
 from appliance.security.access import Principal
 from appliance.security.address_rates import AddressRates
 from appliance.security.allowlist import Address, Allowlist, normalise
+from appliance.security.denied_addresses import DeniedAddress, DeniedAddresses
 from appliance.security.handshake_failure import explain
 from appliance.security.identity import Peer
 from appliance.security.refusal_log import RefusalLog, Refused
@@ -111,6 +112,7 @@ class Gate:
         self._principals: dict[web.RequestHandler, Principal] = {}
         self._rates = AddressRates(limits.address_per_second, limits.address_burst)
         self._accepted = self._denied_address = self._denied_rate = self._denied_cap = self._handshake_failed = 0
+        self._denied = DeniedAddresses()
         self._tasks = TaskOwner("gate")
         self._refusals = RefusalLog(_log, refused)
         self._pause: asyncio.TimerHandle | None = None
@@ -187,6 +189,10 @@ class Gate:
             in_handshake=len(self._handshaking),
         )
 
+    def denied(self, limit: int) -> list[DeniedAddress]:
+        """Whom the allowlist has turned away in the last hour, most often first. `last`: on the loop's clock."""
+        return self._denied.newest(asyncio.get_running_loop().time(), limit)
+
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN_MAX):
             try:
@@ -209,6 +215,7 @@ class Gate:
         self._accepted += 1
         if not self._allowlist().allows(address):
             self._denied_address += 1
+            self._denied.note(address, asyncio.get_running_loop().time())
             self._reset(connection, address, "denied_address", "is not in the allowlist")
         elif self._rates.take(address, asyncio.get_running_loop().time()) > 0:
             self._denied_rate += 1

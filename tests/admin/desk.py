@@ -36,6 +36,7 @@ from appliance.model_store.store import ModelStore
 from appliance.models.models_plan import ModelChange
 from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
+from appliance.security.denied_addresses import DeniedAddress
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
 from appliance.telemetry.request_reader import RequestReader
@@ -78,7 +79,7 @@ class FakePremises:
     """What a daemon would do, as far as the admin API can tell.
 
     reloads: who asked, and whether by force. served: the models that a test says are served. in_use: the ids of those
-    that are loaded.
+    that are loaded. turned_away: whom the allowlist has, by listener.
     """
 
     def __init__(self, security: Security) -> None:
@@ -87,6 +88,7 @@ class FakePremises:
         self.applied: list[tuple[Actor, bool]] = []
         self.served: Sequence[ModelSpec] = ()
         self.in_use: Sequence[str] = ()
+        self.turned_away: dict[str, Sequence[DeniedAddress]] = {}
 
     async def reload(self, actor: Actor, *, force: bool) -> Mapping[str, object]:
         self.reloads.append((actor, force))
@@ -104,6 +106,9 @@ class FakePremises:
 
     def port(self, listener: str) -> int | None:
         return None
+
+    def denied(self, limit: int) -> Mapping[str, Sequence[DeniedAddress]]:
+        return {name: found[:limit] for name, found in self.turned_away.items()}
 
     def status(self) -> Mapping[str, object]:
         return {"running": True, "generation": self._security.office.document.generation, "degraded": []}

@@ -8,6 +8,7 @@ from appliance.access_config import Listener
 from appliance.admin_client import AdminClient
 from appliance.config import Config
 from appliance.security.allowlist import normalise
+from appliance.security.denied_addresses import DeniedAddress
 from appliance.state_dir import StateDir
 from tests.admin.desk import Desk, refused
 
@@ -146,3 +147,21 @@ async def test_records_say_what_changed_and_that_it_was_forced(desk: Desk, admin
         {**added, "force": "true"},
         {**added, "force": "true", "generation": 3, "cut": 0},
     ]
+
+
+async def test_who_was_turned_away_is_told(desk: Desk, admin: AdminClient) -> None:
+    assert await admin.get("/allowlist/denied") == []
+    now = desk.clock().timestamp()
+    desk.premises.turned_away = {
+        "api": [DeniedAddress("10.31.4.9", 812, now), DeniedAddress("10.0.0.1", 1, now - 60)],
+        "admin": [DeniedAddress("203.0.113.7", 3, now)],
+    }
+    found = await admin.get("/allowlist/denied")
+    assert [(one["address"], one["listener"], one["denied"]) for one in found] == [
+        ("10.31.4.9", "api", 812),
+        ("203.0.113.7", "admin", 3),
+        ("10.0.0.1", "api", 1),
+    ]
+    assert abs(datetime.fromisoformat(found[0]["last_seen"]).timestamp() - now) < 1
+    assert [one["address"] for one in await admin.get("/allowlist/denied", limit=1)] == ["10.31.4.9"]
+    assert (await refused(admin.get("/allowlist/denied", limit=1001))).code == "invalid"

@@ -198,6 +198,7 @@ def test_a_certificate_made_elsewhere(command: Command, state: StateDir, tmp_pat
 
 def test_the_allowlist(cli: Command) -> None:
     assert cli("allow", "list").ok().out == "The list is empty: only this host may connect.\n"
+    assert cli("allow", "denied").ok().out == "none\n"
     added = cli("allow", "add", "192.0.2.0/24", "198.51.100.0/24", "--comment", "Dify [hosts]").ok().out
     assert re.search(r"^\+ +192\.0\.2\.0/24 +every +staged +Dify \[hosts\]$", added, re.M)
     assert cli("allow", "test", "192.0.2.1").ok().out == "192.0.2.1 at api: is refused; staged: may connect\n"

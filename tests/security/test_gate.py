@@ -81,6 +81,7 @@ async def test_an_unlisted_address_is_reset_before_tls(site: Site, caplog: pytes
     assert (await site.ask(source="127.0.0.1")).status == 200
     counters = await site.settled()
     assert (counters.accepted, counters.denied_address, counters.handshake_failed) == (2, 1, 0)
+    assert [(one.address, one.denied) for one in site.gate.denied(10)] == [("127.0.0.2", 1)]
 
 
 async def test_the_default_list_lets_loopback_in(site: Site) -> None:

@@ -29,6 +29,7 @@ class Answers:
             "/keys": self._keys,
             "/certificates": self._certificates,
             "/allowlist": self._allowlist,
+            "/allowlist/denied": self._denied,
             "/audit/records": self._audit,
             "/approvals": list,
         }.get(path)
@@ -173,6 +174,18 @@ class Answers:
             },
             "trial": None,
         }
+
+    def _denied(self) -> list[dict[str, object]]:
+        if not self._scenario.clients:
+            return []
+        return [
+            {"address": address, "listener": listener, "denied": denied, "last_seen": self._at(-ago)}
+            for address, listener, denied, ago in (
+                ("10.31.4.9", "api", 812, 2),
+                ("192.168.1.20", "api", 3, 610),
+                ("203.0.113.7", "admin", 1, 1805),
+            )
+        ]
 
     def _audit(self) -> list[dict[str, object]]:
         def record(

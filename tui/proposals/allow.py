@@ -12,8 +12,8 @@ CONFIRM_SECONDS: Final = 60
 _SHOWN_MAX: Final = 3
 
 
-def add(network: str = "") -> Proposal:
-    """Stages an entry."""
+def add(network: str = "", listener: str = "") -> Proposal:
+    """Stages an entry. network, listener: filled in already."""
     return Proposal(
         title="STAGE AN ENTRY",
         verb="Stage",
@@ -31,7 +31,7 @@ def add(network: str = "") -> Proposal:
         facts=(sentence("Nothing changes until it is applied (A)."),),
         fields=(
             Field("network", "Network or address:", network, required=True),
-            Field("listener", "Listener (empty: every one):"),
+            Field("listener", "Listener (empty: every one):", listener),
             Field("comment", "Note:"),
         ),
         body=lambda values: {

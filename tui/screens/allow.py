@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 from tui import units
-from tui.admin_data import AddressTest, AllowEntry, Allowlist, moment, read
+from tui.admin_data import AddressTest, AllowEntry, Allowlist, DeniedRow, moment, read
 from tui.board import Board
 from tui.drawing.frame import KeyHint
 from tui.lines import Line, Role, line
@@ -27,6 +27,7 @@ from tui.widgets.lines_view import LinesView
 from tui.widgets.virtual_log import VirtualLog
 
 _ROWS_MAX: Final = 20_000
+_DENIED: Final = "/allowlist/denied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,12 @@ class AllowRow:
 class Allow(AskingScreen):
     """Edits are staged; they count when they are applied, on trial, and go again unless they are kept."""
 
-    questions: ClassVar[tuple[str, ...]] = ("/allowlist",)
+    questions: ClassVar[tuple[str, ...]] = ("/allowlist", _DENIED)
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab,shift+tab", "pane", "the other pane", show=False, id="pane.next"),
         Binding("t", "test", "test an address", show=False, id="allow.test"),
         Binding("escape", "back", "back to the list", show=False, id="allow.back"),
-        Binding("a", "add", "stage an entry", show=False, id="allow.add"),
+        Binding("a", "add", "stage an entry; let in who was denied", show=False, id="allow.add"),
         Binding("x", "remove", "stage that it goes", show=False, id="allow.remove"),
         Binding("v", "diff", "what is staged, in full", show=False, id="allow.diff"),
         Binding("A", "apply", "apply what is staged", show=False, id="allow.apply"),
@@ -53,6 +55,7 @@ class Allow(AskingScreen):
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
         KeyHint("?", "Help"),
+        KeyHint("Tab", "Pane"),
         KeyHint("t", "Test"),
         KeyHint("a", "Add", role="security"),
         KeyHint("x", "Remove", role="security"),
@@ -77,11 +80,20 @@ class Allow(AskingScreen):
             identity=lambda row: (row.sign, row.entry.network, row.entry.listener),
             id="allow-rows",
         )
+        self.denied: VirtualLog[DeniedRow] = VirtualLog(
+            self._denied_columns(),
+            look,
+            rows_max=_ROWS_MAX,
+            identity=lambda row: (row.address, row.listener),
+            id="denied-rows",
+        )
 
     def compose(self) -> ComposeResult:
-        """What is staged, the list, the tester."""
+        """What is staged, the list, who was denied, the tester."""
         yield LinesView(self.look, id="allow-title")
         yield self.rows
+        yield LinesView(self.look, id="denied-title")
+        yield self.denied
         yield LinesView(self.look, id="allow-lower")
         yield FilterInput(id="allow-input")
         yield LinesView(self.look, id="allow-verdict")
@@ -115,11 +127,18 @@ class Allow(AskingScreen):
             f"   {one.name} {units.thousands(one.denied_address)}"
             for one in (() if self.board.snapshot is None else self.board.snapshot.listeners)
         )
-        self.query_one("#allow-lower", LinesView).show(
+        self.denied.empty = self.no_rows(_DENIED, look.say("Nobody was turned away"))
+        self.query_one("#denied-title", LinesView).show(
             [
                 ((look.glyphs.rule * width, "dim"),),
-                line((f" {look.say('DENIED since the start')}", "head"), denied),
-                (),
+                line(
+                    (f" {look.say('DENIED, last hour')}", "head"),
+                    (f"   {look.say('since the start')}:{denied}" if denied else "", "dim"),
+                ),
+            ]
+        )
+        self.query_one("#allow-lower", LinesView).show(
+            [
                 line((f" {look.say('TEST ADDRESS')}", "head"), f"  t, {look.say('then Enter')}:"),
             ]
         )
@@ -135,17 +154,27 @@ class Allow(AskingScreen):
         """To the tester."""
         self.screen.set_focus(self.query_one(FilterInput))
 
+    def action_pane(self) -> None:
+        """To the other list."""
+        self.screen.set_focus(self.denied if self.rows.has_focus else self.rows)
+
     def action_back(self) -> None:
         """To the list."""
         self.screen.set_focus(self.rows)
 
     def action_add(self) -> None:
-        """The address that was tested, or another one."""
+        """Who was denied, where the cursor is there; else the address that was tested, or another one."""
+        if self.denied.has_focus and (row := self.denied.selected) is not None:
+            self.propose(proposals.add(row.address, row.listener))
+            return
         tested = "" if self._tested is None or any(self._tested.now.values()) else self._tested.address
         self.propose(proposals.add(tested))
 
     def action_remove(self) -> None:
         """The entry under the cursor."""
+        if self.denied.has_focus:
+            self.say("this one is in no list: Tab goes to the entries")
+            return
         row = self.rows.selected
         if row is None:
             return
@@ -203,7 +232,7 @@ class Allow(AskingScreen):
         """What its keys do, by name."""
         return (
             ("Test an address", "on_screen('test')"),
-            ("Stage an entry", "on_screen('add')"),
+            ("Stage an entry, let in who was denied", "on_screen('add')"),
             ("What is staged, in full", "on_screen('diff')"),
             ("Apply what is staged", "on_screen('apply')"),
             ("Keep what is on trial", "on_screen('keep')"),
@@ -225,6 +254,9 @@ class Allow(AskingScreen):
 
     def answered(self, path: str, answer: Any) -> None:
         """The list, or whether an address may connect."""
+        if path == _DENIED:
+            self.denied.replace(read(tuple[DeniedRow, ...], answer))
+            return
         if path != "/allowlist":
             self._tested = read(AddressTest, answer)
             self._show_verdict()
@@ -265,9 +297,20 @@ class Allow(AskingScreen):
             Column("LAST", 8, self._last, rank=3),
         )
 
-    def _last(self, row: AllowRow) -> str:
-        seen = moment(row.entry.last_seen)
+    def _denied_columns(self) -> tuple[Column[DeniedRow], ...]:
+        return (
+            Column("ADDRESS", 18, lambda row: row.address, width_max=40),
+            Column("LISTENER", 8, lambda row: row.listener, width_max=12),
+            Column("DENIED", 8, lambda row: units.thousands(row.denied), "right"),
+            Column("LAST", 10, lambda row: self._ago(row.last_seen)),
+        )
+
+    def _ago(self, text: str | None) -> str:
+        seen = moment(text)
         return units.NONE if seen is None else self.look.ago(max(0.0, self._wall() - seen))
+
+    def _last(self, row: AllowRow) -> str:
+        return self._ago(row.entry.last_seen)
 
 
 def _role(row: AllowRow) -> Role:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
@@ -27,6 +27,8 @@ from appliance.security.allow_changes import (
 )
 from appliance.security.allowlist import normalise
 from appliance.security.credentials import AllowEntry, Credentials
+
+_DENIED_MAX: Final = 1000
 
 Network = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -62,6 +64,15 @@ class EffectiveEntry(Struct, frozen=True, kw_only=True):
     origin: str
 
 
+class DeniedView(Struct, frozen=True, kw_only=True):
+    """denied: connections of the last hour, to within five minutes."""
+
+    address: str
+    listener: str
+    denied: int
+    last_seen: datetime
+
+
 async def show(call: Call) -> Answer:
     """What counts now, what is staged, and what is on trial."""
     return call.answer(_state(call, call.office.document))
@@ -86,6 +97,23 @@ async def test(call: Call) -> Answer:
             "staged": {name: staged[name].allows(address) for name in listeners},
         }
     )
+
+
+async def denied(call: Call) -> Answer:
+    """Whom the list has turned away in the last hour, most often first: who is missing in it, or is looking around."""
+    limit = max(1, call.number("limit", 100, _DENIED_MAX))
+    found = [
+        DeniedView(
+            address=one.address,
+            listener=listener,
+            denied=one.denied,
+            last_seen=datetime.fromtimestamp(one.last, UTC),
+        )
+        for listener, addresses in call.site.premises.denied(limit).items()
+        for one in addresses
+    ]
+    found.sort(key=lambda one: (-one.denied, -one.last_seen.timestamp()))
+    return call.answer(found[:limit])
 
 
 async def stage(call: Call) -> Answer:

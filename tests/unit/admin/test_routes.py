@@ -93,6 +93,7 @@ GET  /jobs/{id}                      .os.
 POST /jobs/{id}/cancel               .o..
 GET  /allowlist                      .os.
 GET  /allowlist/test                 .os.
+GET  /allowlist/denied               .os.
 POST /allowlist/stage                ..s.
 POST /allowlist/discard              ..s.
 POST /allowlist/apply                ..s.
