@@ -176,6 +176,45 @@ class AuditRow(Struct, frozen=True, kw_only=True):
     details: dict[str, str | int] = {}
 
 
+class StoredModel(Struct, frozen=True, kw_only=True):
+    """An imported model. verified: when all hashes were found right last. fault: why it may not be loaded."""
+
+    name: str
+    bytes: int
+    quantisation: str
+    imported: str
+    verified: str
+    fault: str | None = None
+
+
+class QuarantinedModel(Struct, frozen=True, kw_only=True):
+    """One that took its worker down."""
+
+    name: str
+    reason: str
+    since: str
+
+
+class StoreJob(Struct, frozen=True, kw_only=True):
+    """Work on a model of the store, under way or ended. bytes_done, bytes_total: of this state."""
+
+    id: str
+    kind: str
+    name: str
+    state: str
+    bytes_done: int
+    bytes_total: int
+    error: str | None = None
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    models: tuple[StoredModel, ...] = ()
+    quarantined: tuple[QuarantinedModel, ...] = ()
+    jobs: tuple[StoreJob, ...] = ()
+
+
 class Preflight(Struct, frozen=True, kw_only=True):
     """What loading a model now would come to, as `GET /instances/{model}/preflight` says."""
 

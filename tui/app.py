@@ -285,6 +285,10 @@ class Dashboard(App[None]):
         """What others wait for, and what one's own acts wait for."""
         self.run_worker(self._choosing.approval(), name="act", group="acts")
 
+    def action_stored(self) -> None:
+        """The models of the store, and what can be done about one."""
+        self.run_worker(self._choosing.stored(), name="act", group="acts")
+
     def action_commands(self) -> None:
         """Everything that can be done, by name."""
 

@@ -16,7 +16,7 @@ from appliance.admin_client import route
 from appliance.cli.common import Appliance, minute, moment, print_facts, print_json, print_table
 from appliance.cli.files import read_file
 from appliance.cli.layout import amount, size
-from appliance.cli.options import REMOTE_ENV, CommandGroup, How, JsonOption, YesOption
+from appliance.cli.options import REMOTE_ENV, CommandGroup, How, JsonOption, ReasonOption, YesOption
 from appliance.errors import ApplianceError, ConfigError
 from appliance.gguf.file_types import KNOWN
 
@@ -159,13 +159,14 @@ def remove(
     appliance: Appliance,
     how: How,
     quarantined: Annotated[bool, typer.Option("--quarantined", help="The one in quarantine.")] = False,
+    reason: ReasonOption = "",
     yes: YesOption = False,
 ) -> None:
     """Delete a model's files; refused while it is loaded.
 
     Example: appliance models remove qwen3-8b-q4_k_m
     """
-    question, body = f"Delete the files of {name}?", {"quarantined": quarantined}
+    question, body = f"Delete the files of {name}?", {"quarantined": quarantined, "reason": reason}
     appliance.act_if_agreed(question, route("store", name, "remove"), body, how, yes=yes)
     typer.echo(f"{name}: {'would be removed' if how.plan else 'removed'}")
 

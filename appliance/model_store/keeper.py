@@ -208,8 +208,11 @@ class ModelKeeper:
         await self._begin(actor, "model.verify", name, {})
         return self.jobs.start("verify", name, manifest.bytes, work).view()
 
-    async def remove(self, actor: Actor, name: str, *, quarantined: bool, plan: bool = False) -> None:
-        """Takes a model away, from the store or from quarantine. Raises ChangeRefused or StateError."""
+    async def remove(self, actor: Actor, name: str, *, quarantined: bool, why: str = "", plan: bool = False) -> None:
+        """Takes a model away, from the store or from quarantine. why: for the audit log.
+
+        Raises ChangeRefused or StateError.
+        """
         await asyncio.to_thread(self.store.check_there, name, quarantined=quarantined)
         if self.jobs.works_on(name):
             raise ChangeRefused(
@@ -218,7 +221,9 @@ class ModelKeeper:
         self._refuse_while_scrubbed(name)
         if plan:
             return
-        await self._begin(actor, "model.remove", name, {"quarantined": int(quarantined)})
+        await self._begin(
+            actor, "model.remove", name, {"quarantined": int(quarantined), **({"why": why} if why else {})}
+        )
         work = self.store.remove_quarantined if quarantined else self.store.remove
         try:
             await asyncio.to_thread(work, name)

@@ -75,13 +75,15 @@ async def test_a_models_life(desk: Desk, admin: AdminClient, model: Path) -> Non
     desk.premises.in_use = ["qwen"]
     assert "is loaded as qwen" in str(await refused(admin.post("/store/small/remove")))
     desk.premises.in_use = []
-    await admin.post("/store/small/remove")
+    await admin.post("/store/small/remove", {"reason": "INC-7"})
     assert in_store(desk.state) == []
     assert (await refused(admin.post("/store/small/remove"))).code == "not_found"
     assert (await refused(admin.get("/store/small"))).code == "not_found"
     assert await desk.outcomes("model.import") == ["allow", "ok", "deny"]
     assert await desk.outcomes("model.verify") == ["allow", "ok"]
     assert await desk.outcomes("model.remove") == ["allow", "ok"]
+    begun = next(record for record in await desk.records() if record.action == "model.remove")
+    assert begun.details["why"] == "INC-7"
     record = next(
         record for record in await desk.records() if (record.action, record.outcome) == ("model.import", "ok")
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from appliance.telemetry.snapshot import AlertFigures
 from tests.tui.driving import frozen
-from tui.admin_data import AllowEntry, Allowlist, ApiKeyRow, Issued
+from tui.admin_data import AllowEntry, Allowlist, ApiKeyRow, Issued, QuarantinedModel, StoredModel
 from tui.demo.source import FROZEN_MOMENT
-from tui.proposals import allow, keys, models, others
+from tui.proposals import allow, keys, models, others, store
 from tui.proposals.proposal import Proposal
 
 
@@ -17,6 +17,8 @@ def proposals() -> list[Proposal]:
     key = ApiKeyRow(kid="k_7f3a", principal="rag-indexer", state="active")
     issued = Issued(kind="client", name="li", not_after="2027-01-01T00:00:00+00:00", state="valid", serial="1f")
     alert = AlertFigures(name="DiskAlmostFull", severity="warning", what="/", state="firing", since=0.0, summary="full")
+    then = "2026-11-20T00:00:00+00:00"
+    stored = StoredModel(name="qwen", bytes=2**34, quantisation="Q4_K_M", imported=then, verified=then)
     entry = AllowEntry(network="10.0.0.0/8", hits=5)
     return [
         models.load(off, 1),
@@ -40,6 +42,9 @@ def proposals() -> list[Proposal]:
         allow.apply(Allowlist()),
         allow.keep(),
         allow.revert(),
+        store.verify(stored),
+        store.remove(stored),
+        store.remove(QuarantinedModel(name="bad", reason="its worker died", since="2026-11-20T00:00:00+00:00")),
         others.verify(),
         others.approve({"id": "a1", "action": "key.revoke", "asked_by": "li", "resource": "k", "what": ""}, True),
         others.leave(["model.load x"]),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from appliance.errors import ApplianceError
-from tui.demo.scenario import Scenario
+from tui.demo.scenario import DemoModel, Scenario
 
 _GIB: Final = 2**30
 _DAY: Final = 86400.0
@@ -31,6 +31,7 @@ class Answers:
             "/allowlist": self._allowlist,
             "/allowlist/denied": self._denied,
             "/audit/records": self._audit,
+            "/store": self._store,
             "/approvals": list,
         }.get(path)
         if answer is None:
@@ -215,6 +216,24 @@ class Answers:
             record(4, 1997, "wang", "login", "role=operator", "ok"),
             record(5, 3705, "-", "login", "CN=old-laptop", "deny", reason="certificate_expired"),
         ]
+
+    def _store(self) -> dict[str, object]:
+        def stored(model: DemoModel, verified: float, fault: str | None = None) -> dict[str, object]:
+            return {
+                "name": model.id,
+                "bytes": int(model.weights * _GIB),
+                "quantisation": "Q4_K_M",
+                "imported": self._at(-40 * _DAY),
+                "verified": self._at(-verified * _DAY),
+                "fault": fault,
+            }
+
+        wrong = "model.gguf: its sha256 is 77ab12f0…, not 9c1e5ad0…; import it again"
+        found = [
+            stored(model, 3 + number, wrong if model.state == "failed" else None)
+            for number, model in enumerate(self._scenario.models)
+        ]
+        return {"models": found, "quarantined": [], "jobs": []}
 
     def _preflight(self, name: str) -> dict[str, object]:
         model = next((one for one in self._scenario.models if one.id == name), None)

@@ -23,6 +23,8 @@ class Deeds:
         self._remove: list[str] = []
         self._applied = False
         self._trial: str | None = None
+        self._jobs: list[dict[str, Any]] = []
+        self._removed: set[str] = set()
 
     def do(self, path: str, body: dict[str, Any], *, plan: bool) -> Any:
         """What the admin API would answer. Raises ActRefused."""
@@ -41,6 +43,8 @@ class Deeds:
                 return {"kid": "k_demo", "principal": "demo", "key": _DEMO_KEY, "predecessor": kid}
             case ["keys"]:
                 return {"kid": "k_demo", "principal": body["principal"], "key": _DEMO_KEY}
+            case ["store", name, verb]:
+                return self._store(name, verb, plan)
             case ["allowlist", verb]:
                 return self._allow(verb, body, plan)
             case ["alerts", _]:
@@ -52,6 +56,9 @@ class Deeds:
         """An answer to a question, after what was done."""
         if path == "/keys":
             return [{**key, "state": self._key_states.get(key["kid"], key["state"])} for key in answer]
+        if path == "/store":
+            kept = [model for model in answer["models"] if model["name"] not in self._removed]
+            return {**answer, "models": kept, "jobs": self._jobs}
         return self._allowlist(answer) if path == "/allowlist" else answer
 
     def _model(self, name: str, verb: str, plan: bool) -> dict[str, Any]:
@@ -68,6 +75,18 @@ class Deeds:
             "running": after.running,
             "waiting": after.waiting,
         }
+
+    def _store(self, name: str, verb: str, plan: bool) -> dict[str, Any]:
+        if verb == "verify":
+            job = {"id": f"j{len(self._jobs) + 1}", "kind": "verify", "name": name, "state": "done", "error": None}
+            self._jobs.append({**job, "bytes_done": 1, "bytes_total": 1})
+            return self._jobs[-1]
+        found = next((one for one in self.scenario.models if one.id == name), None)
+        if found is not None and found.state in ("ready", "starting"):
+            raise ActRefused("conflict", f"{name!r} is loaded as {name}; take it out of service first")
+        if not plan:
+            self._removed.add(name)
+        return {"name": name, "quarantined": False}
 
     def _allow(self, verb: str, body: dict[str, Any], plan: bool) -> dict[str, Any]:
         if verb == "confirm" and self._trial is None:

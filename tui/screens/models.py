@@ -49,6 +49,7 @@ class Models(AskingScreen):
         Binding("l", "load", "load it", show=False, id="models.load"),
         Binding("u", "unload", "unload it", show=False, id="models.unload"),
         Binding("P", "pin", "pin it, or unpin it", show=False, id="models.pin"),
+        Binding("i", "app.stored", "imported models: verify, remove", show=False, id="models.stored"),
         Binding("A", "apply", "apply models.yaml", show=False, id="models.apply"),
     ]
     hints: ClassVar[tuple[KeyHint, ...]] = (
@@ -59,6 +60,7 @@ class Models(AskingScreen):
         KeyHint("A", "Apply", role="operator"),
         KeyHint("s", "Sort"),
         KeyHint("a", "Alerts"),
+        KeyHint("i", "Imported", wide=True),
         KeyHint("v", "Fit again", wide=True),
         KeyHint("p", "Pause", wide=True),
         KeyHint("q", "Quit", wide=True),

@@ -28,6 +28,7 @@ COMMANDS: Final = (
     ("Requests: first text after more than 2 s", "find('ttft>2')"),
     ("Alerts", "alerts"),
     ("Approvals", "approvals"),
+    ("Models of the store: verify, remove", "stored"),
     ("Pause, or go on", "pause"),
     ("Draw more often", "rate(1)"),
     ("Draw less often", "rate(-1)"),

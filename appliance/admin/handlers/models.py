@@ -46,9 +46,10 @@ class Quantize(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Remove(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """quarantined: not the imported model of this name, but the one in quarantine."""
+    """quarantined: not the imported model of this name, but the one in quarantine. reason: for the audit log."""
 
     quarantined: bool = False
+    reason: Annotated[str, Meta(max_length=256)] = ""
 
 
 async def list_all(call: Call) -> Answer:
@@ -111,11 +112,12 @@ async def start_verify(call: Call) -> Answer:
 
 async def remove(call: Call) -> Answer:
     """Takes a model away, unless it is being served."""
-    name, quarantined = call.match["name"], call.parsed(Remove).quarantined
+    name, asked = call.match["name"], call.parsed(Remove)
+    quarantined = asked.quarantined
     keeper = call.site.models
     if not quarantined and (used := call.site.premises.models_in_use(keeper.store.folder / name)):
         raise ChangeRefused("conflict", f"{name!r} is loaded as {', '.join(used)}; take it out of service first")
-    await keeper.remove(call.administrator.actor, name, quarantined=quarantined, plan=call.plan)
+    await keeper.remove(call.administrator.actor, name, quarantined=quarantined, why=asked.reason, plan=call.plan)
     return call.answer({"name": name, "quarantined": quarantined})
 
 
