@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from typing import Final
 
@@ -9,13 +10,15 @@ from appliance.security.credentials import AllowEntry, AllowState, Credentials, 
 
 # A record's text holds 256 characters.
 LIST_CHARS_MAX: Final = 200
+_FINGERPRINT_CHARS: Final = 16
 
 
 def change_details(before: Credentials, after: Credentials) -> dict[str, str | int]:
     """Which networks, keys and certificates differ, as texts of at most some LIST_CHARS_MAX characters; no secrets.
 
     added, removed: networks, of what is staged or of what counts. kid: new API keys. serial: certificates, issued or
-    revoked. revoked: API keys. principal: whose these are. Takes milliseconds where there are many.
+    revoked. revoked: API keys. principal: whose these are. before, after: what has another value now, such as the phase
+    of an authority. Takes milliseconds where there are many.
     """
     added, removed = _networks(before.allow, after.allow)
     keys = [] if after.keys is before.keys else [after.keys[kid] for kid in after.keys.keys() - before.keys.keys()]
@@ -34,7 +37,20 @@ def change_details(before: Credentials, after: Credentials) -> dict[str, str | i
         "revoked": [record.kid for record in revoked],
         "principal": {one.principal for one in (*keys, *revoked)} | {one.name for one in (*issued, *holders)},
     }
+    was, now = _values(before), _values(after)
+    differ = [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
+    lists |= {
+        "before": [f"{name} {was[name]}" for name in differ if name in was],
+        "after": [f"{name} {now[name]}" for name in differ if name in now],
+    }
     return {name: _listed(sorted(texts)) for name, texts in lists.items() if texts}
+
+
+def _values(document: Credentials) -> dict[str, str]:
+    """What has one value at a time, by name: the server certificate by the beginning of its fingerprint."""
+    phases = {f"{name} CA": authority.phase for name, authority in document.authorities.items()}
+    server = hashlib.sha256(document.server.active.certificate).hexdigest()[:_FINGERPRINT_CHARS]
+    return {**phases, "server certificate": server}
 
 
 def _networks(before: AllowState, after: AllowState) -> tuple[list[str], list[str]]:

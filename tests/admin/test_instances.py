@@ -86,9 +86,12 @@ async def test_a_model_is_loaded_pinned_and_unloaded(served: Served) -> None:
         "model.unload allow org/a:q4",
         "model.unload ok org/a:q4",
     ]
-    assert [one.details for one in await served.desk.records() if one.action == "model.unload"] == [
-        {"why": "INC-7"},
-        {},
+    assert [one.details for one in await served.desk.records() if one.action.startswith("model.")] == [
+        {"before": "stopped", "after": "starting"},
+        {"before": "not pinned", "after": "pinned"},
+        {"before": "pinned", "after": "not pinned"},
+        {"before": "ready", "why": "INC-7"},
+        {"before": "ready", "after": "stopped"},
     ]
 
 

@@ -206,12 +206,23 @@ class Answers:
 
         if not self._scenario.clients:
             return []
+        staged = {"added": "10.31.4.0/24 (api)", "removed": "10.20.99.5/32 (api)"}
+        load = {"before": "stopped", "after": "starting"}
+        rotated = {"kid": "k_99aa", "principal": "ci-bot", "successor": "k_99aa", "grace_hours": "24"}
         return [
-            record(0, 275, "wang", "allow.stage", "+10.31.4.0/24", "ok"),
+            record(0, 275, "wang", "allow.stage", "allowlist", "ok", details=staged),
             record(
-                1, 494, "wang", "model.load", "deepseek-r1-14b", "ok", milliseconds=11_200, reason="ticket INC-4411"
+                1,
+                494,
+                "wang",
+                "model.load",
+                "deepseek-r1-14b",
+                "ok",
+                milliseconds=11_200,
+                reason="ticket INC-4411",
+                details=load,
             ),
-            record(2, 543, "li", "key.rotate", "k_9911", "ok", details={"successor": "k_99aa", "grace_hours": "24"}),
+            record(2, 543, "li", "key.rotate", "k_9911", "ok", details=rotated),
             record(3, 1995, "wang", "model.load", "bge-m3", "ok", milliseconds=3_100),
             record(4, 1997, "wang", "login", "role=operator", "ok"),
             record(5, 3705, "-", "login", "CN=old-laptop", "deny", reason="certificate_expired"),

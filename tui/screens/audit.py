@@ -10,8 +10,9 @@ from textual.binding import Binding, BindingType
 from tui import units
 from tui.admin_data import AuditRow, moment, read
 from tui.board import Board
+from tui.drawing.audit_detail import audit_lines
 from tui.drawing.frame import KeyHint
-from tui.lines import Line, Role, fitted, line, shorten
+from tui.lines import Line, Role, line, shorten
 from tui.look import Look
 from tui.proposals.others import verify
 from tui.screens.asking import Ask, AskingScreen
@@ -100,27 +101,7 @@ class Audit(AskingScreen, FilteredScreen):
 
     def _show_detail(self) -> None:
         view = self.query_one("#audit-detail", LinesView)
-        row = self.rows.selected
-        width = view.size.width
-        if row is None:
-            view.show([])
-            return
-        look = self.look
-        actor = row.actor
-        rule = f"{look.glyphs.rule * 2} #{row.seq} "
-        details = "  ".join(f"{name}={value}" for name, value in row.details.items())
-        lines = [
-            line((rule + look.glyphs.rule * max(0, width - len(rule)), "dim")),
-            line(f" {details or look.say('no details')}   {look.say('request')} {row.request_id or units.NONE}"),
-            line(
-                f' {look.say("reason")} "{row.reason or ""}"   uid {units.NONE if actor.uid is None else actor.uid}'
-                f"  {look.say('role')} {actor.role or units.NONE}"
-                f"  {look.say('credential')} {actor.credential or units.NONE}"
-                f"  {look.say('address')} {actor.address or units.NONE}"
-            ),
-            line((f" prev {row.prev[:8]}..{row.prev[-4:]}" if row.prev else "", "dim")),
-        ]
-        view.show([fitted(one, width) for one in lines])
+        view.show(audit_lines(self.rows.selected, view.size.width, self.look))
 
     def _columns(self) -> tuple[Column[AuditRow], ...]:
         look = self.look

@@ -108,7 +108,9 @@ async def load(call: Call) -> Answer:
     """Begins to load a model; `show` tells how far it is."""
     instance = _instance(call)
     if not call.plan:
-        await call.office.audit.append_durably(call.event("allow", instance.spec.id))
+        before = instance.snapshot().state.value
+        changes = {"before": before, "after": before if before == "ready" else "starting"}
+        await call.office.audit.append_durably(call.event("allow", instance.spec.id, details=changes))
         instance.load()
         _router(call).try_again(instance.spec.id)
     return call.answer(_view(_router(call), instance))
@@ -118,10 +120,12 @@ async def unload(call: Call) -> Answer:
     """Ends a model's worker. The next request for it loads it again."""
     instance, asked = _instance(call), call.parsed(Unload)
     if not call.plan:
+        before = {"before": instance.snapshot().state.value}
         why = {"why": asked.reason} if asked.reason else {}
-        await call.office.audit.append_durably(call.event("allow", instance.spec.id, details=why))
+        await call.office.audit.append_durably(call.event("allow", instance.spec.id, details={**before, **why}))
         await asyncio.shield(instance.unload(asked.drain_seconds))
-        call.office.audit.append(call.event("ok", instance.spec.id))
+        after = {"after": instance.snapshot().state.value}
+        call.office.audit.append(call.event("ok", instance.spec.id, details={**before, **after}))
     return call.answer(_view(_router(call), instance))
 
 
@@ -158,9 +162,14 @@ async def resume(call: Call) -> Answer:
 async def _pin(call: Call, *, pinned: bool) -> Answer:
     instance = _instance(call)
     if not call.plan:
-        await call.office.audit.append_durably(call.event("allow", instance.spec.id))
+        changes = {"before": _pinned(instance.pinned), "after": _pinned(pinned)}
+        await call.office.audit.append_durably(call.event("allow", instance.spec.id, details=changes))
         instance.pin(pinned)
     return call.answer(_view(_router(call), instance))
+
+
+def _pinned(pinned: bool) -> str:
+    return "pinned" if pinned else "not pinned"
 
 
 async def apply(call: Call) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 
 import pytest
@@ -10,12 +11,14 @@ from msgspec.structs import replace
 from appliance.access_config import Listener
 from appliance.security.allow_changes import apply_allow, confirm_allow, discard_allow, revert_allow, stage_allow
 from appliance.security.api_keys import ApiKey
+from appliance.security.ca_changes import start_rotation
 from appliance.security.change_details import change_details
 from appliance.security.client_bundle import renew_client
-from appliance.security.credentials import AllowEntry, Credentials
+from appliance.security.credentials import AllowEntry, Credentials, StoredPair
 from appliance.security.key_changes import add_key, add_pepper, retire_pepper, revoke_key
 from appliance.security.profiles import Profiles
 from appliance.security.revocations import revoke
+from appliance.security.server_changes import show_server, stage_server
 from tests.unit.security.making import DAY, NOW, founded
 
 LISTENERS = {"api": Listener(), "dify": Listener()}
@@ -39,6 +42,17 @@ def test_of_the_allowlist_networks_and_their_listener(document: Credentials) -> 
     assert change_details(staged, applied) == change
     assert change_details(applied, confirm_allow(applied, NOW)) == change
     assert change_details(applied, revert_allow(applied)) == back
+
+
+def test_of_the_server_certificate_and_the_authorities_what_they_were(document: Credentials) -> None:
+    pair = StoredPair(certificate=b"another", key=None)
+    staged = stage_server(document, pair)
+    assert change_details(document, staged) == {}
+    active = change_details(staged, show_server(staged, pair))
+    assert active["after"] == f"server certificate {hashlib.sha256(b'another').hexdigest()[:16]}"
+    assert active["before"] != active["after"]
+    rotating = start_rotation(document, "client", pair, NOW)
+    assert change_details(document, rotating) == {"before": "client CA standby", "after": "client CA trust_both"}
 
 
 def test_a_long_list_is_cut_and_counted(document: Credentials) -> None:
