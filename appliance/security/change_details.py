@@ -38,6 +38,9 @@ def change_details(before: Credentials, after: Credentials) -> dict[str, str | i
         "principal": {one.principal for one in (*keys, *revoked)} | {one.name for one in (*issued, *holders)},
     }
     was, now = _values(before), _values(after)
+    if not added and not removed:
+        notes = _notes(before.allow, after.allow)
+        was, now = {**was, **notes[0]}, {**now, **notes[1]}
     differ = [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
     lists |= {
         "before": [f"{name} {was[name]}" for name in differ if name in was],
@@ -55,15 +58,29 @@ def _values(document: Credentials) -> dict[str, str]:
 
 def _networks(before: AllowState, after: AllowState) -> tuple[list[str], list[str]]:
     """Added and removed: by what counts now, by the end of a trial, else by what is staged."""
-    if after.entries != before.entries:
-        old, new = before.entries, after.entries
-    elif before.trial is not None and after.trial is None:
-        old, new = before.trial.previous, after.entries
-    else:
-        old = before.entries if before.staged is None else before.staged
-        new = after.entries if after.staged is None else after.staged
+    old, new = _compared(before, after)
     was, now = set(map(_network, old)), set(map(_network, new))
     return list(now - was), list(was - now)
+
+
+def _compared(before: AllowState, after: AllowState) -> tuple[tuple[AllowEntry, ...], tuple[AllowEntry, ...]]:
+    if after.entries != before.entries:
+        return before.entries, after.entries
+    if before.trial is not None and after.trial is None:
+        return before.trial.previous, after.entries
+    return (
+        before.entries if before.staged is None else before.staged,
+        after.entries if after.staged is None else after.staged,
+    )
+
+
+def _notes(before: AllowState, after: AllowState) -> tuple[dict[str, str], dict[str, str]]:
+    """By network, what is noted of it before and after; where the change is of nothing else."""
+    old, new = _compared(before, after)
+    if old is new:
+        return {}, {}
+    was, now = ({_network(entry): f'"{entry.comment}"' for entry in entries} for entries in (old, new))
+    return was, now
 
 
 def _network(entry: AllowEntry) -> str:

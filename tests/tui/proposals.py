@@ -37,6 +37,7 @@ def proposals() -> list[Proposal]:
         keys.import_server(),
         keys.request_server(),
         allow.add(),
+        allow.edit(entry),
         allow.remove(entry),
         allow.discard(),
         allow.apply(Allowlist()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.tui.driving import driven, frozen
+from tests.tui.test_acts import watched
 from tui.screens.allow import Allow
 from tui.screens.confirm import Confirm
 
@@ -17,3 +18,15 @@ async def test_who_was_denied_is_proposed() -> None:
         assert "Tab goes to the entries" in made.text()
         await made.press("tab")
         assert made.app.query_one(Allow).rows.has_focus
+
+
+async def test_a_note_is_edited_and_who_may_connect_is_not() -> None:
+    async with watched() as (made, source):
+        await made.press("5", "e")
+        assert isinstance(made.app.screen, Confirm)
+        await made.press("shift+tab", *" 2", "enter", "tab", "enter")
+        assert [act.body for act in source.sent] == [
+            {"add": [{"network": "10.20.0.0/16", "listener": "api", "comment": "office 2"}]}
+        ]
+        await made.press("j", "e")
+        assert "U discards" in made.text()

@@ -48,6 +48,30 @@ def add(network: str = "", listener: str = "") -> Proposal:
     )
 
 
+def edit(entry: AllowEntry) -> Proposal:
+    """Stages another note for an entry; who may connect stays the same."""
+    listener = ("--listener", entry.listener) if entry.listener else ()
+    return Proposal(
+        title="EDIT AN ENTRY",
+        verb="Stage",
+        action="allow.stage",
+        resource=entry.network,
+        role="security",
+        path="/allowlist/stage",
+        command=lambda values: ("allow", "add", entry.network, *listener, "--comment", values["comment"]),
+        facts=(
+            as_written(f"- {entry.network} {entry.comment}".rstrip()),
+            sentence("Nothing changes until it is applied (A)."),
+        ),
+        fields=(Field("comment", "Note:", entry.comment, required=True),),
+        body=lambda values: {
+            "add": [{"network": entry.network, "listener": entry.listener, "comment": values["comment"]}]
+        },
+        planned=None,
+        done=_staged,
+    )
+
+
 def remove(entry: AllowEntry) -> Proposal:
     """Stages that an entry goes."""
     used = bool(entry.hits)

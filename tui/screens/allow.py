@@ -47,6 +47,7 @@ class Allow(AskingScreen):
         Binding("t", "test", "test an address", show=False, id="allow.test"),
         Binding("escape", "back", "back to the list", show=False, id="allow.back"),
         Binding("a", "add", "stage an entry; let in who was denied", show=False, id="allow.add"),
+        Binding("e", "edit", "stage another note for it", show=False, id="allow.edit"),
         Binding("x", "remove", "stage that it goes", show=False, id="allow.remove"),
         Binding("v", "diff", "what is staged, in full", show=False, id="allow.diff"),
         Binding("A", "apply", "apply what is staged", show=False, id="allow.apply"),
@@ -170,20 +171,32 @@ class Allow(AskingScreen):
         tested = "" if self._tested is None or any(self._tested.now.values()) else self._tested.address
         self.propose(proposals.add(tested))
 
+    def action_edit(self) -> None:
+        """The note of the entry under the cursor."""
+        row = self._changeable()
+        if row is not None:
+            self.propose(proposals.edit(row.entry))
+
     def action_remove(self) -> None:
         """The entry under the cursor."""
+        row = self._changeable()
+        if row is not None:
+            self.propose(proposals.remove(row.entry))
+
+    def _changeable(self) -> AllowRow | None:
+        """The entry under the cursor, where a change of it can be staged; says why it cannot."""
+        row = self.rows.selected
         if self.denied.has_focus:
             self.say("this one is in no list: Tab goes to the entries")
-            return
-        row = self.rows.selected
-        if row is None:
-            return
-        if row.sign:
+        elif row is None:
+            return None
+        elif row.sign:
             self.say("this one is staged: U discards all that is")
         elif row.entry.origin == "appliance.yaml":
             self.say("this entry is of appliance.yaml: change it there, then appliance reload")
         else:
-            self.propose(proposals.remove(row.entry))
+            return row
+        return None
 
     def action_apply(self) -> None:
         """On trial."""
@@ -233,6 +246,7 @@ class Allow(AskingScreen):
         return (
             ("Test an address", "on_screen('test')"),
             ("Stage an entry, let in who was denied", "on_screen('add')"),
+            ("Edit the note of this entry", "on_screen('edit')"),
             ("What is staged, in full", "on_screen('diff')"),
             ("Apply what is staged", "on_screen('apply')"),
             ("Keep what is on trial", "on_screen('keep')"),

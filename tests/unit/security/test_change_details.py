@@ -44,6 +44,15 @@ def test_of_the_allowlist_networks_and_their_listener(document: Credentials) -> 
     assert change_details(applied, revert_allow(applied)) == back
 
 
+def test_of_another_note_what_it_was(document: Credentials) -> None:
+    entry = AllowEntry(network="10.0.0.0/8", listener="api", comment="office")
+    start = replace(document, allow=replace(document.allow, entries=(entry,)))
+    staged = stage_allow(start, LISTENERS, add=[replace(entry, comment="office, floor 2")])
+    change = {"before": '10.0.0.0/8 (api) "office"', "after": '10.0.0.0/8 (api) "office, floor 2"'}
+    assert change_details(start, staged) == change
+    assert change_details(staged, apply_allow(staged, NOW, None)) == change
+
+
 def test_of_the_server_certificate_and_the_authorities_what_they_were(document: Credentials) -> None:
     pair = StoredPair(certificate=b"another", key=None)
     staged = stage_server(document, pair)
