@@ -1,24 +1,31 @@
-"""A histogram by model in Prometheus' text format. prometheus_client's own takes ten times as long to write.
-
-Format: https://prometheus.io/docs/instrumenting/exposition_formats/, version 0.0.4.
-"""
+"""A histogram by model in Prometheus' text format. prometheus_client's own takes very much longer to write."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
+
+from appliance.telemetry.exposition import head, prefix
 
 
 class _Counts:
-    """Of one model. buckets: the last one is of what is larger than all bounds. lines: all of a line but its value."""
+    """Of one model. buckets: the last one is of what is larger than all bounds.
+
+    lines: all of them, with `%s` for each value: one operation writes them.
+    """
 
     __slots__ = ("buckets", "lines", "sum")
 
-    def __init__(self, lines: list[str]) -> None:
-        self.buckets = [0] * (len(lines) - 2)
+    def __init__(self, lines: str, buckets: int) -> None:
+        self.buckets = [0] * buckets
         self.lines = lines
         self.sum = 0.0
+
+    def text(self) -> str:
+        # A copy: the loop may count on while a thread writes.
+        sums = tuple(accumulate(tuple(self.buckets)))
+        return self.lines % (*sums, sums[-1], self.sum)
 
 
 class Histogram:
@@ -29,7 +36,7 @@ class Histogram:
 
     def __init__(self, name: str, text: str, bounds: Sequence[float]) -> None:
         self._name = name
-        self._head = f"# HELP {name} {text}\n# TYPE {name} histogram\n"
+        self._head = head(name, text, "histogram")
         self._bounds = tuple(map(float, bounds))
         self._models: dict[str, _Counts] = {}
 
@@ -37,23 +44,16 @@ class Histogram:
         """`value` was measured so often. Costs a microsecond."""
         counts = self._models.get(model)
         if counts is None:
-            counts = self._models[model] = _Counts(self._lines(model))
+            counts = self._models[model] = _Counts(self._lines(model), len(self._bounds) + 1)
         counts.buckets[bisect_left(self._bounds, value)] += times
         counts.sum += value * times
 
     def text(self) -> str:
         """The family with all its series."""
-        return self._head + "".join(line for counts in tuple(self._models.values()) for line in _written(counts))
+        return self._head + "".join(counts.text() for counts in tuple(self._models.values()))
 
-    def _lines(self, model: str) -> list[str]:
-        label = model.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    def _lines(self, model: str) -> str:
         bounds = (*map(str, self._bounds), "+Inf")
-        buckets = [f'{self._name}_bucket{{model_name="{label}",le="{bound}"}} ' for bound in bounds]
-        return [*buckets, f'{self._name}_count{{model_name="{label}"}} ', f'{self._name}_sum{{model_name="{label}"}} ']
-
-
-def _written(counts: _Counts) -> Iterator[str]:
-    # A copy: the loop may count on while a thread writes.
-    sums = list(accumulate(tuple(counts.buckets)))
-    for line, value in zip(counts.lines, (*sums, sums[-1], counts.sum), strict=True):
-        yield f"{line}{value}\n"
+        places = [(f"{self._name}_bucket", {"model_name": model, "le": bound}) for bound in bounds]
+        places += [(f"{self._name}_{end}", {"model_name": model}) for end in ("count", "sum")]
+        return "".join(prefix(*place).replace("%", "%%") + "%s\n" for place in places)

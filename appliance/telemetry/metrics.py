@@ -7,13 +7,13 @@ counters alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
-from prometheus_client.core import Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from appliance.telemetry.exposition import Counter, FamilyWriter
 from appliance.telemetry.histogram import Histogram
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.route_templates import OTHER, RouteTemplates
@@ -40,16 +40,14 @@ class Metrics:
     """Belongs to the event loop, but for `text`. routes: paths of the API. newest: the latest snapshot."""
 
     def __init__(self, routes: Iterable[str], newest: Callable[[], Snapshot]) -> None:
-        # A series for when each other one began would double them.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._templates = RouteTemplates(routes)
         self._newest = newest
         self._models: set[str] = set()
         self._keys: set[str] = set()
         self._loads: dict[str, tuple[ModelState, float | None]] = {}
         self._histograms: list[Histogram] = []
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
+        self._counters: list[Counter] = []
+        self._families, self._writing = FamilyWriter(), threading.Lock()
         histogram, counter = self._histogram, self._counter
         self._first = histogram("time_to_first_token_seconds", "Arrival to the first text.", FIRST_TOKEN)
         self._gaps = histogram("inter_token_latency_seconds", "From one token to the next, as they left.", INTER_TOKEN)
@@ -81,11 +79,11 @@ class Metrics:
             return
         method = record.method if record.method in _METHODS else OTHER
         code = record.status or _CLIENT_GONE
-        self._http.labels(self._templates.of(record.path), method, str(code)).inc()
+        self._http.add(self._templates.of(record.path), method, str(code))
         if record.access_refused:
-            self._auth.labels(record.error_code).inc()
+            self._auth.add(record.error_code)
         for failed in record.failed_models:
-            self._errors.labels(self._model(failed), "failed_over").inc()
+            self._errors.add(self._model(failed), "failed_over")
         if record.model is not None and record.outcome != "refused":
             self._answered(record, self._model(record.model))
 
@@ -95,7 +93,7 @@ class Metrics:
 
     def acted(self, action: str, result: str) -> None:
         """Somebody administered something; the names are those of the audit log."""
-        self._actions.labels(action, result).inc()
+        self._actions.add(action, result)
 
     def look(self, seen: Snapshot) -> None:
         """Takes from each snapshot which loads have ended since the one before."""
@@ -110,27 +108,26 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything as Prometheus reads it; CONTENT_TYPE. Some milliseconds: for a thread. Wakes nobody."""
-        histograms = "".join(histogram.text() for histogram in self._histograms)
-        return generate_latest(self._registry) + histograms.encode()
-
-    def collect(self) -> Iterator[Metric]:
-        """For the registry: what is not counted here."""
-        yield from snapshot_metrics(self._newest())
+        with self._writing:
+            # Two who scrape at once.
+            texts = [self._families.text(snapshot_metrics(self._newest()))]
+        texts += [family.text() for family in (*self._counters, *self._histograms)]
+        return "".join(texts).encode()
 
     def _answered(self, record: RequestRecord, model: str) -> None:
         if record.outcome == "ok":
-            self._success.labels(model, record.finish_reason or "none").inc()
+            self._success.add(model, record.finish_reason or "none")
         elif record.outcome == "failed":
-            self._errors.labels(model, record.error_code or str(record.status)).inc()
+            self._errors.add(model, record.error_code or str(record.status))
         else:
-            self._success.labels(model, "abort").inc()
-        self._prompt_sum.labels(model).inc(record.prompt_tokens)
-        self._cached_sum.labels(model).inc(record.cached_tokens)
-        self._generation_sum.labels(model).inc(record.completion_tokens)
+            self._success.add(model, "abort")
+        self._prompt_sum.add(model, amount=record.prompt_tokens)
+        self._cached_sum.add(model, amount=record.cached_tokens)
+        self._generation_sum.add(model, amount=record.completion_tokens)
         if record.key_id is not None and (record.prompt_tokens or record.completion_tokens):
             key = _bounded(record.key_id, self._keys, KEYS_MAX)
-            self._key_tokens.labels(key, "prompt").inc(record.prompt_tokens)
-            self._key_tokens.labels(key, "generation").inc(record.completion_tokens)
+            self._key_tokens.add(key, "prompt", amount=record.prompt_tokens)
+            self._key_tokens.add(key, "generation", amount=record.completion_tokens)
         if record.outcome != "ok":
             return
         self._total.observe(model, record.total_seconds)
@@ -158,7 +155,9 @@ class Metrics:
         return found
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, text, labels, registry=self._registry)
+        found = Counter(PREFIX + name, text, labels)
+        self._counters.append(found)
+        return found
 
 
 def _bounded(name: str, known: set[str], most: int) -> str:
