@@ -46,8 +46,12 @@ class ApplianceServer:
 
 
 @contextmanager
-def running_appliance(spec: ServedModel, clients: tuple[str, ...] = ()) -> Iterator[ApplianceServer]:
+def running_appliance(
+    spec: ServedModel, clients: tuple[str, ...] = (), *, module: str = "appliance"
+) -> Iterator[ApplianceServer]:
     """`appliance serve` on a free port with `spec` loaded, and bundles for `clients` beside the first one.
+
+    module: what is run as that command.
 
     Raises RuntimeError with the end of its log where it does not start.
     """
@@ -57,7 +61,7 @@ def running_appliance(spec: ServedModel, clients: tuple[str, ...] = ()) -> Itera
         models.write_bytes(msgspec.yaml.encode({"models": [{"engine": engine, **msgspec.to_builtins(spec)}]}))
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [*_command("serve", "--port", "0", "--models", str(models), "--state-dir", str(state))],
+                _command("serve", "--port", "0", "--models", str(models), "--state-dir", str(state), module=module),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -77,5 +81,5 @@ def _run(*arguments: str) -> None:
     subprocess.run(_command(*arguments), check=True, stdout=subprocess.DEVNULL)
 
 
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "appliance", *arguments]
+def _command(*arguments: str, module: str = "appliance") -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
