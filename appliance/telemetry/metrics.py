@@ -80,7 +80,7 @@ class Metrics:
         method = record.method if record.method in _METHODS else OTHER
         code = record.status or _CLIENT_GONE
         self._http.add(self._templates.of(record.path), method, str(code))
-        if record.access_refused:
+        if record.access_refused and record.error_code is not None:
             self._auth.add(record.error_code)
         for failed in record.failed_models:
             self._errors.add(self._model(failed), "failed_over")
@@ -111,7 +111,8 @@ class Metrics:
         with self._writing:
             # Two who scrape at once.
             texts = [self._families.text(snapshot_metrics(self._newest()))]
-        texts += [family.text() for family in (*self._counters, *self._histograms)]
+        texts += [counter.text() for counter in self._counters]
+        texts += [histogram.text() for histogram in self._histograms]
         return "".join(texts).encode()
 
     def _answered(self, record: RequestRecord, model: str) -> None:

@@ -58,7 +58,7 @@ def test_families_are_as_prometheus_client_would_write_them(values: dict[str, fl
     counter.add_metric([], 7)
     families = (gauge, counter, GaugeMetricFamily("x_none", "Nothing."))
     registry = prometheus_client.CollectorRegistry()
-    registry.register(Families(*families))  # type: ignore[arg-type]
+    registry.register(Families(*families))
     writer = FamilyWriter()
     for _ in range(2):
         assert samples(writer.text(families)) == samples(prometheus_client.generate_latest(registry).decode())
