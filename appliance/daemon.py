@@ -34,6 +34,7 @@ from appliance.alerting.message import Sender
 from appliance.alerting.watch import AlertWatch
 from appliance.alias_spec import ModelsFile
 from appliance.api.app import ApiRunner, api_routes, build_app
+from appliance.api.parting import Parting
 from appliance.audit.last_action import is_act
 from appliance.audit.record import APPLIANCE, Actor, AuditEvent, Outcome
 from appliance.audit.siem import SiemForwarder
@@ -226,6 +227,7 @@ class _Daemon:
             self._rolled,
             lambda: self._office.config.requests.request_seconds,
         )
+        self._parting = Parting()
         self._tasks = TaskOwner("daemon")
 
     async def run(self) -> None:
@@ -244,7 +246,7 @@ class _Daemon:
             self._door = FrontDoor(self._office, sockets, self._disk)
             self._malformed = RefusalLog(_log, self._door.refused)
             self._office.cut = self._door.cut
-            stop = _stop_requested(self._router)
+            stop = _stop_requested(self._hurry)
             runner = await self._startup()
             try:
                 await self._administered(stack)
@@ -306,6 +308,7 @@ class _Daemon:
             responses=self._responses,
             tracing=self._tracing,
             sent=self._metrics.sent,
+            parting=self._parting,
         )
         runner = ApiRunner(
             app, keepalive_seconds=self._settings.config.connections.keepalive_seconds, refused=self._door.refused
@@ -400,11 +403,14 @@ class _Daemon:
         self._settings.manager.stopping()
         self._settings.manager.extend(seconds + STOP_SECONDS_MAX)
         _log.info("stopping; running requests have %.0f s, or until the next signal", seconds)
+        self._parting.begin(seconds)
         self._events.close()
         await self._door.close()
+        # As long as clients may ask, there is all that answers them.
+        await self._parting.wait(runner.connections)
         await self._rollouts.close()
         self._kept.part()
-        await self._router.close(seconds)
+        await self._router.close(self._parting.seconds_left)
         if self._spare is not None:
             await self._spare.close()
         self._hashes.close()
@@ -419,6 +425,10 @@ class _Daemon:
         except StateError as error:
             # What is lost is counted since the last time; a stop is no failure for it.
             _log.warning("%s", error)
+
+    def _hurry(self) -> None:
+        self._parting.hurry()
+        self._router.hurry()
 
     def _restore_quotas(self) -> None:
         loaded = self._quotas.load(self._office.now())
@@ -543,13 +553,13 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _stop_requested(router: Router) -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the next one ends the patience with running requests."""
+def _stop_requested(hurry: Callable[[], None]) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the next one ends the patience with running requests, by `hurry`."""
     stop = asyncio.Event()
 
     def signalled() -> None:
         if stop.is_set():
-            router.hurry()
+            hurry()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -36,6 +36,7 @@ from appliance.api.keys import (
     LIMIT_QUEUE,
     LIMITS,
     NOW,
+    PARTING,
     PRINCIPAL_LIMITS,
     RESPONSES,
     ROLES,
@@ -48,6 +49,7 @@ from appliance.api.mirror import MIRRORS, Mirrors
 from appliance.api.models import GET_MODEL, LIST_MODELS, get_model, list_models
 from appliance.api.openapi import OPENAPI, ApiDocument, openapi
 from appliance.api.operation import ApiRoute
+from appliance.api.parting import Parting
 from appliance.api.rerank import RERANK, rerank
 from appliance.api.responses import (
     COMPACT_RESPONSE,
@@ -90,6 +92,7 @@ def build_app(
     responses: ResponseStore | None = None,
     tracing: Tracing | None = None,
     sent: TokensSent | None = None,
+    parting: Parting | None = None,
 ) -> web.Application:
     """Routes and middlewares. The API's routes exist with and without `/v1`. sent: see Evidence."""
     app = web.Application(
@@ -105,6 +108,7 @@ def build_app(
     app[CAPTURE] = capture
     app[DRAW_SEED] = draw_seed
     app[RESPONSES] = responses
+    app[PARTING] = parting or Parting()
     app[MIRRORS] = Mirrors(keep)
     app.on_cleanup.append(_end_mirrors)
     app[DOCUMENT] = ApiDocument(api_routes())
@@ -187,6 +191,11 @@ class ApiRunner(web.AppRunner):
             auto_decompress=False,
         )
 
+    def connections(self) -> list[_ApiProtocol]:
+        """Those of all listeners, past the handshake."""
+        servers = self._further if self._server is None else (self._server, *self._further)
+        return [one for server in servers for one in server.connections if isinstance(one, _ApiProtocol)]
+
     async def cleanup(self) -> None:
         """Ends the server; what was counted of malformed requests is logged."""
         for server in self._further:
@@ -212,6 +221,19 @@ class _ApiProtocol(RequestHandler):
     def __init__(self, server: web.Server, refusals: RefusalLog, **options: Any) -> None:
         super().__init__(server, **options)
         self._refusals = refusals
+
+    @property
+    def idle_since(self) -> float | None:
+        """See Connection."""
+        if self._waiter is None or self._waiter.done():
+            return None
+        # It is set at the beginning, and with the end of each answer.
+        return self._next_keepalive_close_time - self._keepalive_timeout
+
+    @property
+    def ended(self) -> bool:
+        """See Connection."""
+        return self.transport is None or self.transport.is_closing()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

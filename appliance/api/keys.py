@@ -11,6 +11,7 @@ from appliance.access_config import PrincipalSettings
 from appliance.api.caller import Caller
 from appliance.api.captured import CaptureSink
 from appliance.api.evidence import Evidence
+from appliance.api.parting import Parting
 from appliance.clock import Clock
 from appliance.config import RequestLimits
 from appliance.models.router import Router
@@ -41,6 +42,8 @@ CAPTURE: Final = web.AppKey[CaptureSink | None]("capture")
 DRAW_SEED: Final = web.AppKey[Callable[[], int]]("draw_seed")
 # Where responses are kept; None is nowhere.
 RESPONSES: Final = web.AppKey[ResponseStore | None]("responses")
+# Whether this run comes to its end.
+PARTING: Final = web.AppKey("parting", Parting)
 # Which roles may call a handler.
 ROLES: Final = web.AppKey[Mapping[Any, frozenset[str]]]("roles")
 # What GET /openapi.json answers.

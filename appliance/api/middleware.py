@@ -19,7 +19,7 @@ from appliance.api.caller import Doorkeeper
 from appliance.api.dialect import dialect_of, shown_keys
 from appliance.api.envelope import error_response, from_http_exception
 from appliance.api.evidence import Evidence, TokensSent
-from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, ROLES
+from appliance.api.keys import ANSWER_HEADERS, CALLER, EVIDENCE, PARTING, ROLES
 from appliance.errors import RequestError
 from appliance.security.refusal import Refusal
 from appliance.telemetry.log_context import ABOUT, LogContext
@@ -131,15 +131,16 @@ def _fault(http: web.Request) -> RequestError | None:
 
 
 async def finish_headers(http: web.Request, response: web.StreamResponse) -> None:
-    """Before an answer's headers are written: adds what was collected for them, and ends connections that may mislead.
+    """Before an answer's headers are written: adds what was collected for them, and ends connections that must.
 
-    That is one where the next request could be something else than its sender meant: aiohttp's parser takes the last
-    trailer field of a chunked body for a header of the request that follows.
+    Those are all of them once the service stops, and those that may mislead, where the next request could be something
+    else than its sender meant: aiohttp's parser takes the last trailer field of a chunked body for a header of the
+    request that follows.
     """
     response.headers["Server"] = SERVER
     for name, value in http.get(ANSWER_HEADERS, {}).items():
         response.headers.setdefault(name, value)
-    if "Transfer-Encoding" in http.headers or _fault(http) is not None:
+    if http.app[PARTING].begun or "Transfer-Encoding" in http.headers or _fault(http) is not None:
         response.headers["Connection"] = "close"
         response.force_close()
 

@@ -16,6 +16,7 @@ from appliance.access_config import PrincipalSettings
 from appliance.alias_spec import AliasSpec, ModelsFile
 from appliance.api.app import ApiRunner, build_app
 from appliance.api.captured import CaptureSink
+from appliance.api.parting import Parting
 from appliance.clock import utc_now
 from appliance.config import RequestLimits, WorkerLimits
 from appliance.errors import RequestError
@@ -84,13 +85,19 @@ class OneKey:
 
 @dataclass
 class Api:
-    """A running API: `session` has the good key; `records` are the finished requests."""
+    """A running API: `session` has the good key; `records` are the finished requests; `part` lets its clients go."""
 
     url: str
     session: aiohttp.ClientSession
     router: Router
     door: OneKey
+    parting: Parting
+    runner: ApiRunner
     records: list[RequestRecord] = field(default_factory=list)
+
+    async def part(self, seconds: float) -> None:
+        self.parting.begin(seconds)
+        await self.parting.wait(self.runner.connections)
 
     async def chat(self, script: str, **fields: object) -> aiohttp.ClientResponse:
         body = {"model": "demo", "messages": [{"role": "user", "content": script}], **fields}
@@ -136,6 +143,7 @@ async def running_api(
         lambda: SEED,
         responses,
         tracing,
+        parting=(parting := Parting()),
     )
     runner = ApiRunner(app, keepalive_seconds=30)
     await runner.setup()
@@ -145,7 +153,7 @@ async def running_api(
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         async with owning_session(url, headers={"Authorization": "Bearer good"}) as session:
-            yield Api(url, session, router, door, records)
+            yield Api(url, session, router, door, parting, runner, records)
     finally:
         await router.close(0)
         await runner.cleanup()

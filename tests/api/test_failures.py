@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,7 +179,7 @@ async def test_bounds_per_principal_and_per_model(start_api: ApiFactory) -> None
     refused = await api.chat("say:x")
     assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
     async with owning_session(api.url, headers={"Authorization": "Bearer other"}) as session:
-        other = Api(api.url, session, api.router, api.door)
+        other = replace(api, session=session, records=[])
         held.append(asyncio.get_running_loop().create_task(other.chat("hang")))
         await until(lambda: outstanding(api) == 3)
         full = await other.chat("say:x")

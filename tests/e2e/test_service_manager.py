@@ -6,29 +6,16 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from appliance.systemd import FIRST_FD, PassedFd
+from appliance.systemd import PassedFd
+from tests.e2e.activation import activated
 from tests.e2e.appliance_process import Appliance, run_command
 from tests.fakes.service_manager import FakeManager
-
-# Becomes the daemon, with the descriptors of the first argument from 3 on: its number is only known here.
-_BECOME = f"""
-import os, sys
-for number, fd in enumerate(map(int, sys.argv[1].split(","))):
-    os.dup2(fd, number + 1000)
-for number in range(len(sys.argv[1].split(","))):
-    os.dup2(number + 1000, number + {FIRST_FD})
-os.closerange(1000, 1100)
-os.environ["LISTEN_PID"] = str(os.getpid())
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
-"""
 
 
 @pytest.fixture
@@ -50,32 +37,9 @@ def sockets(tmp_path: Path) -> Iterator[list[PassedFd]]:
 
 @contextlib.contextmanager
 def started(folder: Path, systemd: FakeManager, passed: list[PassedFd]) -> Iterator[Appliance]:
-    folder.mkdir(exist_ok=True)
-    (folder / "appliance.yaml").touch()
-    arguments = ("--state-dir", folder / "state", "--config", folder / "appliance.yaml")
-    environment = {
-        "NOTIFY_SOCKET": str(systemd.notify),
-        "WATCHDOG_USEC": "2000000",
-        "LISTEN_FDS": str(len(passed)),
-        "LISTEN_FDNAMES": ":".join(one.name for one in passed),
-    }
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            (
-                *(sys.executable, "-c", _BECOME, ",".join(str(one.fd) for one in passed), "-m", "appliance", "serve"),
-                *("--demo", "--engine-socket", str(systemd.engine), *map(str, arguments)),
-            ),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=os.environ | environment,
-            pass_fds=tuple(one.fd for one in passed),
-        )
-    try:
-        yield Appliance(process, folder)
-    finally:
-        process.kill()
-        process.wait()
+    told = {"NOTIFY_SOCKET": str(systemd.notify), "WATCHDOG_USEC": "2000000"}
+    with activated(folder, passed, "--demo", "--engine-socket", systemd.engine, environment=told) as appliance:
+        yield appliance
 
 
 def wait_until(holds: Callable[[], bool], appliance: Appliance) -> None:

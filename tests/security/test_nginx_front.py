@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,9 @@ import pytest
 
 from appliance.telemetry.request_reader import RequestReader
 from appliance.telemetry.request_record import RequestRecord
+from tests.e2e.activation import listening_socket, serving, stopped
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
+from tests.e2e.load import Load, Pool
 from tests.security.authorities import openssl
 from tests.security.nginx import Nginx, check, free_port, needs_nginx, running_nginx
 
@@ -328,3 +331,25 @@ async def test_a_certificate_of_another_appliance(tmp_path: Path, appliance: App
         assert (answer.status, answer.body["error"]["code"]) == (502, "appliance_unreachable")
         assert "alert unknown ca" in front.errors
         appliance.wait_for("127.0.0.1 presented a certificate of another CA", 5)
+
+
+async def test_a_restart_of_the_appliance(tmp_path: Path) -> None:
+    """nginx has kept connections to it, and its clients notice nothing."""
+    load = Load()
+    with ExitStack() as stack:
+        listening = stack.enter_context(listening_socket())
+        first = stack.enter_context(serving(tmp_path / "run", listening))
+        front = stack.enter_context(running_front(tmp_path / "front", first, first.bundle()))
+        url = front.url.replace(NAME, "127.0.0.1")
+        context = ssl.create_default_context(cafile=front.folder / "server.crt")
+        context.check_hostname = False
+        async with (
+            Pool(url, context, first.key(), load) as pool,
+            load.asking({"nginx": pool.post, "streams": pool.stream}),
+        ):
+            await stopped(first)
+            load.when = "after"
+            await asyncio.to_thread(stack.enter_context, serving(tmp_path / "run", listening))
+    assert load.failed == []
+    assert min(load.answered["nginx", "before"], load.answered["nginx", "after"]) > 10
+    assert load.answered["streams", "after"] > 3

@@ -1,0 +1,103 @@
+"""Clients with kept connections that ask on and on, whatever happens to the appliance meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+import openai
+
+from tests.e2e.appliance_process import Appliance
+from tests.security.daemons import text_of
+
+# Before what happens, and after it.
+LOAD_SECONDS: Final = 1.5
+# How long each client thinks between two requests: one as fast as it goes, and some that are idle most of the time.
+PAUSES: Final = (0.0, 0.02, 0.1, 0.4)
+STREAMS: Final = 3
+SHORT: Final = {"model": "m", "prompt": "say:x"}
+# Lasts for half a second, so that some are under way at any moment.
+LONG: Final = {"model": "m", "prompt": " ".join(["say:x sleep:0.02"] * 25), "stream": True}
+
+
+@dataclass
+class Load:
+    """What became of it. Nobody tries a POST again.
+
+    answered: by kind of client and by `when`, which is the test's. connections: that aiohttp's clients have made.
+    """
+
+    answered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    connections: int = 0
+    when: str = "before"
+    ending: bool = False
+
+    async def repeat(self, kind: str, ask: Callable[[], Awaitable[None]], pause: float) -> None:
+        while not self.ending:
+            began = time.monotonic()
+            try:
+                await ask()
+                self.answered[kind, self.when] += 1
+            except (aiohttp.ClientError, openai.OpenAIError, AssertionError) as error:
+                self.failed.append(f"{kind}: {error!r} after {time.monotonic() - began:.2f} s")
+            await asyncio.sleep(pause)
+
+    @contextlib.asynccontextmanager
+    async def asking(self, kinds: dict[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
+        """A client of each kind for each pause, from LOAD_SECONDS before the block until so long after it."""
+        async with asyncio.TaskGroup() as clients:
+            for kind, ask in kinds.items():
+                for pause in PAUSES if kind != "streams" else STREAMS * (0.0,):
+                    clients.create_task(self.repeat(kind, ask, pause))
+            try:
+                await asyncio.sleep(LOAD_SECONDS)
+                yield
+                await asyncio.sleep(LOAD_SECONDS)
+            finally:
+                self.ending = True
+
+
+class Pool:
+    """aiohttp's session, which tries nothing but GET again. A context manager."""
+
+    def __init__(self, url: str, context: ssl.SSLContext, key: str, load: Load) -> None:
+        async def connected(*_: object) -> None:
+            load.connections += 1
+
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(connected)
+        self._session = aiohttp.ClientSession(
+            url,
+            headers={"Authorization": f"Bearer {key}"},
+            connector=aiohttp.TCPConnector(ssl=context),
+            trace_configs=[trace],
+        )
+
+    @classmethod
+    def of(cls, appliance: Appliance, load: Load) -> Pool:
+        return cls(appliance.url, appliance.context(), appliance.key(), load)
+
+    async def __aenter__(self) -> Pool:
+        await self._session.__aenter__()
+        return self
+
+    async def __aexit__(self, *how: object) -> None:
+        await self._session.close()
+
+    async def post(self) -> None:
+        async with self._session.post("/v1/completions", json=SHORT) as answer:
+            assert answer.status == 200, await answer.text()
+            assert (await answer.json())["choices"][0]["text"] == "x"
+
+    async def stream(self) -> None:
+        async with self._session.post("/v1/completions", json=LONG) as answer:
+            assert answer.status == 200, await answer.text()
+            assert text_of(await answer.text()) == "x" * 25

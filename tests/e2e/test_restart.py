@@ -1,0 +1,69 @@
+"""A restart of the service as clients with kept connections see it: the socket stays, and no request fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.e2e.activation import listening_socket, serving, stopped
+from tests.e2e.load import Load, Pool
+from tests.security.daemons import scripted_appliance
+
+pytestmark = pytest.mark.slow
+
+
+async def test_no_request_over_a_kept_connection_fails(tmp_path: Path) -> None:
+    load = Load()
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(listening_socket())
+        first = stack.enter_context(serving(tmp_path / "run", listening))
+        # Its own patience with a connection is 5 s, which a busy machine's restart may take.
+        http = openai.DefaultAsyncHttpxClient(verify=first.context(), timeout=60)
+        official = openai.AsyncOpenAI(
+            base_url=f"{first.url}/v1", api_key=first.key(), max_retries=0, timeout=60, http_client=http
+        )
+
+        async def complete() -> None:
+            answer = await official.completions.create(model="m", prompt="say:x")
+            assert answer.choices[0].text == "x"
+
+        # Used once before the restart, and once after it.
+        seldom = Pool.of(first, Load())
+        async with (
+            seldom,
+            official,
+            Pool.of(first, load) as pool,
+            load.asking({"aiohttp": pool.post, "openai": complete, "streams": pool.stream}),
+        ):
+            await seldom.post()
+            await stopped(first)
+            load.when = "after"
+            await asyncio.to_thread(stack.enter_context, serving(tmp_path / "run", listening))
+            await seldom.post()
+    assert load.failed == []
+    for kind in ("aiohttp", "openai"):
+        assert load.answered[kind, "before"] > 10
+        assert load.answered[kind, "after"] > 10
+    assert load.answered["streams", "after"] > 3
+    # Most of them over a connection that was there.
+    assert load.connections < (load.answered["aiohttp", "before"] + load.answered["aiohttp", "after"]) / 2
+
+
+async def test_at_a_socket_of_its_own_who_comes_anew_is_refused_at_once(tmp_path: Path) -> None:
+    """And not left waiting where nobody will ever accept."""
+    with scripted_appliance(tmp_path / "run") as appliance:
+        address = ("127.0.0.1", int(appliance.url.rpartition(":")[2]))
+        async with Pool.of(appliance, Load()) as pool, asyncio.TaskGroup() as tasks:
+            await pool.post()
+            running = tasks.create_task(pool.stream())
+            await asyncio.sleep(0.1)
+            tasks.create_task(stopped(appliance))
+            await asyncio.to_thread(appliance.wait_for, "stopping")
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address, timeout=5)
+            assert not running.done()

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from appliance.api import parting
+from appliance.api.parting import Parting
+
+
+@dataclass
+class Line:
+    """A client's connection. idle_since: on the loop's clock; None while it is busy."""
+
+    idle_since: float | None
+    ended: bool = False
+
+    def force_close(self) -> None:
+        self.ended = True
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_nothing_is_closed_before_the_stop() -> None:
+    gone = Parting()
+    assert not gone.begun
+    assert gone.seconds_left == 0
+
+
+async def test_a_stop_without_clients_takes_no_time() -> None:
+    gone = Parting()
+    gone.begin(30)
+    assert gone.begun
+    began = time.monotonic()
+    await gone.wait(list)
+    assert time.monotonic() - began < 1
+    assert 29 < gone.seconds_left <= 30
+
+
+async def test_the_idle_are_closed_after_some_silence_and_the_busy_are_waited_for() -> None:
+    gone = Parting()
+    gone.begin(30)
+    long_idle, just_idle, busy = Line(now() - 5), Line(now() - parting.IDLE_SECONDS + 0.1), Line(None)
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(gone.wait(lambda: [long_idle, just_idle, busy]))
+        await asyncio.sleep(0.01)
+        assert (long_idle.ended, just_idle.ended, busy.ended) == (True, False, False)
+        await asyncio.sleep(0.2)
+        assert (just_idle.ended, busy.ended, waiting.done()) == (True, False, False)
+        busy.ended = True
+
+
+async def test_the_wait_ends_with_the_time() -> None:
+    gone, busy = Parting(), Line(None)
+    gone.begin(0.05)
+    await gone.wait(lambda: [busy])
+    assert (busy.ended, gone.seconds_left) == (False, 0)
+
+
+async def test_the_wait_ends_where_somebody_hurries() -> None:
+    gone, busy = Parting(), Line(None)
+    gone.begin(30)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(gone.wait(lambda: [busy]))
+        await asyncio.sleep(0.01)
+        gone.hurry()
+    assert gone.seconds_left == 0
