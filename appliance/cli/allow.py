@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from appliance.cli import fence
 from appliance.cli.common import Appliance, ended, minute, moment, print_json, print_table
 from appliance.cli.options import ApprovalOption, CommandGroup, ForceOption, How, JsonOption
 
@@ -40,6 +41,7 @@ def add(
     """
     entries = [{"network": network, "listener": listener, "comment": comment} for network in networks]
     _print(appliance.act("/allowlist/stage", {"add": entries}, how))
+    fence.warn(appliance, networks)
 
 
 @app.command("remove")
@@ -59,6 +61,8 @@ def test(
         typer.echo(
             f"{found['address']} at {listener}: {_word(now)}" + ("" if staged == now else f"; staged: {_word(staged)}")
         )
+    if any((*found["now"].values(), *found["staged"].values())):
+        fence.warn(appliance, [found["address"]])
 
 
 @app.command("denied")
@@ -98,6 +102,7 @@ def apply(
     _print(answer)
     if answer["trial"] and not how.plan:
         typer.echo(f"{ended(answer)}. Confirm with `appliance allow confirm`.")
+    fence.warn(appliance, [entry["network"] for entry in answer["entries"]])
 
 
 @app.command("confirm")
@@ -111,6 +116,7 @@ def confirm(appliance: Appliance, approval: ApprovalOption = None) -> None:
 def revert(appliance: Appliance, approval: ApprovalOption = None) -> None:
     """Undo the change that is on trial; it stays staged."""
     _print(appliance.act("/allowlist/revert", how=How(approval=approval)))
+    fence.warn(appliance)
 
 
 @app.command("discard")

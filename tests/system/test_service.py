@@ -246,6 +246,13 @@ def test_a_reload_with_a_broken_file_fails_and_changes_nothing(
     assert ask(machine).startswith(ANSWER_BEGINS)
 
 
+def test_a_network_that_the_units_keep_out_is_warned_of(machine: Machine) -> None:
+    added = machine.run(*APPLIANCE, "allow", "add", "192.0.2.0/24")
+    for unit in ("appliance.service", "appliance.socket"):
+        assert f"IPAddressAllow= of {unit} does not let 192.0.2.0/24 through" in added.stderr
+    machine.run(*APPLIANCE, "allow", "discard")
+
+
 def test_a_worker_that_is_killed_is_followed_by_another(machine: Machine) -> None:
     before = engine_pid(machine)
     machine.run("kill", "-KILL", before)
