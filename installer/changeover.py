@@ -16,7 +16,7 @@ from installer.journal import Change
 from installer.layout import Layout
 from installer.release_folder import Release, release_at
 from installer.services import Services
-from installer.units import place_units, remove_units
+from installer.units import keeps_sockets, place_units, remove_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,7 @@ class Changeover:
         change = Change(before.version, after.version, "begun", restore)
         self._note(change)
         try:
-            self.tell(f"stops {before.version}")
-            self.services.stop()
+            self._stop(before.version, after)
             self.tell("takes a snapshot of the state")
             snapshot.take(self.layout, before.version)
             self._note(Change(before.version, after.version, "switched", restore))
@@ -91,8 +90,7 @@ class Changeover:
         if before is None:
             raise StepFailed(f"release {change.before} is gone; install its bundle again")
         if starting:
-            self.tell("stops what runs")
-            self.services.stop()
+            self._stop("what runs", before)
         self._place(before)
         if change.phase == "switched" and change.restore:
             self.tell("brings the state back")
@@ -105,6 +103,15 @@ class Changeover:
                 raise StepFailed(f"{before.version} counts again, and is not well: {reason}")
         self._finish()
         return before.version
+
+    def _stop(self, what: str, after: Release) -> None:
+        """Clients wait for `after`, unless it listens in another way: sockets of other units have to be made anew."""
+        if keeps_sockets(self.layout, after.folder):
+            self.tell(f"stops {what}; who connects waits")
+            self.services.hold()
+        else:
+            self.tell(f"stops {what} and its sockets, because those of {after.version} are others")
+            self.services.stop()
 
     def _place(self, release: Release) -> None:
         self.tell(f"places the units of {release.version}")

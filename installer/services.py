@@ -25,6 +25,19 @@ _ASK_SECONDS_MAX: Final = 5.0
 # One that has ended so often since its start will end again.
 _RESTARTS_MAX: Final = 3
 _SNAPSHOT: Final = "/admin/v1/snapshot"
+# Below /run, so that no boot finds it; with a name that comes after those of a site's own.
+_HOLD_DROP_IN: Final = "run/systemd/system/appliance.service.d/zz-appliance-setup.conf"
+# A connection to a socket whose service does not run starts that. So another program takes the service's place: it
+# holds the sockets, accepts nothing, and knows nothing of the state.
+_HOLD: Final = """\
+# Written by appliance-setup while it exchanges releases, which removes it.
+[Service]
+Type=exec
+ExecStart=
+ExecStart=/usr/bin/sleep infinity
+ExecReload=
+WatchdogSec=0
+"""
 
 
 class Services(Protocol):
@@ -34,17 +47,23 @@ class Services(Protocol):
     def reload_units(self) -> None: ...
     def enable(self) -> None: ...
     def disable(self) -> None: ...
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """With its sockets: who connects is refused."""
+
+    def hold(self) -> None:
+        """Stops the service; its sockets stay, and who connects waits until `start`."""
+
     def start(self) -> None: ...
     def unready(self, version: str, seconds: float) -> str | None:
         """Waits until that version serves all its models; why not, where it does not within `seconds`."""
 
 
 class Systemd:
-    """Those of this host. socket: of the admin API."""
+    """Those of this host. root: `/`, or what stands for it in a test."""
 
-    def __init__(self, socket: Path = Path("/run/appliance/admin.sock")) -> None:
-        self._socket = socket
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._socket = root / "run/appliance/admin.sock"
+        self._drop_in = root / _HOLD_DROP_IN
 
     def make_users_and_folders(self) -> None:
         _run("systemd-sysusers", "appliance.conf")
@@ -60,17 +79,41 @@ class Systemd:
         _run("systemctl", "--quiet", "disable", *ENABLED)
 
     def stop(self) -> None:
-        # With the sockets, or the next connection would start it again. A start that is under way, by a connection or
-        # after a crash, may cancel a stop.
-        for _ in range(_STOPS_MAX - 1):
-            if _tried("systemctl", "stop", TARGET, SERVICE, *SOCKETS).returncode == 0:
-                return
-        _run("systemctl", "stop", TARGET, SERVICE, *SOCKETS)
+        # With the sockets, or the next connection would start it again.
+        self._stop(TARGET, SERVICE, *SOCKETS)
+        self._let_go()
+
+    def hold(self) -> None:
+        self._drop_in.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._drop_in.write_text(_HOLD)
+        self.reload_units()
+        # Not a restart, over which systemd would keep the workers. What a connection starts meanwhile is the holder.
+        self._stop(SERVICE)
+        if _tried("systemctl", "start", SERVICE).returncode != 0:
+            self.stop()
 
     def start(self) -> None:
+        held = self._let_go()
         _run("systemctl", "reset-failed", "appliance*")
         # It comes up, or does not, while somebody looks at it.
+        if held:
+            _run("systemctl", "--no-block", "restart", SERVICE)
         _run("systemctl", "--no-block", "start", TARGET)
+
+    def _stop(self, *units: str) -> None:
+        # A start that is under way, by a connection or after a crash, may cancel a stop.
+        for _ in range(_STOPS_MAX - 1):
+            if _tried("systemctl", "stop", *units).returncode == 0:
+                return
+        _run("systemctl", "stop", *units)
+
+    def _let_go(self) -> bool:
+        """Whether there was a holder, which the next start replaces."""
+        held = self._drop_in.exists()
+        if held:
+            self._drop_in.unlink()
+            self.reload_units()
+        return held
 
     def unready(self, version: str, seconds: float) -> str | None:
         # The start has only been asked for: until it comes, the figure is that of the run before.

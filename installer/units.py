@@ -22,6 +22,13 @@ def place_units(layout: Layout, release: Path) -> None:
             remove(target)
 
 
+def keeps_sockets(layout: Layout, release: Path) -> bool:
+    """Whether a release's sockets are those that are placed, so that they may stay when its units take their place."""
+    wanted = {target: source.read_bytes() for target, source in _of(layout, release) if target.suffix == ".socket"}
+    placed = {target: target.read_bytes() for target in _placed(layout) if target.suffix == ".socket"}
+    return wanted == placed
+
+
 def remove_units(layout: Layout) -> None:
     for target in _placed(layout):
         remove(target)

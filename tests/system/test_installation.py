@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -42,6 +43,41 @@ SPOILS: Final = (
     "    (settings.state.path / 'store/last_seen.json').write_text('spoiled')\n"
     "    raise SystemExit('this release is broken')\n"
 )
+# Clients that connect anew for each request until the file is there, with patience and without a second try; and one
+# that keeps its connection.
+CLIENTS: Final = """
+import http.client, json, os, ssl, threading, time
+bundle = "/var/lib/appliance/clients/demo"
+tls = ssl.create_default_context(cafile=f"{bundle}/ca.crt")
+tls.load_cert_chain(f"{bundle}/client.crt", f"{bundle}/client.key")
+key = open(f"{bundle}/api.key").read().strip()
+told = {"answered": 0, "refused": [], "failed": [], "longest": 0.0}
+
+def ask():
+    while not os.path.exists("/run/enough"):
+        began = time.monotonic()
+        connection = http.client.HTTPSConnection("127.0.0.1", 8443, timeout=300, context=tls)
+        try:
+            connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            told["answered"] += 1
+            told["longest"] = max(told["longest"], time.monotonic() - began)
+        except ConnectionRefusedError:
+            told["refused"].append(round(time.monotonic(), 1))
+        except Exception as error:
+            told["failed"].append(f"{type(error).__name__}: {error} after {time.monotonic() - began:.1f} s")
+        finally:
+            connection.close()
+        time.sleep(0.1)
+
+threads = [threading.Thread(target=ask) for _ in range(3)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(json.dumps(told))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +128,20 @@ def ask(machine: Machine) -> str:
     return machine.run("appliance", "run", "demo", QUESTION, "--temperature", "0", user="appliance").stdout
 
 
+@contextlib.contextmanager
+def clients(machine: Machine, what: str) -> Iterator[None]:
+    """Nobody who connects during the block is refused, and everybody is answered."""
+    machine.run("rm", "--force", "/run/enough")
+    with machine.running("/usr/bin/python3", "-I", "-c", CLIENTS) as asking:
+        yield
+        machine.run("touch", "/run/enough")
+        output, _ = asking.communicate(timeout=400)
+    told = json.loads(output.splitlines()[-1])
+    sys.stdout.write(f"{what}: {told['answered']} requests of clients, the longest took {told['longest']:.1f} s" + "\n")
+    assert (told["refused"], told["failed"]) == ([], [])
+    assert told["answered"] > 20
+
+
 def version(machine: Machine) -> str:
     return str(json.loads(machine.run("appliance", "top", "--once", "--json").stdout)["version"])
 
@@ -122,16 +172,18 @@ def test_a_life_on_one_host(root: Path, bundles: Bundles, tmp_path: Path) -> Non
         assert "1. makes release 0.1.1" in plan
         assert version(machine) == first
         began = time.monotonic()
-        machine.run("appliance-setup", "upgrade", f"{STICK}/{later.name}", seconds_max=INSTALL_SECONDS_MAX)
+        with clients(machine, "upgrade"):
+            machine.run("appliance-setup", "upgrade", f"{STICK}/{later.name}", seconds_max=INSTALL_SECONDS_MAX)
         sys.stdout.write(f"upgrade: {time.monotonic() - began:.1f} s" + "\n")
         assert version(machine) == "0.1.1"
         assert ask(machine).startswith(ANSWER_BEGINS)
         assert "webapp" in machine.run("appliance", "clients", "list").stdout
 
         began = time.monotonic()
-        told = machine.run(
-            "appliance-setup", "upgrade", f"{STICK}/{broken.name}", check=False, seconds_max=INSTALL_SECONDS_MAX
-        )
+        with clients(machine, "upgrade and back"):
+            told = machine.run(
+                "appliance-setup", "upgrade", f"{STICK}/{broken.name}", check=False, seconds_max=INSTALL_SECONDS_MAX
+            )
         sys.stdout.write(f"{told.stdout}{told.stderr}upgrade and back: {time.monotonic() - began:.1f} s\n")
         assert told.returncode == 1
         assert "0.1.1 runs again" in told.stderr
@@ -142,7 +194,8 @@ def test_a_life_on_one_host(root: Path, bundles: Bundles, tmp_path: Path) -> Non
 
         older = machine.run("appliance-setup", "upgrade", f"{STICK}/{bundles.first.name}", check=False)
         assert (older.returncode, "--allow-downgrade" in older.stderr) == (1, True)
-        machine.run("appliance-setup", "rollback", seconds_max=INSTALL_SECONDS_MAX)
+        with clients(machine, "rollback"):
+            machine.run("appliance-setup", "rollback", seconds_max=INSTALL_SECONDS_MAX)
         assert version(machine) == first
         assert ask(machine).startswith(ANSWER_BEGINS)
         machine.run("appliance-setup", "rollback", seconds_max=INSTALL_SECONDS_MAX)

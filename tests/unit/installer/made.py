@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -43,6 +43,8 @@ class Recorded:
     def __init__(self, layout: Layout, ill: frozenset[str], writes: Callable[[str], None]) -> None:
         self._layout, self._ill, self._writes = layout, ill, writes
         self.running: str | None = None
+        # Whether who connects is refused, waits or is served.
+        self.sockets: Literal["none", "held", "served"] = "none"
         self.known: str | None = None
 
     def make_users_and_folders(self) -> None:
@@ -59,14 +61,17 @@ class Recorded:
         pass
 
     def stop(self) -> None:
-        self.running = None
+        self.running, self.sockets = None, "none"
+
+    def hold(self) -> None:
+        self.running, self.sockets = None, "held"
 
     def start(self) -> None:
         there = current_release(self._layout)
         assert there is not None
         # Units and release belong together whenever something starts.
         assert self.known == there.version
-        self.running = there.version
+        self.running, self.sockets = there.version, "served"
         self._writes(there.version)
 
     def unready(self, version: str, seconds: float) -> str | None:
@@ -88,12 +93,13 @@ def bundle(folder: Path, files: Mapping[str, bytes] = FILES, **facts: object) ->
     return folder / "bundle.tar"
 
 
-def release(layout: Layout, version: str, **facts: object) -> Release:
-    """A complete one whose unit tells which it is."""
+def release(layout: Layout, version: str, sockets: str = "8443", **facts: object) -> Release:
+    """A complete one whose unit tells which it is. sockets: what is in its socket unit."""
     folder = layout.releases / version
     (folder / "systemd/system").mkdir(parents=True)
     (folder / "systemd/system/appliance.service").write_text(version)
     (folder / f"systemd/system/appliance-{version}.service").write_text(version)
+    (folder / "systemd/system/appliance.socket").write_text(sockets)
     about = manifest(version=version, **facts)
     files = [{"path": "README.md", "size": 1, "sha256": "0" * 64, "mode": "0644"}]
     told = {"product": "llm-appliance", "format": 1, **FACTS, "version": version, **facts, "files": files}

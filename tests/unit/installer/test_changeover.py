@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ class PowerCut(BaseException):
 class Bench:
     """Two releases on a host, of which 1.0.0 runs and has written `one` into the state."""
 
-    def __init__(self, root: Path, *, ill: frozenset[str] = frozenset(), state_format: int = 1) -> None:
+    def __init__(
+        self, root: Path, *, ill: frozenset[str] = frozenset(), state_format: int = 1, sockets: str = "8443"
+    ) -> None:
         self.layout = Layout(root)
         self.value = self.layout.state / "store/value"
         self.value.parent.mkdir(parents=True)
@@ -32,9 +35,10 @@ class Bench:
         self.value.write_text("one")
         self.audit.write_text("one")
         self.old = release(self.layout, "1.0.0")
-        self.new = release(self.layout, "2.0.0", sequence=2, state_format=state_format)
+        self.new = release(self.layout, "2.0.0", sequence=2, state_format=state_format, sockets=sockets)
         self.services = Recorded(self.layout, ill, self._written)
         self.steps: list[str] = []
+        self.sockets: list[str] = []
         self.changeover().first(self.old)
         self.services.start()
 
@@ -51,6 +55,9 @@ class Bench:
             if len(steps) == cut_at:
                 raise PowerCut
             steps.append(step)
+            if "snapshot" in step or "brings" in step:
+                assert self.services.running is None
+            self.sockets.append(self.services.sockets)
 
         return Changeover(self.layout, self.services, tell, gate_seconds=1)
 
@@ -65,7 +72,7 @@ class Bench:
         assert there.version == wanted.version
         assert journal.under_way(self.layout) is None
         units = {path.name for path in (self.layout.root / UNITS).iterdir()}
-        assert units == {"appliance.service", f"appliance-{wanted.version}.service"}
+        assert units == {"appliance.service", f"appliance-{wanted.version}.service", "appliance.socket"}
         assert (self.layout.root / UNITS / "appliance.service").read_text() == wanted.version
 
 
@@ -97,6 +104,20 @@ def test_one_that_is_not_well_makes_room_again(tmp_path: Path, state_format: int
     # What the earlier one reads it keeps; what has happened stays on record either way.
     assert bench.value.read_text() == value
     assert bench.audit.read_text() == "two"
+
+
+@pytest.mark.parametrize(("sockets", "meanwhile"), [("8443", "held"), ("9443", "none")])
+@pytest.mark.parametrize("ill", [frozenset[str](), frozenset({"2.0.0"})])
+def test_who_connects_waits_unless_the_sockets_change(
+    tmp_path: Path, ill: frozenset[str], sockets: str, meanwhile: str
+) -> None:
+    bench = Bench(tmp_path, ill=ill, sockets=sockets)
+    bench.sockets.clear()
+    with pytest.raises(StepFailed) if ill else nullcontext():
+        bench.switch()
+    assert set(bench.sockets) == {"served", meanwhile}
+    assert bench.services.sockets == "served"
+    bench.assert_counts(bench.old if ill else bench.new)
 
 
 def test_a_disk_that_is_full_in_the_middle_does_not_leave_it_stopped(
