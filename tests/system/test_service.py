@@ -278,20 +278,23 @@ def test_a_restart_under_load_fails_no_request(machine: Machine) -> None:
         time.sleep(2)
         began = time.monotonic()
         machine.run("systemctl", "restart", "appliance.service")
-        sys.stdout.write(f"restart: {time.monotonic() - began:.1f} s" + "\n")
+        seconds = time.monotonic() - began
         output, _ = pump.communicate(timeout=60)
     told = json.loads(output.splitlines()[-1])
-    longest = max(told["connect_seconds"])
+    connects = sorted(told["connect_seconds"])
+    percentile = connects[int(len(connects) * 0.99)]
     sys.stdout.write(
-        f"connections: {len(told['connect_seconds'])}, the longest took {longest:.1f} s; {told['kept']} kept\n"
+        f"restart: {seconds:.1f} s; {len(connects)} new connections, the 99th percentile took {percentile:.1f} s, the "
+        f"longest {connects[-1]:.1f} s; {told['kept']} requests over kept ones\n"
     )
     assert told["failed"] == []
     assert told["answered"] > 50
     assert told["kept"] > 50
     assert told["streamed"] >= 2
     assert told["kept_streamed"] >= 2
-    # The 99th percentile; one of them waits for the whole restart.
-    assert sorted(told["connect_seconds"])[int(len(told["connect_seconds"]) * 0.99)] < 5
+    # Nobody waits for more than the restart, which takes longer where other work keeps the machine busy.
+    assert connects[-1] < seconds + 1
+    assert percentile < max(5, seconds)
 
 
 @pytest.mark.parametrize("how", ["restart", "crash"])
