@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import shutil
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -15,15 +17,15 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from installer.manifest import NAME
 from installer.signature import fingerprint
 from release.bundle import Order, make_bundle
 from release.seal import seal
-from release.signing import public_pem
+from release.signing import load_key, new_key, public_pem
+from tests.system.distributions import DISTRIBUTIONS
+from tests.system.product import others
 
-PYTHON: Final = "3.11"
+PYTHONS: Final = tuple(each.python for each in DISTRIBUTIONS)
 FACTS: Final = (
     *("version", "sequence", "upgrade_from", "state_format", "commit", "machine", "backend", "pythons", "glibc"),
     *("libraries", "driver_min", "disk_bytes"),
@@ -33,14 +35,26 @@ _VERSION: Final = '__version__ = "{}"'
 
 
 class Bundles:
-    """The commit's bundle, and what is made of it. folder: for all of them; what was downloaded stays in it."""
+    """The commit's bundle, and what is made of it. folder: for all of them; what was downloaded stays in it.
+
+    Other tests' processes wait for the one that makes the commit's, and take it; later ones are of one process.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._key = Ed25519PrivateKey.generate()
-        order = Order(folder, self._key, engine_wheel(folder), "cpu", (PYTHON,))
-        self.first = make_bundle(order)
-        self.facts = _facts(folder / "stage-cpu", self.first)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            key = folder / "signing.key"
+            self._key = load_key(key) if key.exists() else new_key(key)
+            done = folder / f"{_commit()}.done"
+            if not done.exists():
+                for old in folder.glob("*.done"):
+                    old.unlink()
+                order = Order(folder, self._key, engine_wheel(folder), "cpu", PYTHONS)
+                done.write_text(str(make_bundle(order)))
+            self.first = Path(done.read_text())
+        self.facts = _facts(self.first)
 
     @property
     def fingerprint(self) -> str:
@@ -56,10 +70,10 @@ class Bundles:
         other = wheel.with_name(f"{name}-{version}-{rest.partition('-')[2]}")
         first = str(self.facts["version"])
         _rewrite(wheel, other, first, version, changes or {})
-        wanted = stage / "requirements" / f"{PYTHON}.txt"
-        lines = [line for line in wanted.read_text().splitlines() if not line.startswith("llm-appliance==")]
         digest = hashlib.sha256(other.read_bytes()).hexdigest()
-        wanted.write_text("\n".join([*lines, f"llm-appliance=={version} --hash=sha256:{digest}", ""]))
+        for wanted in (stage / "requirements").iterdir():
+            own = f"llm-appliance=={version} --hash=sha256:{digest}\n"
+            wanted.write_text("".join([*others(wanted.read_text()), own]))
         bundle = self.first.with_name(self.first.name.replace(first, version))
         seal(stage, self.facts | {"version": version, "sequence": sequence} | facts, self._key, bundle)
         shutil.rmtree(stage)
@@ -79,7 +93,11 @@ def engine_wheel(folder: Path) -> Path:
     return wheel
 
 
-def _facts(stage: Path, bundle: Path) -> dict[str, object]:
+def _commit() -> str:
+    return subprocess.run(("git", "rev-parse", "HEAD"), check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _facts(bundle: Path) -> dict[str, object]:
     with tarfile.open(bundle) as tar:
         manifest = tar.extractfile(NAME)
         assert manifest is not None

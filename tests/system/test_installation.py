@@ -1,4 +1,4 @@
-"""The bundle on a clean Debian without network: installed, upgraded, interrupted, brought back, restored elsewhere."""
+"""The bundle on a clean system without network: installed, upgraded, interrupted, brought back, restored elsewhere."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from typing import Final
 
 import pytest
 
-from tests.system import product
 from tests.system.bundles import Bundles
-from tests.system.debian import clean_root, layered, missing
+from tests.system.clean_root import clean_root, layered
+from tests.system.conftest import BUILD
+from tests.system.distributions import Distribution
 from tests.system.machine import Machine, booted
 
 # Making the system and the bundle takes a minute each where there is none yet.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-SUITE: Final = "bookworm"
-BUILD: Final = product.SOURCE / "build/system"
 STICK: Final = "/media/stick"
 SETUP: Final = f"{STICK}/appliance-setup"
 QUESTION: Final = "What is mutual TLS?"
@@ -80,17 +79,10 @@ print(json.dumps(told))
 """
 
 
-@pytest.fixture(scope="module")
-def bundles() -> Bundles:
-    if (reason := missing()) is not None:
-        pytest.skip(reason)
-    return Bundles(BUILD / "bundles")
-
-
 @pytest.fixture
-def root(bundles: Bundles, tmp_path: Path) -> Iterator[Path]:
+def root(distribution: Distribution, bundles: Bundles, tmp_path: Path) -> Iterator[Path]:
     """A clean one with the first release on a stick."""
-    with layered(clean_root(SUITE, BUILD), tmp_path / "layer") as root:
+    with layered(clean_root(distribution, BUILD), tmp_path / "layer") as root:
         put_on_stick(root, bundles.first)
         (root / STICK[1:] / "answers.yaml").write_text(ANSWERS)
         yield root
@@ -241,7 +233,9 @@ def test_a_power_cut_in_an_upgrade_ends_in_the_earlier_release(root: Path, bundl
         assert version(machine) == "0.1.1"
 
 
-def test_a_backup_comes_up_on_another_host(root: Path, bundles: Bundles, tmp_path: Path) -> None:
+def test_a_backup_comes_up_on_another_host(
+    root: Path, distribution: Distribution, bundles: Bundles, tmp_path: Path
+) -> None:
     with booted(root, tmp_path / "console") as machine:
         make_users(machine)
         install(machine, bundles)
@@ -250,7 +244,7 @@ def test_a_backup_comes_up_on_another_host(root: Path, bundles: Bundles, tmp_pat
         target = "/var/lib/appliance/appliance.backup"
         machine.run("appliance", "backup", "create", target, "--recovery-public", public)
         clients = machine.run("appliance", "clients", "list").stdout
-    with layered(clean_root(SUITE, BUILD), tmp_path / "other") as other:
+    with layered(clean_root(distribution, BUILD), tmp_path / "other") as other:
         put_on_stick(other, bundles.first, root / target[1:], root / STICK[1:] / "answers.yaml")
         (other / STICK[1:] / "recovery.txt").write_text(secret)
         shutil.copytree(root / "root/webapp", other / STICK[1:] / "webapp")

@@ -1,4 +1,4 @@
-"""The units on a booted Debian: what they serve, what they may, and what they do when something breaks."""
+"""The units on a booted system: what they serve, what they may, and what they do when something breaks."""
 
 from __future__ import annotations
 
