@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
+from tests.system.cgroup import own_group
+
 BOOT_SECONDS_MAX: Final = 60.0
 POWER_OFF_SECONDS_MAX: Final = 60.0
 RUN_SECONDS_MAX: Final = 120.0
@@ -84,9 +86,10 @@ def booted(root: Path, console: Path) -> Iterator[Machine]:
     """
     # nspawn takes SIGTERM for the power button.
     command = ("setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot")
-    with console.open("wb") as written:
+    boot = (*command, "--private-network", "--directory", str(root))
+    with console.open("wb") as written, own_group(boot) as boot_in_group:
         nspawn = subprocess.Popen(
-            (*command, "--private-network", "--directory", str(root)),
+            boot_in_group,
             stdin=subprocess.DEVNULL,
             stdout=written,
             stderr=written,
