@@ -16,7 +16,7 @@ import pytest
 from tests.system.bundles import Bundles
 from tests.system.clean_root import clean_root, layered
 from tests.system.conftest import BUILD
-from tests.system.distributions import Distribution
+from tests.system.distributions import BOOKWORM, TRIXIE, Distribution
 from tests.system.machine import Machine, booted
 
 # Making the system and the bundle takes a minute each where there is none yet.
@@ -35,6 +35,8 @@ model_dir: /srv/models
 client: webapp
 certificate: request
 """
+# The oldest and the newest, where the one between has shown with the first test that it installs and goes back.
+ON_TWO: Final = pytest.mark.parametrize("distribution", [BOOKWORM, TRIXIE], indirect=True, ids=str)
 # A daemon that leaves in the state what an older one must not find, and ends.
 SPOILS: Final = (
     "\n\ndef serve(settings, *_: object, **__: object) -> None:\n"
@@ -209,6 +211,7 @@ def test_a_life_on_one_host(root: Path, bundles: Bundles, tmp_path: Path) -> Non
         assert machine.run("ls", "/var/lib/appliance", check=False).returncode != 0
 
 
+@ON_TWO
 def test_a_power_cut_in_an_upgrade_ends_in_the_earlier_release(root: Path, bundles: Bundles, tmp_path: Path) -> None:
     later = bundles.later("0.1.1", 2)
     put_on_stick(root, later)
@@ -233,6 +236,7 @@ def test_a_power_cut_in_an_upgrade_ends_in_the_earlier_release(root: Path, bundl
         assert version(machine) == "0.1.1"
 
 
+@ON_TWO
 def test_a_backup_comes_up_on_another_host(
     root: Path, distribution: Distribution, bundles: Bundles, tmp_path: Path
 ) -> None:

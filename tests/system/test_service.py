@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from appliance.worker.process_name import ENGINE
+from tests.system.distributions import BOOKWORM
 from tests.system.machine import Machine
 from tests.system.product import APPLIANCE, DEMO_MODELS, MODELS, PYTHON
 
@@ -21,6 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixture
 QUESTION: Final = "What is mutual TLS?"
 ANSWER_BEGINS: Final = "Mutual TLS means that both sides show a certificate"
 SETTLE_SECONDS_MAX: Final = 90.0
+# For what is the same wherever the units are: it takes a minute and more.
+ON_ONE: Final = pytest.mark.parametrize("distribution", [BOOKWORM], indirect=True, ids=str)
 UNITS: Final = "/usr/local/lib/systemd/system"
 STATE: Final = "/var/lib/appliance"
 SETTINGS: Final = "/etc/appliance/appliance.yaml"
@@ -319,6 +322,7 @@ def test_a_stop_ends_every_worker(machine: Machine) -> None:
     assert ask(machine).startswith(ANSWER_BEGINS)
 
 
+@ON_ONE
 def test_a_worker_that_has_loaded_something_else_does_not_stay(machine: Machine) -> None:
     worker = engine_pid(machine)
     for text in (DEMO_MODELS.replace("8192", "4096"), DEMO_MODELS):
@@ -329,6 +333,7 @@ def test_a_worker_that_has_loaded_something_else_does_not_stay(machine: Machine)
         assert worker != before
 
 
+@ON_ONE
 def test_a_model_is_imported_made_smaller_and_served_by_workers_of_another_user(machine: Machine) -> None:
     found = re.search(r"path: (.+)", DEMO_MODELS)
     assert found is not None
@@ -350,6 +355,7 @@ def test_a_model_is_imported_made_smaller_and_served_by_workers_of_another_user(
     machine.run(*APPLIANCE, "models", "apply")
 
 
+@ON_ONE
 def test_the_key_encryption_key_may_be_a_credential(machine: Machine, settings: Callable[[str], None]) -> None:
     made = (
         "head -c 32 /dev/urandom | systemd-creds encrypt --name=appliance-kek - /etc/credstore.encrypted/appliance-kek"
