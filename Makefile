@@ -59,9 +59,10 @@ test: setup dify
 test-fast: setup
 	HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(PARALLEL) -m "not slow"
 
-# Whatever needs the network is fetched before: the two environments. Left out is tests/system, which makes systems with
-# debootstrap from mirrors and bundles from a package index; the machines that it boots have no network in `make test` either.
+# Whatever needs the network is fetched before: the two environments, and JSON Schema's own tests. Left out is tests/system, which
+# makes systems with debootstrap from mirrors and bundles from a package index; the machines that it boots have no network in `make test` either.
 test-offline: setup dify
+	$(BIN)/python -c 'from tests.engine.test_json_schema_suite import schemas; next(schemas())'
 	unshare --net -- sh -c 'ip link set lo up && exec "$$@"' sh $(BIN)/pytest $(PARALLEL) --ignore tests/system $(ARGS)
 
 check: setup
