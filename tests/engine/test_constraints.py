@@ -138,7 +138,9 @@ def test_an_abort_while_it_compiles_is_answered_once(random_model: WorkerClient)
     ]
     for number in numbers:
         random_model.abort(number)
-    assert all(answer.failed.message == "aborted" or answer.end for answer in random_model.wait(*numbers))
+    for answer in random_model.wait(*numbers):
+        # It may have been computed already.
+        assert isinstance(answer.end, Finished) or answer.failed.message == "aborted"
 
 
 # Names long enough for answers of some hundred tokens.

@@ -55,7 +55,7 @@ class Driven:
             name = _character_to_key(key) if len(key) == 1 and not key.isalnum() else key
             self.app.post_message(Key(name, key if len(key) == 1 else None))
             await self.pilot.pause(0)
-            if len(key) > 1:
+            if len(key) > 1 or key.isdigit():
                 # It may move the focus, which several widgets work on: the next key is for where it is then.
                 await self.settle()
         await self.settle()
