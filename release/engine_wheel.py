@@ -36,8 +36,14 @@ _OPTIONS: Final = (
     "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,relro,-z,now",
     "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,-z,relro,-z,now",
 )
-# llama.cpp installs these, whatever is asked of it.
-_UNWANTED: Final = ("include/*", f"{_LIBRARIES}/cmake/*", f"{_LIBRARIES}/libllama-common.so", "llama_cpp/server/*")
+# llama.cpp installs these, whatever is asked of it; those for compilers name the folder that they were made in.
+_UNWANTED: Final = (
+    "include/*",
+    f"{_LIBRARIES}/cmake/*",
+    f"{_LIBRARIES}/pkgconfig/*",
+    f"{_LIBRARIES}/libllama-common.so",
+    "llama_cpp/server/*",
+)
 
 
 def build_engine_wheel(source: Path, to: Path, *, epoch: int) -> Path:
