@@ -191,7 +191,7 @@ class Gate:
 
     def denied(self, limit: int) -> list[DeniedAddress]:
         """Whom the allowlist has turned away in the last hour, most often first. `last`: on the loop's clock."""
-        return self._denied.newest(asyncio.get_running_loop().time(), limit)
+        return self._denied.most_denied(asyncio.get_running_loop().time(), limit)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN_MAX):
