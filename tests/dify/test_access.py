@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from appliance.telemetry.request_filter import parse
-from appliance.telemetry.request_reader import RequestReader
 from appliance.telemetry.request_record import RequestRecord
 from tests.dify.conftest import CLIENT, command, daemon_environment, made_bundle
 from tests.dify.judge_process import LLM, Judge, needs_sdk, running_judge
@@ -102,7 +101,7 @@ def test_an_abandoned_stream_gives_its_slot_back(judge: Judge, appliance: Applia
 
 def gone(appliance: Appliance) -> list[RequestRecord]:
     """The records of requests whose client has left, oldest first."""
-    pages = RequestReader.of_folder(appliance.state / "store").all(parse("outcome:client_gone"))
+    pages = appliance.requests().all(parse("outcome:client_gone"))
     return sorted((record for page in pages for record in page), key=lambda record: record.time)
 
 

@@ -17,9 +17,13 @@ import aiohttp
 import psutil
 
 from appliance.security.tls import client_context
+from appliance.telemetry.request_reader import RequestReader
+from appliance.telemetry.request_record import RequestRecord
 from appliance.worker.process_name import ENGINE
 
 START_SECONDS_MAX = 60.0
+# The daemon commits every quarter of a second; a disk that others keep busy may take longer.
+RECORD_SECONDS_MAX = 30.0
 
 
 @dataclass
@@ -61,6 +65,18 @@ class Appliance:
             headers={"Authorization": f"Bearer {self.key(client)}"},
             connector=aiohttp.TCPConnector(ssl=self.context(client), limit=0),
         )
+
+    def requests(self) -> RequestReader:
+        """What is on disk so far: a request is there a moment after its answer."""
+        return RequestReader.of_folder(self.state / "store")
+
+    def record_of(self, request_id: str) -> RequestRecord:
+        """The request's record, once it is on disk. Blocks: a test with an event loop calls it in a thread."""
+        deadline = time.monotonic() + RECORD_SECONDS_MAX
+        while (record := self.requests().find([request_id])) is None:
+            assert time.monotonic() < deadline, f"no record of {request_id}:\n{self.log}"
+            time.sleep(0.02)
+        return record
 
     def workers(self) -> list[psutil.Process]:
         """Those that serve a model."""

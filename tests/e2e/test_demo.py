@@ -14,7 +14,6 @@ import pytest
 
 from appliance.telemetry.request_export import json_lines
 from appliance.telemetry.request_filter import parse
-from appliance.telemetry.request_reader import RequestReader
 from tests.e2e.appliance_process import Appliance, run_command
 
 QUESTION = "What is mutual TLS?"
@@ -145,8 +144,12 @@ def test_a_second_daemon_on_the_same_state_is_refused(demo: Appliance) -> None:
 
 
 def test_no_secret_is_in_the_logs(demo: Appliance) -> None:
-    records = RequestReader.of_folder(demo.state / "store").all(parse(""))
-    logged = b"".join(map(json_lines, records)).decode()
+    with openai_client(demo) as api:
+        answer = api.chat.completions.with_raw_response.create(
+            model="demo", messages=[{"role": "user", "content": QUESTION}], max_tokens=1
+        )
+    demo.record_of(answer.headers["X-Request-Id"])
+    logged = b"".join(map(json_lines, demo.requests().all(parse("")))).decode()
     written = demo.log + demo.output + logged
     assert demo.key() not in written
     assert "PRIVATE KEY" not in written

@@ -19,7 +19,6 @@ import psutil
 import pytest
 
 from appliance.telemetry.request_filter import parse
-from appliance.telemetry.request_reader import RequestReader
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
 from tests.models.vocabulary import word
 
@@ -170,8 +169,8 @@ async def test_random_aborts_leak_nothing(tmp_path: Path, recite_gguf: Path, abo
         async with appliance.session() as session, session.post("/v1/completions", json=body) as answer:
             assert answer.status == 200
         assert appliance.workers() == [worker]
-        log = RequestReader.of_folder(appliance.state / "store")
-        outcomes = {record.outcome for page in log.all(parse("")) for record in page}
+        await asyncio.to_thread(appliance.record_of, answer.headers["X-Request-Id"])
+        outcomes = {record.outcome for page in appliance.requests().all(parse("")) for record in page}
         assert outcomes <= {"client_gone", "ok"}
 
 

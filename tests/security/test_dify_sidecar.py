@@ -19,8 +19,6 @@ from appliance.config import Config
 from appliance.security.dify_bundle import Endpoint
 from appliance.security.opening import open_security
 from appliance.state_dir import StateDir
-from appliance.telemetry.request_reader import RequestReader
-from appliance.telemetry.request_record import RequestRecord
 from tests.e2e.appliance_process import Appliance, running_appliance
 from tests.security.nginx import Nginx, check, free_port, needs_nginx
 from tests.security.sidecar import GATHERING, NONE, Relay, prepare, running_sidecar
@@ -89,16 +87,6 @@ async def status_of(appliance: Appliance, sidecar: Nginx, path: str = "/v1/model
         return answer.status, await answer.json(content_type=None)
 
 
-async def record_of(appliance: Appliance, request_id: str) -> RequestRecord:
-    """The request's record, once it is on disk."""
-    for _ in range(500):
-        record = RequestReader.of_folder(appliance.state / "store").find([request_id])
-        if record is not None:
-            return record
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"no record of {request_id}")
-
-
 async def test_models_and_a_blocking_chat(appliance: Appliance, sidecar: Nginx) -> None:
     status, models = await status_of(appliance, sidecar)
     assert (status, [model["id"] for model in models["data"]]) == (200, ["demo"])
@@ -107,7 +95,7 @@ async def test_models_and_a_blocking_chat(appliance: Appliance, sidecar: Nginx) 
         answer = await session.post("/v1/chat/completions", json=chat(max_tokens=5))
         body = await answer.json()
     assert (answer.status, body["object"]) == (200, "chat.completion")
-    record = await record_of(appliance, answer.headers["X-Request-Id"])
+    record = await asyncio.to_thread(appliance.record_of, answer.headers["X-Request-Id"])
     assert (record.principal, record.outcome) == ("demo", "ok")
     await logged(sidecar, answer.headers["X-Request-Id"])
     assert appliance.key() not in sidecar.accesses + sidecar.errors
@@ -166,7 +154,7 @@ async def test_large_bodies_are_the_appliance_s_business(
         error = (await answer.json())["error"]
     assert (answer.status, error["code"]) == (status, code)
     assert "llm-sidecar" not in error["message"]
-    assert (await record_of(appliance, answer.headers["X-Request-Id"])).status == status
+    assert (await asyncio.to_thread(appliance.record_of, answer.headers["X-Request-Id"])).status == status
 
 
 @pytest.mark.slow
@@ -212,7 +200,7 @@ async def test_a_client_that_leaves_frees_its_slot(appliance: Appliance, sidecar
         else:
             with pytest.raises(TimeoutError):
                 await post
-    record = await record_of(appliance, request_id)
+    record = await asyncio.to_thread(appliance.record_of, request_id)
     assert record.outcome == "client_gone"
     assert record.completion_tokens < 7000
     assert record.total_seconds < 5

@@ -17,8 +17,6 @@ from typing import Any, Final
 
 import pytest
 
-from appliance.telemetry.request_reader import RequestReader
-from appliance.telemetry.request_record import RequestRecord
 from tests.e2e.activation import listening_socket, serving, stopped
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
 from tests.e2e.load import Load, Pool
@@ -171,16 +169,6 @@ def posting(body: dict[str, Any]) -> tuple[str, ...]:
     return ("--header", "Content-Type: application/json", "--data-binary", json.dumps(body))
 
 
-async def record_of(appliance: Appliance, request_id: str) -> RequestRecord:
-    """The request's record, once it is on disk."""
-    for _ in range(500):
-        record = RequestReader.of_folder(appliance.state / "store").find([request_id])
-        if record is not None:
-            return record
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"no record of {request_id}")
-
-
 def test_nginx_accepts_the_example(tmp_path: Path, appliance: Appliance) -> None:
     outcome = check(prepare(tmp_path / "front", appliance.bundle("front"), 8443, free_port()))
     assert outcome.returncode == 0, outcome.stderr
@@ -193,7 +181,7 @@ async def test_a_chat_over_http_2(appliance: Appliance, front: Nginx, sent: str)
     assert (answer.status, answer.version, answer.body["object"]) == (200, "2", "chat.completion")
     (request_id,) = answer.headers["x-request-id"]
     assert request_id == sent or (not sent and len(request_id) == 32)
-    record = await record_of(appliance, request_id)
+    record = await asyncio.to_thread(appliance.record_of, request_id)
     assert (record.principal, record.outcome) == ("front", "ok")
     for _ in range(500):
         if request_id in front.accesses:
@@ -242,7 +230,7 @@ async def test_a_client_that_leaves_frees_its_slot(appliance: Appliance, front: 
     async with curl(front, "/v1/chat/completions", appliance.key("front"), *body, *header) as process:
         assert process.stdout is not None
         await process.stdout.readline()
-    record = await record_of(appliance, "leaves")
+    record = await asyncio.to_thread(appliance.record_of, "leaves")
     assert record.outcome == "client_gone"
     assert record.completion_tokens < 7000
 
