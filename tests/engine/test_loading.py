@@ -124,4 +124,5 @@ def test_what_a_model_says_of_itself(tmp_path: Path) -> None:
     assert (info.architecture, info.n_vocab, info.parallel, info.kv) == ("llama", N_VOCAB, 2, "split")
     assert (info.n_ctx, info.n_ctx_total, info.n_ctx_train) == (1024, 4096, 1024)
     assert info.parameters > 10**6 and info.size_bytes > 4 * 10**6 and info.load_seconds > 0
+    assert info.description.split()[:2] == ["llama", f"{info.parameters / 1e6:.1f}M"]
     assert info.gpu_layers == 0 or info.gpu_layers == 2

@@ -14,13 +14,22 @@ from appliance.types import Pooling
 
 _META_BYTES: Final = 256
 _REASONS_MAX: Final = 3
+# What llama.cpp says of a size that is not in its table.
+_UNKNOWN_SIZE: Final = " ?B "
 
 
 def description(model: Any) -> str:
-    """For people: its architecture, size and quantisation."""
+    """For people: its architecture, size and quantisation, such as "qwen2 7B Q4_K - Medium"."""
     text = ctypes.create_string_buffer(_META_BYTES)
     llama_cpp.llama_model_desc(model, text, _META_BYTES)
-    return text.value.decode(errors="replace")
+    said = text.value.decode(errors="replace")
+    return said.replace(_UNKNOWN_SIZE, f" {_size(llama_cpp.llama_model_n_params(model))} ", 1)
+
+
+def _size(parameters: int) -> str:
+    """As the names of models give it: 4.7M, 1.5B, 70B."""
+    number, unit = (parameters / 1e9, "B") if parameters >= 1e9 else (parameters / 1e6, "M")
+    return f"{number:.0f}{unit}" if number >= 10 else f"{number:.1f}{unit}"
 
 
 def metadata(model: Any, key: str) -> str:
