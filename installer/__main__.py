@@ -30,6 +30,7 @@ def main() -> None:
     os.umask(0o022)
     # Whoever's line is cut off does not cut a change in two.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if asked.command == "verify" or getattr(asked, "plan", False):
             _carry_out(asked)
@@ -40,7 +41,7 @@ def main() -> None:
         # A disk that is full, or a stick that is pulled out, can end any step.
         sys.exit(f"appliance-setup: {error}{_unfinished()}")
     except KeyboardInterrupt:
-        sys.exit("appliance-setup: interrupted; `appliance-setup recover` ends what was begun")
+        sys.exit(f"appliance-setup: interrupted{_unfinished()}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,7 +116,7 @@ def _tell(line: str) -> None:
 def _unfinished() -> str:
     """What to do where a change was begun and could not be taken back."""
     begun = Layout(Path("/")).journal.exists()
-    return "\na change is not finished: `appliance-setup recover` goes back to the release before" if begun else ""
+    return "\na change is not finished: `appliance-setup recover` goes back to what was before" if begun else ""
 
 
 def _backup(asked: argparse.Namespace) -> Backup | None:

@@ -39,6 +39,8 @@ class Changeover:
     def switch(self, before: Release, after: Release, *, restore: bool, with_state: bool) -> None:
         """Exchanges a release that runs for another, or raises StepFailed once the earlier one runs again.
 
+        An interrupt leads back too; one on the way back ends it where it is, for `recover`.
+
         restore: whether `before` needs the state as it was, because it does not read what `after` writes.
         with_state: whether `after` gets the state that it had when it ended.
         """
@@ -58,17 +60,20 @@ class Changeover:
             self.tell(f"starts {after.version}")
             self.services.start()
             reason = self.services.unready(after.version, self.gate_seconds)
+            fault = None if reason is None else f"was not well: {reason}"
         except (StepFailed, OSError) as failed:
             # A disk that is full, too, is no reason to stay stopped.
-            reason = str(failed)
-        if reason is None:
+            fault = f"was not well: {failed}"
+        except KeyboardInterrupt:
+            fault = "was interrupted"
+        if fault is None:
             link(self.layout.previous, f"releases/{before.folder.name}")
             snapshot.forget_keys(self.layout, before.version)
             self._finish()
             return
-        self.tell(f"{after.version} is not well: {reason}")
+        self.tell(f"{after.version} {fault}; goes back to {before.version}")
         self.go_back(starting=True)
-        raise StepFailed(f"{after.version} was not well: {reason}\n{before.version} runs again")
+        raise StepFailed(f"{after.version} {fault}\n{before.version} runs again")
 
     def go_back(self, *, starting: bool) -> str | None:
         """Undoes the change that the journal tells of, and says which release counts; None where none is under way.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -211,6 +212,18 @@ def test_a_life_on_one_host(root: Path, bundles: Bundles, tmp_path: Path) -> Non
         assert machine.run("ls", "/var/lib/appliance", check=False).returncode != 0
 
 
+@contextlib.contextmanager
+def struck(machine: Machine, signal: str, command: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+    """An upgrade to 0.1.1 that is sent a signal as soon as the new release starts."""
+    with machine.running("sh", "-c", 'echo $$ > /run/setup.pid; exec "$@"', "sh", *command) as upgrade:
+        assert upgrade.stdout is not None
+        for line in upgrade.stdout:
+            if "starts 0.1.1" in line:
+                break
+        machine.run("kill", f"-{signal}", machine.run("cat", "/run/setup.pid").stdout.strip())
+        yield upgrade
+
+
 @ON_TWO
 def test_a_power_cut_in_an_upgrade_ends_in_the_earlier_release(root: Path, bundles: Bundles, tmp_path: Path) -> None:
     later = bundles.later("0.1.1", 2)
@@ -218,12 +231,12 @@ def test_a_power_cut_in_an_upgrade_ends_in_the_earlier_release(root: Path, bundl
     with booted(root, tmp_path / "console") as machine:
         assert bundles.fingerprint in install_by_hand(machine, bundles)
         command = ("appliance-setup", "upgrade", f"{STICK}/{later.name}")
-        with machine.running("sh", "-c", 'echo $$ > /run/setup.pid; exec "$@"', "sh", *command) as upgrade:
-            assert upgrade.stdout is not None
-            for line in upgrade.stdout:
-                if "starts 0.1.1" in line:
-                    break
-            machine.run("kill", "-KILL", machine.run("cat", "/run/setup.pid").stdout.strip())
+        with struck(machine, "TERM", command) as upgrade:
+            output, _ = upgrade.communicate(timeout=INSTALL_SECONDS_MAX)
+        assert (upgrade.returncode, "0.1.1 was interrupted" in output) == (1, True), output
+        assert version(machine) == bundles.facts["version"]
+        with struck(machine, "KILL", command):
+            pass
         assert machine.run("ls", "/opt/appliance/change.json").stdout
     with booted(root, tmp_path / "console") as machine:
         assert version(machine) == bundles.facts["version"]

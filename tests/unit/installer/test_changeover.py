@@ -47,23 +47,24 @@ class Bench:
             self.value.write_text("two")
             self.audit.write_text("two")
 
-    def changeover(self, cut_at: int | None = None) -> Changeover:
+    def changeover(self, cut_at: int | None = None, by: type[BaseException] = PowerCut) -> Changeover:
+        """One that is cut off before a step, once."""
         steps: list[str] = []
         self.steps = steps
 
         def tell(step: str) -> None:
-            if len(steps) == cut_at:
-                raise PowerCut
             steps.append(step)
+            if len(steps) - 1 == cut_at:
+                raise by
             if "snapshot" in step or "brings" in step:
                 assert self.services.running is None
             self.sockets.append(self.services.sockets)
 
         return Changeover(self.layout, self.services, tell, gate_seconds=1)
 
-    def switch(self, cut_at: int | None = None) -> None:
+    def switch(self, cut_at: int | None = None, by: type[BaseException] = PowerCut) -> None:
         restore = self.old.manifest.state_format != self.new.manifest.state_format
-        self.changeover(cut_at).switch(self.old, self.new, restore=restore, with_state=False)
+        self.changeover(cut_at, by).switch(self.old, self.new, restore=restore, with_state=False)
 
     def assert_counts(self, wanted: Release) -> None:
         """And nothing of another one is left over."""
@@ -82,7 +83,7 @@ def steps_of(tmp_path: Path, **how: object) -> int:
         bench.switch()
     except StepFailed:
         # The way back begins after this many.
-        return next(number for number, step in enumerate(bench.steps) if "is not well" in step) + 1
+        return next(number for number, step in enumerate(bench.steps) if "was not well" in step) + 1
     return len(bench.steps)
 
 
@@ -133,6 +134,18 @@ def test_a_disk_that_is_full_in_the_middle_does_not_leave_it_stopped(
         bench.switch()
     bench.assert_counts(bench.old)
     assert bench.services.running == "1.0.0"
+
+
+@pytest.mark.parametrize("state_format", [1, 2])
+def test_an_interrupt_at_any_step_leads_back(tmp_path: Path, state_format: int) -> None:
+    count = steps_of(tmp_path, state_format=state_format)
+    # Before the first there is nothing to take back, and before the last the new one is well.
+    for cut_at in range(1, count - 1):
+        bench = Bench(tmp_path / str(cut_at), state_format=state_format)
+        with pytest.raises(StepFailed, match=r"2\.0\.0 was interrupted\n1\.0\.0 runs again"):
+            bench.switch(cut_at, KeyboardInterrupt)
+        bench.assert_counts(bench.old)
+        assert (bench.services.running, bench.services.sockets) == ("1.0.0", "served")
 
 
 @pytest.mark.parametrize("at_boot", [True, False])
