@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +31,8 @@ TIMEOUT_SECONDS: Final = 300.0
 # A stream of events has something to say each second.
 SILENCE_SECONDS: Final = 15.0
 EVENT_BYTES_MAX: Final = 32 * 2**20
+_LIFE: Final = re.compile(r"([0-9]{1,6})([smhdw])")
+_LIFE_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class AdminError(ApplianceError):
@@ -255,3 +259,20 @@ def is_served(path: Path) -> bool:
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return False
     return True
+
+
+def end_of(text: str) -> dict[str, object]:
+    """What somebody writes as an end, as the admin API takes it: `7d` from now, `2026-11-25 18:00` (UTC), nothing.
+
+    The appliance counts from its own clock. Raises ValueError.
+    """
+    text = text.strip()
+    if not text:
+        return {}
+    if found := _LIFE.fullmatch(text):
+        return {"for_seconds": int(found[1]) * _LIFE_SECONDS[found[2]]}
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no end; write 12h, 7d or 2w from now, or 2026-11-25T18:00 (UTC)") from None
+    return {"until": (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()}

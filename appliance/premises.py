@@ -41,7 +41,7 @@ from appliance.security.crl import expired
 from appliance.security.denied_addresses import DeniedAddress
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.office import Office
-from appliance.security.upkeep import alarms, own_ends
+from appliance.security.upkeep import alarms, ending_entries, own_ends
 from appliance.state_dir import StateDir
 from appliance.systemd import ServiceManager
 from appliance.types import ModelInfo, ModelSpec
@@ -139,8 +139,9 @@ class RunningPremises:
             lists = all_allowlists(config, self._office.document.allow.entries)
             _same_remote(before, config)
             outgoing_keks = await self._outgoing(before, config)
-            recent = self._office.seen.addresses(self._office.now())
-            refuse_lock_out(locked_out(self._office.access.view.allowlists, lists, recent), force=force)
+            now = self._office.now()
+            shut_out = locked_out(self._office.access.view.allowlists, lists, self._office.seen.addresses(now), now)
+            refuse_lock_out(shut_out, force=force)
             cut = await self._office.reconfigure(actor, configured, details=forced)
         except ApplianceError as error:
             self._rejected = str(error)
@@ -243,6 +244,7 @@ class RunningPremises:
         office, document = self._office, self._office.document
         gates = {name: dataclasses.asdict(counters) for name, counters in self._door.counters().items()}
         ending = [f"{alarm.what}: {alarm.not_after:%Y-%m-%d %H:%M} UTC" for alarm in alarms(document, office.now())]
+        ending += [f"{one.what}: {one.until:%Y-%m-%d %H:%M} UTC" for one in ending_entries(office)]
         return {
             "running": True,
             "generation": document.generation,

@@ -31,7 +31,7 @@ from appliance.config import Config
 from appliance.security import jwt_tokens
 from appliance.security.access_view import AccessView, ConfiguredAccess
 from appliance.security.address_rates import ADDRESSES_MAX, AddressRates
-from appliance.security.allowlist import Allowlist, Network
+from appliance.security.allowlist import Allowlist, Network, Rule
 from appliance.security.api_keys import ApiKey, KeyRecord
 from appliance.security.authority import AccessControl
 from appliance.security.credentials import Credentials, Revocation, RevocationKind
@@ -167,7 +167,7 @@ def requests(folder: Path) -> Iterator[tuple[str, float]]:
 
     def whole(number: int) -> None:
         peer = peers["cert_and_key"][number % KEYS // KEYS_EACH]
-        assert access.allowlist(peer.listener).allows(peer.address)
+        assert access.allowlist(peer.listener).allows(peer.address, utc_now())
         access.authenticate(peer, shown[number % KEYS])
 
     assert access.authenticate(peers["key"][0], shown[0]).id == "client-0"
@@ -225,12 +225,12 @@ def allowlists() -> Iterator[tuple[str, float]]:
     v6: list[Network] = [
         IPv6Network((chance.getrandbits(128), chance.randint(32, 128)), strict=False) for _ in range(NETWORKS // 2)
     ]
-    allowlist = Allowlist(v4 + v6)
+    allowlist, now = Allowlist(map(Rule, v4 + v6)), utc_now()
     strangers_v4 = [IPv4Address(chance.getrandbits(32)) for _ in range(1000)]
     strangers_v6 = [IPv6Address(chance.getrandbits(128)) for _ in range(1000)]
     where = f"not among {NETWORKS:,} networks"
-    yield f"allowlist: IPv4, {where}", best(lambda number: allowlist.allows(strangers_v4[number % 1000]))
-    yield f"allowlist: IPv6, {where}", best(lambda number: allowlist.allows(strangers_v6[number % 1000]))
+    yield f"allowlist: IPv4, {where}", best(lambda number: allowlist.allows(strangers_v4[number % 1000], now))
+    yield f"allowlist: IPv6, {where}", best(lambda number: allowlist.allows(strangers_v6[number % 1000], now))
 
 
 def best(call: Callable[[int], object], count: int = CALLS) -> float:

@@ -102,12 +102,17 @@ class Certificates(Struct, frozen=True, kw_only=True):
 
 
 class AllowEntry(Struct, frozen=True, kw_only=True):
-    """One network that may connect; listener: None for every one. hits, last_seen: of the last day, where counted."""
+    """One network that may connect; listener: None for every one. hits, last_seen: of the last day, where counted.
+
+    until: its end; ended: it lets nobody in any more.
+    """
 
     network: str
     listener: str | None = None
     comment: str = ""
     origin: str = ""
+    until: str | None = None
+    ended: bool = False
     hits: int | None = None
     last_seen: str | None = None
 

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import dataclasses
+from typing import Annotated, Any, Final
 
 import typer
 
+from appliance.admin_client import end_of
 from appliance.cli import fence
 from appliance.cli.common import Appliance, ended, minute, moment, print_json, print_table
 from appliance.cli.options import ApprovalOption, CommandGroup, ForceOption, How, JsonOption
+from appliance.errors import ConfigError
 
 app = CommandGroup(
     "The allowlist: stage changes with add and remove, then apply, then confirm within two minutes.",
 )
 
 NetworkArgument = Annotated[list[str], typer.Argument(help="Addresses or networks, such as 192.0.2.0/24.")]
+_SHOWN_MAX: Final = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ends:
+    """When an entry stops to let anybody in: the options of every command that says so."""
+
+    life: Annotated[str | None, typer.Option("--for", help="It ends after so long: 30m, 12h, 7d, 2w.")] = None
+    until: Annotated[str | None, typer.Option("--until", help="It ends then: 2026-11-25T18:00 (UTC).")] = None
+
+    def body(self) -> dict[str, object]:
+        """As the admin API takes it. Raises ConfigError."""
+        if self.life is not None and self.until is not None:
+            raise ConfigError("give --for or --until, not both")
+        try:
+            return end_of(self.life or self.until or "")
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
 
 @app.command("list")
@@ -32,16 +53,51 @@ def add(
     networks: NetworkArgument,
     appliance: Appliance,
     how: How,
+    ends: Ends,
     listener: Annotated[str | None, typer.Option(help="Only at this listener; else at every one.")] = None,
     comment: Annotated[str, typer.Option(help="A note for the list.")] = "",
 ) -> None:
-    """Stage networks to be let in; `appliance allow apply` makes it count.
+    """Stage networks to be let in, for ever or for some time; `appliance allow apply` makes it count.
 
     Example: appliance allow add 192.0.2.0/24 --comment 'Dify hosts'
+
+    Example: appliance allow add 198.51.100.7 --for 7d --comment 'the auditors'
     """
-    entries = [{"network": network, "listener": listener, "comment": comment} for network in networks]
+    end = ends.body()
+    entries = [{"network": network, "listener": listener, "comment": comment, **end} for network in networks]
     _print(appliance.act("/allowlist/stage", {"add": entries}, how))
     fence.warn(appliance, networks)
+
+
+@app.command("extend")
+def extend(
+    networks: NetworkArgument,
+    appliance: Appliance,
+    how: How,
+    ends: Ends,
+    no_end: Annotated[bool, typer.Option("--no-end", help="It does not end any more.")] = False,
+) -> None:
+    """Stage another end for entries of the list, sooner or later; `appliance allow apply` makes it count.
+
+    Example: appliance allow extend 198.51.100.7 --for 7d
+    """
+    end = ends.body()
+    if bool(end) == no_end:
+        raise ConfigError("say when it ends: --for, --until or --no-end")
+    _print(appliance.act("/allowlist/stage", {"extend": [{"network": network, **end} for network in networks]}, how))
+    fence.warn(appliance, networks)
+
+
+@app.command("diff")
+def diff(appliance: Appliance, json: JsonOption = False) -> None:
+    """Show what is staged: what would come, go and change."""
+    staged = appliance.ask("/allowlist")["staged"]
+    if json:
+        print_json(staged)
+    elif rows := _staged(staged):
+        _print_entries(rows)
+    else:
+        typer.echo("nothing is staged")
 
 
 @app.command("remove")
@@ -58,8 +114,11 @@ def test(
     found = appliance.ask("/allowlist/test", address=address)
     for listener, now in found["now"].items():
         staged = found["staged"][listener]
+        end = found["until"][listener]
         typer.echo(
-            f"{found['address']} at {listener}: {_word(now)}" + ("" if staged == now else f"; staged: {_word(staged)}")
+            f"{found['address']} at {listener}: {_word(now)}"
+            + (f" until {moment(end, 'seconds')}" if end else "")
+            + ("" if staged == now else f"; staged: {_word(staged)}")
         )
     if any((*found["now"].values(), *found["staged"].values())):
         fence.warn(appliance, [found["address"]])
@@ -100,6 +159,7 @@ def apply(
     body = {"confirm_seconds": confirm_seconds, "force": force}
     answer = appliance.act("/allowlist/apply", body, how)
     _print(answer)
+    _warn_of_ends(answer["ending_sooner"])
     if answer["trial"] and not how.plan:
         typer.echo(f"{ended(answer)}. Confirm with `appliance allow confirm`.")
     fence.warn(appliance, [entry["network"] for entry in answer["entries"]])
@@ -126,23 +186,50 @@ def discard(appliance: Appliance, approval: ApprovalOption = None) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    changes = [("+", entry) for entry in found["staged"]["add"]] + [("-", entry) for entry in found["staged"]["remove"]]
-    rows = [("", entry, entry["origin"]) for entry in found["entries"]] + [
-        (sign, entry, "staged") for sign, entry in changes
-    ]
+    rows = [("", entry, entry["origin"]) for entry in found["entries"]] + _staged(found["staged"])
     if rows:
-        print_table(
-            ("", "network", "listener", "from", "comment"),
-            (
-                (sign, entry["network"], entry["listener"] or "every", origin, entry["comment"])
-                for sign, entry, origin in rows
-            ),
-        )
+        _print_entries(rows)
     else:
         typer.echo("The list is empty: only this host may connect.")
     if found["trial"]:
         until = moment(found["trial"]["revert_at"], "seconds")
         typer.echo(f"On trial until {until}; `appliance allow confirm` keeps it.")
+
+
+# Its sign, the entry, and where it is from.
+_Row = tuple[str, dict[str, Any], str]
+
+
+def _staged(staged: dict[str, Any]) -> list[_Row]:
+    """What goes first: of an entry that changes, both."""
+    return [("-", entry, "staged") for entry in staged["remove"]] + [("+", entry, "staged") for entry in staged["add"]]
+
+
+def _print_entries(rows: list[_Row]) -> None:
+    print_table(
+        ("", "network", "listener", "from", "ends (UTC)", "comment"),
+        (
+            (sign, entry["network"], entry["listener"] or "every", origin, _end(entry), entry["comment"])
+            for sign, entry, origin in rows
+        ),
+    )
+
+
+def _end(entry: dict[str, Any]) -> str:
+    return f"expired {minute(entry['until'])}" if entry["ended"] else minute(entry["until"])
+
+
+def _warn_of_ends(sooner: list[dict[str, str]]) -> None:
+    """Who was here in the last 24 hours and will be shut out by an end that the change brings."""
+    if not sooner:
+        return
+    shown = ", ".join(f"{one['address']} at {moment(one['until'])}" for one in sooner[:_SHOWN_MAX])
+    more = f" and {len(sooner) - _SHOWN_MAX} more" if len(sooner) > _SHOWN_MAX else ""
+    typer.echo(
+        f"warning: who was here in the last 24 hours will be shut out: {shown}{more}; "
+        "`appliance allow extend` gives a later end",
+        err=True,
+    )
 
 
 def _word(allowed: bool) -> str:

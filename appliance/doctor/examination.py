@@ -14,6 +14,7 @@ from appliance.clock import clock_synchronized
 from appliance.config import Config
 from appliance.demo import DEMO_MODEL_PATH
 from appliance.doctor import host_probe
+from appliance.doctor.allowlist import allowlist_verdicts
 from appliance.doctor.certificates import certificate_verdicts
 from appliance.doctor.host import (
     clock_verdict,
@@ -35,8 +36,10 @@ from appliance.models.hardware import HardwareWatch
 from appliance.models.inspection import inspect_model
 from appliance.models.launcher import Launcher, worker_environment
 from appliance.models.placer import read_model
+from appliance.security.allow_endings import EntryEnding
 from appliance.security.office import Office
 from appliance.security.replica_files import read_access
+from appliance.security.upkeep import ending_entries
 from appliance.state_dir import StateDir
 from appliance.types import HardwareReading, ModelSpec
 from appliance.upstream_spec import ServedModel
@@ -70,12 +73,14 @@ class Examination:
     async def __call__(self, full: bool) -> Sequence[Verdict]:
         """Some seconds; full: also starts a worker and has the engine compute a token."""
         reading = await self._reading()
-        found = await asyncio.to_thread(self._look, reading)
+        # What is the event loop's own is read here, the rest in a thread.
+        endings = ending_entries(self.office)
+        found = await asyncio.to_thread(self._look, reading, endings)
         if full:
             found.append(await self._engine())
         return [*found, *self._service()]
 
-    def _look(self, reading: HardwareReading | None) -> list[Verdict]:
+    def _look(self, reading: HardwareReading | None, endings: Sequence[EntryEnding]) -> list[Verdict]:
         office, config = self.office, self.office.config
         view, now = office.access.view, office.now()
         configuration = [_configuration("appliance.yaml", self.read_config)[0]]
@@ -93,6 +98,7 @@ class Examination:
             *certificate_verdicts(
                 document, configured.names_of(document.server.active), configured.trust.authorities, now
             ),
+            *allowlist_verdicts(endings),
             *file_verdicts(models),
             *memory_verdicts(models, reading),
         ]

@@ -44,6 +44,7 @@ def decide(
     identity: of the peer's certificate; None where the listener asks for none. Whatever is wrong with a key, the client
     reads the same sentence; only the operator's reason tells the faults apart.
     """
+    _check_address(view, peer, now)
     text = bearer_token(authorization)
     mode = view.mode(peer.listener)
     if mode != "key":
@@ -57,34 +58,31 @@ def decide(
     if mode == "cert_and_key" and identity is not None and principal.id != identity.name:
         what = "API key" if principal.credential == "key" else "token"
         raise _invalid(f"sent the {what} {principal.kid} of client {principal.id}", kind="key_certificate_mismatch")
-    _check_principal(view, peer, principal.id)
+    _check_principal(view, peer, principal.id, now)
     return principal
 
 
-def check_open(view: AccessView, peer: Peer, identity: PeerIdentity | None, shown: Principal | None) -> None:
+def check_open(
+    view: AccessView, peer: Peer, identity: PeerIdentity | None, shown: Principal | None, now: datetime
+) -> None:
     """Whether a connection that is open when something changes may stay. shown: who its last request was from.
 
-    Raises the Refusal that its next request would meet; but what is due to a date is that request's matter.
+    Raises the Refusal that its next request would meet; but what is due to a date of its credentials is that request's
+    matter.
     """
-    allowed = view.allowlists.get(peer.listener)
-    if allowed is None or not allowed.allows(peer.address):
-        raise Refusal(
-            "address_not_allowed",
-            "This address may not come in. Ask the operator to allow it.",
-            reason="is not in the allowlist",
-        )
+    _check_address(view, peer, now)
     if identity is not None:
         administers = peer.listener == ADMIN_LISTENER
         _check_trusted(view, identity, view.admin_issuers if administers else view.issuers)
         # An administrator may have the name of a client.
         if not administers:
-            _check_principal(view, peer, identity.name)
+            _check_principal(view, peer, identity.name, now)
     if shown is not None:
         if shown.credential == "key":
             _check_key(shown.kid, view.document.keys.get(shown.kid))
         elif shown.credential == "token":
             _check_token(view, shown.kid, shown.id)
-        _check_principal(view, peer, shown.id)
+        _check_principal(view, peer, shown.id, now)
 
 
 def check_certificate(view: AccessView, identity: PeerIdentity, issuers: frozenset[str], now: datetime) -> None:
@@ -94,6 +92,16 @@ def check_certificate(view: AccessView, identity: PeerIdentity, issuers: frozens
     crl = view.crls.get(identity.issuer_key_id)
     if crl is not None and expired(crl, now) and view.configured.config.certificates.crl_expired == "fail_closed":
         raise certificate_refused("cannot be checked: its authority's revocation list has expired")
+
+
+def _check_address(view: AccessView, peer: Peer, now: datetime) -> None:
+    allowed = view.allowlists.get(peer.listener)
+    if allowed is None or not allowed.allows(peer.address, now):
+        raise Refusal(
+            "address_not_allowed",
+            "This address may not come in. Ask the operator to allow it.",
+            reason="is not in the allowlist",
+        )
 
 
 def _check_trusted(view: AccessView, identity: PeerIdentity, issuers: frozenset[str]) -> None:
@@ -154,7 +162,7 @@ def _check_token(view: AccessView, token_id: str, principal: str) -> None:
         raise _invalid(f"sent a token for {principal}, who is not in `principals` of appliance.yaml")
 
 
-def _check_principal(view: AccessView, peer: Peer, name: str) -> None:
+def _check_principal(view: AccessView, peer: Peer, name: str, now: datetime) -> None:
     if name in view.revocations.principals:
         raise Refusal(
             "access_revoked",
@@ -162,7 +170,7 @@ def _check_principal(view: AccessView, peer: Peer, name: str) -> None:
             reason=f"is the revoked client {name}",
         )
     networks = view.configured.networks.get(name)
-    if networks is not None and not networks.allows(peer.address):
+    if networks is not None and not networks.allows(peer.address, now):
         raise Refusal(
             "address_not_allowed",
             "This client may not come from this address. Ask the operator to allow it.",

@@ -3,12 +3,14 @@
     entries ──add, remove──▶ staged ──apply──▶ entries (on trial) ──confirm──▶ entries
                                                    └──time over, or revert──▶ the entries before
 
-What a listener's `allow` in appliance.yaml names is part of every list and changes only there.
+What a listener's `allow` in appliance.yaml names is part of every list and changes only there. An entry with an end
+counts until then, whether anybody looks or not; that it has ended is then noted in it, and it goes by itself after
+FORGET_ENDED.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,12 +19,15 @@ from msgspec.structs import replace
 
 from appliance.access_config import Listener
 from appliance.errors import ChangeRefused
-from appliance.security.allowlist import Address, Allowlist
-from appliance.security.credentials import AllowEntry, AllowState, AllowTrial, Credentials
+from appliance.security.allowlist import Address, Allowlist, Rule
+from appliance.security.credentials import AllowEntries, AllowEntry, AllowState, AllowTrial, Credentials
 
 ENTRIES_MAX: Final = 10_000
 TRIAL_SECONDS: Final = 120
 TRIAL_MAX: Final = timedelta(hours=24)
+# An entry that is to count for longer needs no end.
+LIFE_MAX: Final = timedelta(days=3660)
+FORGET_ENDED: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,37 +40,52 @@ class AllowDiff:
 
 def allowlists(listeners: Mapping[str, Listener], entries: Iterable[AllowEntry]) -> dict[str, Allowlist]:
     """The list of every listener. Raises ValueError naming the entry that is none."""
-    entries = tuple(entries)
+    # Of equal networks the last one admits: appliance.yaml's, then the listener's own.
+    entries = sorted((entry for entry in entries if not entry.ended), key=lambda entry: entry.listener is not None)
     lists = {}
     for name, listener in listeners.items():
-        networks = [entry.network for entry in entries if entry.listener in (None, name)]
         try:
-            lists[name] = Allowlist.parse([*listener.allow, *networks])
+            rules = [
+                *(Rule.parse(one.network, one.until) for one in entries if one.listener in (None, name)),
+                *map(Rule.parse, listener.allow),
+            ]
         except ValueError as error:
             raise ValueError(f"listeners.{name}.allow: {error}") from error
+        lists[name] = Allowlist(rules, or_loopback=True)
     return lists
 
 
 def stage_allow(
     document: Credentials,
     listeners: Mapping[str, Listener],
+    now: datetime,
     *,
     add: Sequence[AllowEntry] = (),
+    extend: Mapping[str, datetime | None] | None = None,
     remove: Sequence[str] = (),
 ) -> Credentials:
-    """Adds and removes entries of what is staged. Raises ChangeRefused for an entry that makes no sense."""
+    """Adds and removes entries of what is staged. Raises ChangeRefused for an entry that makes no sense.
+
+    extend: networks whose entries get another end, or none, and keep all else.
+    """
     allow = document.allow
     entries = list(allow.entries if allow.staged is None else allow.staged)
     for network in remove:
         entries = _without(entries, canonical(network), listeners)
+    for network, until in (extend or {}).items():
+        _check_end(network, until, now)
+        network = canonical(network)
+        _without(entries, network, listeners)
+        entries = [replace(one, until=until, ended=False) if one.network == network else one for one in entries]
     for entry in add:
         if entry.listener is not None and entry.listener not in listeners:
             raise ChangeRefused("not_found", f"there is no listener {entry.listener!r}; known: {', '.join(listeners)}")
+        _check_end(entry.network, entry.until, now)
         entry = replace(entry, network=canonical(entry.network))
         entries = [known for known in entries if _key(known) != _key(entry)] + [entry]
     if len(entries) > ENTRIES_MAX:
         raise ChangeRefused("invalid", f"the allowlist would have more than {ENTRIES_MAX} entries")
-    return replace(document, allow=replace(allow, staged=_unless_equal(entries, allow.entries)))
+    return replace(document, allow=_staged(allow, entries))
 
 
 def diff_allow(allow: AllowState) -> AllowDiff:
@@ -82,7 +102,8 @@ def diff_allow(allow: AllowState) -> AllowDiff:
 def apply_allow(document: Credentials, now: datetime, trial: timedelta | None) -> Credentials:
     """The staged entries count from now on; with `trial`, for that long unless they are confirmed.
 
-    Raises ChangeRefused where nothing is staged, and while another change is on trial.
+    Raises ChangeRefused where nothing is staged, where an entry has ended since it was staged, and while another change
+    is on trial.
     """
     allow = document.allow
     if allow.staged is None:
@@ -91,12 +112,14 @@ def apply_allow(document: Credentials, now: datetime, trial: timedelta | None) -
         raise ChangeRefused(
             "conflict", f"a change is on trial until {allow.trial.revert_at:%H:%M:%S} UTC; confirm or revert it first"
         )
+    for entry in diff_allow(allow).added:
+        _check_end(entry.network, entry.until, now)
     if trial is None:
-        return replace(document, allow=AllowState(entries=allow.staged))
+        return replace(document, allow=AllowState.of(allow.staged))
     if not timedelta(0) < trial <= TRIAL_MAX:
         raise ChangeRefused("invalid", f"a trial takes more than nothing and at most {TRIAL_MAX}")
-    on_trial = AllowTrial(previous=allow.entries, applied_at=now, revert_at=now + trial)
-    return replace(document, allow=AllowState(entries=allow.staged, trial=on_trial))
+    on_trial = AllowTrial.of(allow.entries, applied_at=now, revert_at=now + trial)
+    return replace(document, allow=AllowState.of(allow.staged, trial=on_trial))
 
 
 def confirm_allow(document: Credentials, connected_at: datetime) -> Credentials:
@@ -109,7 +132,7 @@ def confirm_allow(document: Credentials, connected_at: datetime) -> Credentials:
         raise ChangeRefused("conflict", "no change is on trial; it may have been reverted: `appliance allow list`")
     if connected_at < trial.applied_at:
         raise ChangeRefused("conflict", "confirm over a new connection: this one is older than the change")
-    return replace(document, allow=AllowState(entries=document.allow.entries, staged=document.allow.staged))
+    return replace(document, allow=AllowState.of(document.allow.entries, document.allow.staged))
 
 
 def revert_allow(document: Credentials) -> Credentials:
@@ -121,28 +144,73 @@ def revert_allow(document: Credentials) -> Credentials:
     if allow.trial is None:
         raise ChangeRefused("conflict", "no change is on trial")
     wanted = allow.entries if allow.staged is None else allow.staged
-    staged = _unless_equal(wanted, allow.trial.previous)
-    return replace(document, allow=AllowState(entries=allow.trial.previous, staged=staged))
+    return replace(document, allow=_staged(AllowState.of(allow.trial.previous), wanted))
 
 
 def discard_allow(document: Credentials) -> Credentials:
     """Forgets what is staged."""
-    return replace(document, allow=replace(document.allow, staged=None))
+    return replace(document, allow=AllowState.of(document.allow.entries, trial=document.allow.trial))
+
+
+def due_to_end(allow: AllowState, now: datetime) -> AllowEntries:
+    """The entries whose end has come, and which are not marked so yet. Only those that count, or come back."""
+    held = (*allow.ending, *(() if allow.trial is None else allow.trial.ending))
+    return tuple(entry for entry in held if not entry.ended and not entry.counts(now))
+
+
+def end_entries(document: Credentials, now: datetime) -> Credentials:
+    """Marks every entry whose end has come. It stays, so that whoever asks why an address is refused finds it."""
+
+    def marked(entry: AllowEntry) -> AllowEntry | None:
+        return entry if entry.counts(now) else replace(entry, ended=True)
+
+    return replace(document, allow=_each(document.allow, marked)) if due_to_end(document.allow, now) else document
+
+
+def forget_ended(document: Credentials, now: datetime) -> Credentials:
+    """Drops the entries that have ended for FORGET_ENDED; while a change is on trial none: it would not be undone."""
+
+    def kept(entry: AllowEntry) -> AllowEntry | None:
+        return None if entry.ended and entry.until is not None and now - entry.until > FORGET_ENDED else entry
+
+    if document.allow.trial is not None or all(map(kept, document.allow.ending)):
+        return document
+    return replace(document, allow=_each(document.allow, kept))
 
 
 def locked_out(
-    before: Mapping[str, Allowlist], after: Mapping[str, Allowlist], recent: Iterable[tuple[str, Address]]
+    before: Mapping[str, Allowlist],
+    after: Mapping[str, Allowlist],
+    recent: Iterable[tuple[str, Address]],
+    now: datetime,
 ) -> list[str]:
-    """The addresses of `recent` (listener, address) that could connect before and no more after."""
+    """The addresses of `recent` (listener, address) that can connect before and no more after."""
     return sorted(
         {
             str(address)
             for listener, address in recent
             if listener in before
-            and before[listener].allows(address)
-            and not (listener in after and after[listener].allows(address))
+            and before[listener].allows(address, now)
+            and not (listener in after and after[listener].allows(address, now))
         }
     )
+
+
+def ending_sooner(
+    before: Mapping[str, Allowlist],
+    after: Mapping[str, Allowlist],
+    recent: Iterable[tuple[str, Address]],
+    now: datetime,
+) -> list[tuple[datetime, str]]:
+    """The addresses of `recent` that can connect before and after, and shall not be for as long: until when, soonest
+    first."""
+    found = set()
+    for listener, address in recent:
+        if listener in before and listener in after:
+            was, will = before[listener].until(address, now), after[listener].until(address, now)
+            if was is not None and will is not None and will < was:
+                found.add((will, str(address)))
+    return sorted(found)
 
 
 def refuse_lock_out(addresses: Sequence[str], *, force: bool) -> None:
@@ -166,6 +234,7 @@ def canonical(network: str) -> str:
 
 
 def _without(entries: list[AllowEntry], network: str, listeners: Mapping[str, Listener]) -> list[AllowEntry]:
+    """Raises ChangeRefused where none has this network."""
     kept = [entry for entry in entries if entry.network != network]
     if len(kept) < len(entries):
         return kept
@@ -181,6 +250,31 @@ def _key(entry: AllowEntry) -> tuple[str, str | None]:
     return entry.network, entry.listener
 
 
-def _unless_equal(wanted: Sequence[AllowEntry], entries: Sequence[AllowEntry]) -> tuple[AllowEntry, ...] | None:
-    """None where there is nothing to apply; the order means nothing."""
-    return None if set(wanted) == set(entries) else tuple(wanted)
+def _check_end(network: str, until: datetime | None, now: datetime) -> None:
+    """Raises ChangeRefused."""
+    if until is None:
+        return
+    if until <= now:
+        raise ChangeRefused("invalid", f"{network} would have ended at {until:%Y-%m-%d %H:%M:%S} UTC; give a later end")
+    if until - now > LIFE_MAX:
+        raise ChangeRefused("invalid", f"{network} would end in more than {LIFE_MAX.days} days; give it no end")
+
+
+def _staged(allow: AllowState, wanted: Sequence[AllowEntry]) -> AllowState:
+    """Nothing is staged where there is nothing to apply; the order means nothing."""
+    staged = None if set(wanted) == set(allow.entries) else tuple(wanted)
+    return AllowState.of(allow.entries, staged, allow.trial)
+
+
+def _each(allow: AllowState, make: Callable[[AllowEntry], AllowEntry | None]) -> AllowState:
+    """The same with what `make` makes of each entry, wherever it stands; None drops it."""
+
+    def made(entries: AllowEntries) -> AllowEntries:
+        return tuple(entry for entry in map(make, entries) if entry is not None)
+
+    trial = allow.trial
+    after = AllowState.of(
+        made(allow.entries),
+        trial=trial and AllowTrial.of(made(trial.previous), applied_at=trial.applied_at, revert_at=trial.revert_at),
+    )
+    return after if allow.staged is None else _staged(after, made(allow.staged))

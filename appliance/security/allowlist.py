@@ -1,4 +1,4 @@
-"""Which addresses may connect. Pure.
+"""Which addresses may connect, and until when. Pure.
 
 Addresses are compared in one form: an IPv4 address that arrives as ::ffff:a.b.c.d is that IPv4 address, and an IPv6
 scope (%eth0) is dropped. So `::/0` means IPv6 only.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -16,6 +18,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 LOOPBACK: Final[tuple[Network, ...]] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 # ip_network would read the host mask 10.0.0.0/0.0.0.255 as a /24.
 _ENTRY = re.compile(r"([^/]+)(?:/[0-9]{1,3})?")
@@ -30,40 +33,116 @@ def normalise(text: str) -> Address:
     return address
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A network that may connect until `until`. name: of the entry that it comes from."""
+
+    network: Network
+    until: datetime = NEVER
+    name: str = ""
+
+    @classmethod
+    def parse(cls, entry: str, until: datetime | None = None, name: str = "") -> Rule:
+        """Of `address` or `address/prefixlen`. until: None for one without an end. Raises ValueError."""
+        return cls(_parse_entry(entry), NEVER if until is None else until, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cover:
+    """The narrowest rule for a range of addresses; `wider`: the one around it."""
+
+    rule: Rule
+    wider: _Cover | None
+
+
 class Allowlist:
-    """An immutable set of networks; a look-up is one binary search among ranges that do not touch."""
+    """An immutable set of rules; a look-up is one binary search among ranges, then the rules around the range found.
 
-    __slots__ = ("_v4", "_v6", "networks")
+    A rule counts before its `until`. Where none counts any more, or there never was one, loopback may connect if
+    `or_loopback`.
+    """
 
-    def __init__(self, networks: Iterable[Network]) -> None:
-        self.networks = tuple(networks)
-        self._v4 = _ranges(network for network in self.networks if network.version == 4)
-        self._v6 = _ranges(network for network in self.networks if network.version == 6)
+    __slots__ = ("_empty_from", "_v4", "_v6", "rules")
+
+    def __init__(self, rules: Iterable[Rule], *, or_loopback: bool = False) -> None:
+        self.rules = tuple(rules)
+        self._v4 = _ranges(rule for rule in self.rules if rule.network.version == 4)
+        self._v6 = _ranges(rule for rule in self.rules if rule.network.version == 6)
+        last = max((rule.until for rule in self.rules), default=_ALWAYS)
+        self._empty_from = last if or_loopback else NEVER
 
     @classmethod
     def parse(cls, entries: Sequence[str]) -> Allowlist:
         """Entries are `address` or `address/prefixlen`; none at all means loopback only. Raises ValueError."""
-        return cls([_parse_entry(entry) for entry in entries] or LOOPBACK)
+        return cls(map(Rule.parse, entries), or_loopback=True)
 
-    def allows(self, address: Address) -> bool:
-        """Whether a normalised address is in one of the networks."""
-        number = int(address)
-        firsts, lasts = self._v4 if address.version == 4 else self._v6
-        at = bisect_right(firsts, number) - 1
-        return at >= 0 and number <= lasts[at]
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Of its rules, those too that count no more; loopback where there is none."""
+        return tuple(rule.network for rule in self.rules) or (LOOPBACK if self._empty_from < NEVER else ())
+
+    def allows(self, address: Address, now: datetime) -> bool:
+        """Whether a normalised address may connect now."""
+        return self.admitting(address, now) is not None
+
+    def admitting(self, address: Address, now: datetime) -> Rule | None:
+        """The narrowest rule that lets a normalised address in now; of equal ones the last that was given."""
+        for rule in self._around(address):
+            if now < rule.until:
+                return rule
+        if now >= self._empty_from:
+            return next((rule for rule in _LOOPBACK_RULES if address in rule.network), None)
+        return None
+
+    def until(self, address: Address, now: datetime) -> datetime | None:
+        """When an address that may connect now is shut out unless something changes; None where it may not connect."""
+        if now >= self._empty_from:
+            return NEVER if self.allows(address, now) else None
+        return max((rule.until for rule in self._around(address) if now < rule.until), default=None)
+
+    def _around(self, address: Address) -> Iterator[Rule]:
+        """The rules whose network has the address, the narrowest first."""
+        firsts, covers = self._v4 if address.version == 4 else self._v6
+        at = bisect_right(firsts, int(address)) - 1
+        cover = covers[at] if at >= 0 else None
+        while cover is not None:
+            yield cover.rule
+            cover = cover.wider
 
 
-def _ranges(networks: Iterable[Network]) -> tuple[list[int], list[int]]:
-    """(first numbers, last numbers) of the ranges that the networks cover together, ascending."""
+_ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
+_LOOPBACK_RULES: Final = tuple(map(Rule, LOOPBACK))
+
+
+def _ranges(rules: Iterable[Rule]) -> tuple[list[int], list[_Cover | None]]:
+    """(first numbers, what covers the addresses from there to the next one), ascending.
+
+    Of two networks that touch one is within the other, so that those around an address are a stack.
+    """
     firsts: list[int] = []
-    lasts: list[int] = []
-    for first, last in sorted((int(one.network_address), int(one.broadcast_address)) for one in networks):
-        if lasts and first <= lasts[-1] + 1:
-            lasts[-1] = max(lasts[-1], last)
+    covers: list[_Cover | None] = []
+    around: list[tuple[int, _Cover]] = []
+
+    def begin(first: int, cover: _Cover | None) -> None:
+        if firsts and firsts[-1] == first:
+            covers[-1] = cover
         else:
             firsts.append(first)
-            lasts.append(last)
-    return firsts, lasts
+            covers.append(cover)
+
+    def end(before: int | None) -> None:
+        while around and (before is None or around[-1][0] < before):
+            last, _ = around.pop()
+            begin(last + 1, around[-1][1] if around else None)
+
+    for rule in sorted(rules, key=lambda rule: (int(rule.network.network_address), rule.network.prefixlen)):
+        first = int(rule.network.network_address)
+        end(first)
+        cover = _Cover(rule, around[-1][1] if around else None)
+        begin(first, cover)
+        around.append((int(rule.network.broadcast_address), cover))
+    end(None)
+    return firsts, covers
 
 
 def _parse_entry(entry: str) -> Network:

@@ -93,7 +93,7 @@ class AccessControl:
                 identity: PeerIdentity | None = self._administrator_in(peer)
             else:
                 identity = self._identity_of(peer)
-            check_open(self._view, peer, identity, shown)
+            check_open(self._view, peer, identity, shown, self._now())
         except Refusal as refusal:
             return refusal.reason
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from appliance.security.credentials import AllowEntry, AllowState, Credentials, Issued, Revocation
@@ -56,11 +56,16 @@ def _values(document: Credentials) -> dict[str, str]:
     return {**phases, "server certificate": server}
 
 
+def entry_names(entries: Iterable[AllowEntry]) -> str:
+    """Networks with their listener, as far as there is room."""
+    return _listed(sorted(map(entry_name, entries)))
+
+
 def _networks(before: AllowState, after: AllowState) -> tuple[list[str], list[str]]:
     """Added and removed: by what counts now, by the end of a trial, else by what is staged."""
     old, new = _compared(before, after)
-    was, now = set(map(_network, old)), set(map(_network, new))
-    return list(now - was), list(was - now)
+    was, now = ({entry_name(entry): entry for entry in entries} for entries in (old, new))
+    return [name + _end(now[name]) for name in now.keys() - was.keys()], list(was.keys() - now.keys())
 
 
 def _compared(before: AllowState, after: AllowState) -> tuple[tuple[AllowEntry, ...], tuple[AllowEntry, ...]]:
@@ -75,15 +80,20 @@ def _compared(before: AllowState, after: AllowState) -> tuple[tuple[AllowEntry, 
 
 
 def _notes(before: AllowState, after: AllowState) -> tuple[dict[str, str], dict[str, str]]:
-    """By network, what is noted of it before and after; where the change is of nothing else."""
+    """By network, its note and its end before and after; where the change is of nothing else."""
     old, new = _compared(before, after)
     if old is new:
         return {}, {}
-    was, now = ({_network(entry): f'"{entry.comment}"' for entry in entries} for entries in (old, new))
+    was, now = ({entry_name(entry): f'"{entry.comment}"{_end(entry)}' for entry in entries} for entries in (old, new))
     return was, now
 
 
-def _network(entry: AllowEntry) -> str:
+def _end(entry: AllowEntry) -> str:
+    return "" if entry.until is None else f" until {entry.until:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def entry_name(entry: AllowEntry) -> str:
+    """Its network, and its listener where it is for one alone."""
     return entry.network if entry.listener is None else f"{entry.network} ({entry.listener})"
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from appliance.security.api_keys import KeyRecord
 from appliance.security.identity import certificate_reference
@@ -113,27 +113,105 @@ class StoredCrl(Struct, frozen=True, kw_only=True):
 
 
 class AllowEntry(Struct, frozen=True, kw_only=True):
-    """A network that may connect. listener: None stands for every one."""
+    """A network that may connect. listener: None stands for every one.
+
+    until: from then on it lets nobody in; None: it has no end. ended: that has been seen and recorded, so that a clock
+    that is set back brings nobody in again.
+    """
 
     network: str
     listener: str | None = None
     comment: str = ""
+    until: datetime | None = None
+    ended: bool = False
+
+    def counts(self, now: datetime) -> bool:
+        """Whether it lets anybody in."""
+        return not self.ended and (self.until is None or now < self.until)
+
+
+AllowEntries = tuple[AllowEntry, ...]
 
 
 class AllowTrial(Struct, frozen=True, kw_only=True):
-    """A change that is undone at `revert_at` unless it is confirmed."""
+    """A change that is undone at `revert_at` unless it is confirmed. Made by `of`; see AllowState for its fields."""
 
-    previous: tuple[AllowEntry, ...]
+    lasting: AllowEntries = field(name="previous")
+    ending: AllowEntries = ()
     applied_at: datetime
     revert_at: datetime
 
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        _check_apart(self.lasting, self.ending)
+
+    @classmethod
+    def of(cls, previous: AllowEntries, applied_at: datetime, revert_at: datetime) -> AllowTrial:
+        """previous: the entries that come back."""
+        lasting, ending = _apart(previous)
+        return cls(lasting=lasting, ending=ending, applied_at=applied_at, revert_at=revert_at)
+
+    @property
+    def previous(self) -> AllowEntries:
+        """The entries that come back."""
+        return self.lasting + self.ending
+
 
 class AllowState(Struct, frozen=True, kw_only=True):
-    """staged: what the entries shall become; None where nothing is being prepared."""
+    """The entries, and what they shall become. Made by `of`; changed by making another.
 
-    entries: tuple[AllowEntry, ...] = ()
-    staged: tuple[AllowEntry, ...] | None = None
+    Entries with an end are stored apart from the others: a release that knows of no ends would let them in for ever,
+    and passes over what it does not know.
+    """
+
+    lasting: AllowEntries = field(default=(), name="entries")
+    ending: AllowEntries = ()
+    staged_lasting: AllowEntries | None = field(default=None, name="staged")
+    staged_ending: AllowEntries = ()
     trial: AllowTrial | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        _check_apart(self.lasting, self.ending)
+        _check_apart(self.staged_lasting or (), self.staged_ending)
+
+    @classmethod
+    def of(
+        cls, entries: AllowEntries = (), staged: AllowEntries | None = None, trial: AllowTrial | None = None
+    ) -> AllowState:
+        """staged: what the entries shall become; None where nothing is being prepared. Their order means nothing."""
+        lasting, ending = _apart(entries)
+        staged_lasting, staged_ending = (None, ()) if staged is None else _apart(staged)
+        return cls(
+            lasting=lasting,
+            ending=ending,
+            staged_lasting=staged_lasting,
+            staged_ending=staged_ending,
+            trial=trial,
+        )
+
+    @property
+    def entries(self) -> AllowEntries:
+        """What counts, and what has ended."""
+        return self.lasting + self.ending
+
+    @property
+    def staged(self) -> AllowEntries | None:
+        """What the entries shall become; None where nothing is being prepared."""
+        return None if self.staged_lasting is None else self.staged_lasting + self.staged_ending
+
+
+def _apart(entries: AllowEntries) -> tuple[AllowEntries, AllowEntries]:
+    """Those without an end, and those with one."""
+    return (
+        tuple(entry for entry in entries if entry.until is None),
+        tuple(entry for entry in entries if entry.until is not None),
+    )
+
+
+def _check_apart(lasting: AllowEntries, ending: AllowEntries) -> None:
+    if _apart(lasting)[1] or _apart(ending)[0]:
+        raise ValueError("an entry of the allowlist with an end is among those without one, or the reverse")
 
 
 class Pepper(Struct, frozen=True, kw_only=True):

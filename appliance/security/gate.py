@@ -213,7 +213,7 @@ class Gate:
 
     def _admit(self, connection: socket.socket, address: Address) -> None:
         self._accepted += 1
-        if not self._allowlist().allows(address):
+        if not self._allowlist().allows(address, self._now()):
             self._denied_address += 1
             self._denied.note(address, asyncio.get_running_loop().time())
             self._reset(connection, address, "denied_address", "is not in the allowlist")
@@ -310,8 +310,8 @@ class Gate:
             self._unheard.add(protocol)
             self._peers[protocol] = Peer(address, certificate, self._listener, self._now())
             made(protocol, transport)
-            # The list may have changed since it was accepted.
-            if not self._allowlist().allows(address):
+            # The list may have changed since it was accepted, or the entry has ended.
+            if not self._allowlist().allows(address, self._now()):
                 self._refusals.record(str(address), "cut", "is not in the allowlist; the connection was cut")
                 transport.abort()
             elif self._admitted is not None:

@@ -12,10 +12,12 @@ from typing import Final, TypeVar
 
 from appliance.audit.record import APPLIANCE, AuditEvent
 from appliance.errors import ApplianceError
-from appliance.security.allow_changes import revert_allow
+from appliance.security.allow_changes import due_to_end, end_entries, forget_ended, revert_allow
+from appliance.security.allow_endings import EntryEnding, entries_ending
 from appliance.security.certificate_facts import issuer_key_id, own_key_id
 from appliance.security.certificate_names import server_names_of
-from appliance.security.credentials import AUTHORITIES, Credentials
+from appliance.security.change_details import entry_names
+from appliance.security.credentials import AUTHORITIES, AllowEntry, Credentials
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.issuing import due_for_renewal, forget_issued, make_server
 from appliance.security.key_changes import forget_keys, move_keys
@@ -124,6 +126,7 @@ class Upkeep:
         self._renew_data_keys = renew_data_keys
         self._prune = prune
         self._announced: set[Alarm] = set()
+        self._entries_announced: set[AllowEntry] = set()
 
     async def run(self) -> None:
         """Until it is cancelled. What may take minutes goes on beside the ticks: one may have to open the allowlist."""
@@ -134,13 +137,22 @@ class Upkeep:
                 await asyncio.sleep(TICK_SECONDS)
                 self._disk.look()
                 await self._attempt(self._end_trial)
+                await self._attempt(self._end_entries)
                 if tick % ROUND_TICKS == 0:
                     await self.round()
 
     async def round(self) -> None:
         """Everything that is due now; one failure does not keep the rest from happening."""
         self._disk.look()
-        for work in (self._end_trial, self._renew_server, self._move_keys, self._warn, self._forget):
+        for work in (
+            self._end_trial,
+            self._end_entries,
+            self._renew_server,
+            self._move_keys,
+            self._warn,
+            self._warn_of_entries,
+            self._forget,
+        ):
             await self._attempt(work)
         await self._office.seen.save_aside()
 
@@ -181,6 +193,26 @@ class Upkeep:
         _log.warning("the change of the allowlist was not confirmed in time; it is undone")
         await self._office.change(APPLIANCE, "allow.revert", "allowlist", transition)
 
+    async def _end_entries(self) -> None:
+        """Nobody has come in by them since their end; now their connections end, and it is recorded once."""
+        due = due_to_end(self._office.document.allow, self._office.now())
+        if not due:
+            return
+        ended = entry_names(due)
+        _log.info("entries of the allowlist have ended: %s", ended)
+        try:
+            await self._office.change(
+                APPLIANCE,
+                "allow.end",
+                "allowlist",
+                lambda document, now: (end_entries(document, now), None),
+                details={"ended": ended},
+            )
+        except ApplianceError:
+            # What cannot be recorded is tried again; their connections do not wait for that.
+            self._office.cut()
+            raise
+
     async def _renew_server(self) -> None:
         office, profiles = self._office, self._office.profiles
         names = office.access.view.configured.names
@@ -210,12 +242,12 @@ class Upkeep:
 
     async def _forget(self) -> None:
         document, now = self._office.document, self._office.now()
-        if forget_issued(forget_keys(document, now), now) is not document:
+        if _without_old(document, now) is not document:
             await self._office.change(
                 APPLIANCE,
                 "credentials.forget",
                 "expired",
-                lambda document, now: (forget_issued(forget_keys(document, now), now), None),
+                lambda document, now: (_without_old(document, now), None),
             )
 
     async def _warn(self) -> None:
@@ -227,7 +259,7 @@ class Upkeep:
                 continue
             self._announced.add(alarm)
             ends = "has ended" if alarm.days == 0 else f"ends within {alarm.days} day{'' if alarm.days == 1 else 's'}"
-            _log.warning("%s %s: %s", alarm.what, ends, f"{alarm.not_after:%Y-%m-%d %H:%M} UTC")
+            _log.warning("%s %s: %s", alarm.what, ends, _minute(alarm.not_after))
             self._office.audit.append(
                 AuditEvent(
                     action="certificate.alarm",
@@ -238,3 +270,42 @@ class Upkeep:
                     details={"days": alarm.days, "not_after": alarm.not_after.isoformat()},
                 )
             )
+
+    async def _warn_of_entries(self) -> None:
+        """Once of each entry of the allowlist that ends within a day, before it shuts somebody out."""
+        due = ending_entries(self._office)
+        self._entries_announced &= {ending.entry for ending in due}
+        for ending in due:
+            if ending.entry in self._entries_announced:
+                continue
+            self._entries_announced.add(ending.entry)
+            _log.warning(
+                "%s ends at %s", ending.what, "; ".join(filter(None, (_minute(ending.until), ending.shut_out)))
+            )
+            self._office.audit.append(
+                AuditEvent(
+                    action="allow.alarm",
+                    outcome="ok",
+                    actor=APPLIANCE,
+                    resource=ending.what,
+                    reason="expires_soon",
+                    details={"until": ending.until.isoformat(), "addresses": len(ending.addresses)},
+                )
+            )
+
+
+def ending_entries(office: Office) -> list[EntryEnding]:
+    """The allowlist's entries that end within a day, with those of the last 24 hours whom nothing else lets in."""
+    now = office.now()
+    if not any(entry.counts(now) for entry in office.document.allow.ending):
+        return []
+    return entries_ending(office.document.allow.entries, office.access.view.allowlists, office.seen.addresses(now), now)
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _without_old(document: Credentials, now: datetime) -> Credentials:
+    """Without keys, certificates and entries of the allowlist that ended long ago; the same document where none did."""
+    return forget_ended(forget_issued(forget_keys(document, now), now), now)

@@ -97,6 +97,47 @@ async def test_who_was_here_lately_is_not_shut_out_unasked(desk: Desk, admin: Ad
     assert await allowed(admin, "192.0.2.7") == (False, False)
 
 
+async def test_an_entry_for_some_time(desk: Desk, admin: AdminClient) -> None:
+    add = [
+        {"network": NETWORK, "for_seconds": 3600},
+        {"network": "198.51.100.0/24", "until": "2100-01-01T00:00:00+08:00"},
+    ]
+    error = await refused(admin.post("/allowlist/stage", {"add": add}))
+    assert (error.code, "give it no end" in str(error)) == ("invalid", True)
+    before = desk.clock().replace(microsecond=0)
+    staged = await admin.post("/allowlist/stage", {"add": add[:1]})
+    (added,) = staged["staged"]["add"]
+    end = datetime.fromisoformat(added["until"])
+    assert before <= end - timedelta(seconds=3600) <= desk.clock()
+    await admin.post("/allowlist/apply", {"confirm_seconds": 0})
+    found = await admin.get("/allowlist/test", address="192.0.2.7")
+    assert found["now"] == {"api": True}
+    assert datetime.fromisoformat(found["until"]["api"]) == end
+    assert (await admin.get("/allowlist"))["entries"][0]["ended"] is False
+    desk.clock.ahead = timedelta(hours=1)
+    assert await allowed(admin, "192.0.2.7") == (False, False)
+    (entry,) = (await admin.get("/allowlist"))["entries"]
+    assert (entry["ended"], datetime.fromisoformat(entry["until"])) == (True, end)
+
+
+async def test_an_entry_gets_another_end(desk: Desk, admin: AdminClient) -> None:
+    add = {"network": NETWORK, "listener": "api", "comment": "lab"}
+    await admin.post("/allowlist/stage", {"add": [add]})
+    await admin.post("/allowlist/apply", {"confirm_seconds": 0})
+    desk.office.seen.note_address("api", normalise("192.0.2.7"), desk.clock())
+    staged = await admin.post("/allowlist/stage", {"extend": [{"network": NETWORK, "for_seconds": 60}]})
+    (added,) = staged["staged"]["add"]
+    assert {name: added[name] for name in add} == add
+    for plan in (True, False):
+        answer = await admin.post("/allowlist/apply", {"confirm_seconds": 0}, plan=plan)
+        assert answer["ending_sooner"] == [{"address": "192.0.2.7", "until": added["until"]}]
+    (record,) = [one for one in await desk.records() if (one.action, one.outcome) == ("allow.stage", "ok")][-1:]
+    assert record.details["after"] == f'192.0.2.0/24 (api) "lab" until {added["until"]}'
+    await admin.post("/allowlist/stage", {"extend": [{"network": NETWORK}]})
+    answer = await admin.post("/allowlist/apply", {"confirm_seconds": 0})
+    assert (answer["entries"][0]["until"], answer["ending_sooner"]) == (None, [])
+
+
 SENSELESS: list[tuple[dict[str, object], str, str]] = [
     ({"add": [{"network": "192.0.2.1/24"}]}, "invalid", "192.0.2.1/24"),
     ({"add": [{"network": "example.org"}]}, "invalid", "example.org"),
@@ -104,6 +145,11 @@ SENSELESS: list[tuple[dict[str, object], str, str]] = [
     ({"add": [{"network": NETWORK, "note": "x"}]}, "invalid", "unknown key"),
     ({"remove": [NETWORK]}, "not_found", "allow list"),
     ({"remove": ["x"]}, "invalid", "'x'"),
+    ({"extend": [{"network": NETWORK, "for_seconds": 60}]}, "not_found", "allow list"),
+    ({"add": [{"network": NETWORK, "for_seconds": 0}]}, "invalid", "for_seconds"),
+    ({"add": [{"network": NETWORK, "until": "2026-01-01T00:00:00"}]}, "invalid", "until"),
+    ({"add": [{"network": NETWORK, "until": "2020-01-01T00:00:00Z"}]}, "invalid", "give a later end"),
+    ({"add": [{"network": NETWORK, "until": "2099-01-01T00:00:00Z", "for_seconds": 1}]}, "invalid", "not both"),
     ({"add": [{"network": ""}]}, "invalid", "network"),
 ]
 

@@ -213,6 +213,28 @@ def test_the_allowlist(cli: Command) -> None:
     assert "staged" in cli("allow", "revert").ok().out
 
 
+def test_an_entry_for_some_time(cli: Command) -> None:
+    added = cli("allow", "add", "192.0.2.0/24", "--for", "7d", "--comment", "auditors").ok().out
+    assert re.search(r"^\+ +192\.0\.2\.0/24 +every +staged +20..-..-.. ..:.. +auditors$", added, re.M)
+    cli("allow", "apply", "--confirm", "0").ok()
+    assert re.search(r"at api: may connect until 20..-..-.. ..:..:.. UTC$", cli("allow", "test", "192.0.2.1").ok().out)
+    assert cli("allow", "diff").ok().out == "nothing is staged\n"
+    cli("allow", "extend", "192.0.2.0/24", "--until", "2030-01-01 18:00").ok()
+    shown = cli("allow", "diff").ok().out
+    assert re.search(r"^- .* 20..-..-.. ..:.. +auditors\n\+ .* 2030-01-01 18:00 +auditors$", shown, re.M)
+    assert "2030" in cli("allow", "diff", "--json").ok().out
+    cli("allow", "extend", "192.0.2.0/24", "--no-end").ok()
+    assert "2030" not in cli("allow", "diff").ok().out
+    for wrong, says in (
+        (("add", "192.0.2.1", "--for", "soon"), "'soon' is no end; write 12h"),
+        (("add", "192.0.2.1", "--for", "1d", "--until", "2030-01-01"), "not both"),
+        (("add", "192.0.2.1", "--until", "2020-01-01"), "give a later end"),
+        (("extend", "192.0.2.0/24"), "--for, --until or --no-end"),
+    ):
+        said = cli("allow", *wrong)
+        assert (said.code != 0, says in said.err) == (True, True), said.err
+
+
 def test_secrets(cli: Command) -> None:
     table = cli("secrets", "list").ok().out
     assert re.search(r"^data key credentials +1 +20", table, re.M)

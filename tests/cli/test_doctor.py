@@ -25,7 +25,7 @@ def test_an_appliance_that_does_not_run(cli: Command, tmp_path: Path) -> None:
     found = said.json
     assert said.code == 1 and found["worst"] == "error"
     assert {one["check"] for one in found["verdicts"]} == CHECKS | {
-        *("configuration", "listeners", "certificates", "models")
+        *("configuration", "listeners", "allowlist", "certificates", "models")
     }
     assert levels(found, "state_directory") == ["ok"]
     assert levels(found, "configuration") == ["ok", "ok"]

@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -83,6 +84,33 @@ async def test_a_trial_that_nobody_confirms(tmp_path: Path) -> None:
             assert [entry["network"] for entry in found["staged"]["remove"]] == [f"{OTHER}/32"]
         reverted = await record(appliance, "allow.revert", "ok")
         assert reverted.actor.principal == "appliance"
+
+
+async def test_an_entry_that_ends_while_it_is_used(tmp_path: Path) -> None:
+    """Its end needs nobody: who came by it is cut off, others are not, and the audit log has it once."""
+    with scripted_appliance(tmp_path / "a", CONFIG) as appliance:
+        async with admin_of(appliance) as admin:
+            await admit(admin, OTHER)
+            async with (
+                caller(appliance, source=OTHER) as guest,
+                caller(appliance) as other,
+                stream(guest) as lost,
+                stream(other) as kept,
+            ):
+                # So long that it is applied before, on a slow machine too.
+                staged = await admin.post("/allowlist/stage", {"extend": [{"network": OTHER, "for_seconds": 6}]})
+                (entry,) = staged["staged"]["add"]
+                applied = await admin.post("/allowlist/apply", {"confirm_seconds": 0})
+                assert (applied["cut"], applied["ending_sooner"]) == (0, [{"address": OTHER, "until": entry["until"]}])
+                with pytest.raises(aiohttp.ClientError):
+                    await lost.content.read()
+                assert datetime.now(UTC) >= datetime.fromisoformat(entry["until"])
+                assert await kept.content.readany()
+            assert not await gets_in(appliance, OTHER)
+            assert await gets_in(appliance, "127.0.0.1")
+            assert [one["ended"] for one in (await admin.get("/allowlist"))["entries"]] == [False, True]
+        ended = await record(appliance, "allow.end", "ok")
+        assert (ended.actor.principal, ended.details["ended"], ended.details["cut"]) == ("appliance", f"{OTHER}/32", 1)
 
 
 async def test_confirmed_by_the_command_line(tmp_path: Path) -> None:

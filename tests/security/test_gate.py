@@ -11,14 +11,17 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
-from appliance.security.allowlist import Allowlist
+from appliance.audit.record import APPLIANCE
+from appliance.security.allowlist import Allowlist, Rule
 from appliance.security.certificates import certificate_pem, issue_server
+from appliance.security.credentials import AllowEntry, AllowState, Credentials
 from appliance.security.identity import Peer
 from appliance.security.stored_pair import store_pair
 from appliance.security.tls import server_context
@@ -97,6 +100,25 @@ async def test_a_changed_list_holds_for_the_next_connection(site: Site) -> None:
         assert (await connection.ask([site.bearer()])).status == 200
         site.allowlist = Allowlist.parse([])
     assert (await site.ask(source="127.0.0.2")).status == 200
+
+
+async def test_an_entry_that_has_ended_lets_nobody_in(site: Site) -> None:
+    """Neither a new connection nor the next request of an open one, though nobody has changed the list."""
+    end = site.clock() + timedelta(hours=1)
+    site.allowlist = Allowlist([Rule.parse("127.0.0.2", end), Rule.parse("127.0.0.1")])
+
+    def transition(document: Credentials, now: datetime) -> tuple[Credentials, None]:
+        entries = AllowEntry(network="127.0.0.2/32", until=end), AllowEntry(network="127.0.0.1/32")
+        return replace(document, allow=AllowState.of(entries)), None
+
+    await site.office.change(APPLIANCE, "allow.apply", "allowlist", transition)
+    async with site.connect(site.tls(), "127.0.0.2") as connection:
+        assert (await connection.ask([site.bearer()])).status == 200
+        site.clock.now = end
+        with pytest.raises(ConnectionResetError):
+            await site.ask(source="127.0.0.2")
+        assert (await connection.ask([site.bearer()])).status == 403
+    assert (await site.ask(source="127.0.0.1")).status == 200
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,11 @@ async def test_a_note_is_edited_and_who_may_connect_is_not() -> None:
     async with watched() as (made, source):
         await made.press("5", "e")
         assert isinstance(made.app.screen, Confirm)
-        await made.press("shift+tab", *" 2", "enter", "tab", "enter")
+        await made.press("shift+tab", "shift+tab", *" 2", "enter", *"7d", "enter")
+        assert "--listener api --for 7d" in made.text()
+        await made.press("tab", "enter")
         assert [act.body for act in source.sent] == [
-            {"add": [{"network": "10.20.0.0/16", "listener": "api", "comment": "office 2"}]}
+            {"add": [{"network": "10.20.0.0/16", "listener": "api", "comment": "office 2", "for_seconds": 7 * 86_400}]}
         ]
         await made.press("j", "e")
         assert "U discards" in made.text()

@@ -144,11 +144,15 @@ def test_a_change_of_the_allowlist_is_on_trial_until_it_is_kept(demo: Appliance,
     screen.wait("127.0.0.0/8")
     screen.press("a")
     screen.wait("STAGE AN ENTRY")
-    screen.press("BTab", "BTab", "BTab", *"10.31.4.0/24")
+    screen.press("BTab", "BTab", "BTab", "BTab", *"10.31.4.0/24")
     screen.wait("appliance allow add 10.31.4.0/24")
-    screen.press("Enter", "Enter", "Enter", "Tab", "Enter")
+    screen.press("Enter", "Enter", *"12h")
+    screen.wait("appliance allow add 10.31.4.0/24 --for 12h")
+    screen.press("Enter", "Enter", "Tab", "Enter")
     screen.wait("STAGED, NOT ACTIVE")
-    assert ask(demo, "/allowlist")["entries"] == []
+    found = ask(demo, "/allowlist")
+    assert found["entries"] == []
+    assert [one["until"] is None for one in found["staged"]["add"]] == [True, False]
     screen.press("A")
     screen.wait("Type apply")
     screen.press("BTab", *"apply", "Enter", "Tab", "Enter")

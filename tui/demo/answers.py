@@ -168,9 +168,26 @@ class Answers:
                     "hits": 88,
                     "last_seen": self._at(0),
                 },
+                {
+                    "network": "198.51.100.7/32",
+                    "listener": "api",
+                    "comment": "auditors",
+                    "origin": "allow add",
+                    "until": self._at(-3 * _DAY),
+                    "ended": True,
+                    "hits": 0,
+                    "last_seen": self._at(-4 * _DAY),
+                },
             ],
             "staged": {
-                "add": [{"network": "10.31.4.0/24", "listener": "api", "comment": "new RAG cluster"}],
+                "add": [
+                    {
+                        "network": "10.31.4.0/24",
+                        "listener": "api",
+                        "comment": "new RAG cluster",
+                        "until": self._at(29 * _DAY),
+                    }
+                ],
                 "remove": [removed],
             },
             "trial": None,

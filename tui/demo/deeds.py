@@ -94,7 +94,7 @@ class Deeds:
         if not plan:
             match verb:
                 case "stage":
-                    self._add += body.get("add", ())
+                    self._add += map(_with_end, body.get("add", ()))
                     self._remove += body.get("remove", ())
                 case "discard":
                     self._add, self._remove, self._applied = [], [], True
@@ -117,6 +117,13 @@ class Deeds:
             }
         removed = [one for one in answer["entries"] if one["network"] in gone]
         return {**answer, "staged": {"add": new, "remove": removed}}
+
+
+def _with_end(entry: dict[str, Any]) -> dict[str, Any]:
+    """With the moment where it was said how long."""
+    if (seconds := entry.get("for_seconds")) is None:
+        return entry
+    return {**entry, "until": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()}
 
 
 def _after(model: DemoModel, verb: str) -> DemoModel:

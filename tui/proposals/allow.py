@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from appliance.admin_client import end_of
 from tui.admin_data import AllowEntry, Allowlist
-from tui.proposals.proposal import Field, Proposal
+from tui.proposals.proposal import Field, Proposal, Values
 from tui.sentence import Sentence, as_written, sentence
 
 CONFIRM_SECONDS: Final = 60
 _SHOWN_MAX: Final = 3
+_END_LABEL: Final = "Ends (7d, or a UTC time; empty: never):"
 
 
 def add(network: str = "", listener: str = "") -> Proposal:
@@ -26,12 +28,14 @@ def add(network: str = "", listener: str = "") -> Proposal:
             "add",
             values["network"],
             *(("--listener", values["listener"]) if values["listener"] else ()),
+            *_end_options(values),
             *(("--comment", values["comment"]) if values["comment"] else ()),
         ),
         facts=(sentence("Nothing changes until it is applied (A)."),),
         fields=(
             Field("network", "Network or address:", network, required=True),
             Field("listener", "Listener (empty: every one):", listener),
+            Field("until", _END_LABEL),
             Field("comment", "Note:"),
         ),
         body=lambda values: {
@@ -40,6 +44,7 @@ def add(network: str = "", listener: str = "") -> Proposal:
                     "network": values["network"],
                     "listener": values["listener"] or None,
                     "comment": values["comment"],
+                    **_end(values),
                 }
             ]
         },
@@ -49,7 +54,7 @@ def add(network: str = "", listener: str = "") -> Proposal:
 
 
 def edit(entry: AllowEntry) -> Proposal:
-    """Stages another note for an entry; who may connect stays the same."""
+    """Stages another note for an entry, or another end."""
     listener = ("--listener", entry.listener) if entry.listener else ()
     return Proposal(
         title="EDIT AN ENTRY",
@@ -58,14 +63,32 @@ def edit(entry: AllowEntry) -> Proposal:
         resource=entry.network,
         role="security",
         path="/allowlist/stage",
-        command=lambda values: ("allow", "add", entry.network, *listener, "--comment", values["comment"]),
+        command=lambda values: (
+            "allow",
+            "add",
+            entry.network,
+            *listener,
+            *_end_options(values),
+            "--comment",
+            values["comment"],
+        ),
         facts=(
             as_written(f"- {entry.network} {entry.comment}".rstrip()),
             sentence("Nothing changes until it is applied (A)."),
         ),
-        fields=(Field("comment", "Note:", entry.comment, required=True),),
+        fields=(
+            Field("comment", "Note:", entry.comment),
+            Field("until", _END_LABEL, "" if entry.until is None else _as_typed(entry.until)),
+        ),
         body=lambda values: {
-            "add": [{"network": entry.network, "listener": entry.listener, "comment": values["comment"]}]
+            "add": [
+                {
+                    "network": entry.network,
+                    "listener": entry.listener,
+                    "comment": values["comment"],
+                    **_end(values),
+                }
+            ]
         },
         planned=None,
         done=_staged,
@@ -130,6 +153,10 @@ def apply(found: Allowlist) -> Proposal:
         body=lambda values: {"confirm_seconds": CONFIRM_SECONDS},
         planned=lambda answer: (
             sentence("Checked: no address of the last 24 hours is shut out, yours among them."),
+            *(
+                sentence("{address} is shut out at {until} UTC", address=one["address"], until=_as_typed(one["until"]))
+                for one in answer.get("ending_sooner", ())[:_SHOWN_MAX]
+            ),
             sentence("Connections that end: {count}.", count=answer.get("cut", 0)),
         ),
         done=lambda answer: (
@@ -170,6 +197,24 @@ def revert() -> Proposal:
         facts=(sentence("What is undone is staged again."),),
         done=lambda answer: (sentence("undone, and staged again"),),
     )
+
+
+def _end(values: Values) -> dict[str, object]:
+    """What is no end goes as it was typed: the appliance says what is wrong with it."""
+    try:
+        return end_of(values["until"])
+    except ValueError:
+        return {"until": values["until"]}
+
+
+def _end_options(values: Values) -> tuple[str, ...]:
+    end = _end(values)
+    return () if not end else ("--for" if "for_seconds" in end else "--until", values["until"].strip())
+
+
+def _as_typed(moment: str) -> str:
+    """A time of an answer, which is UTC, to the second."""
+    return moment[:19].replace("T", " ")
 
 
 def _entry(sign: str, entry: AllowEntry) -> Sentence:

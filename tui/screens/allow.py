@@ -28,6 +28,7 @@ from tui.widgets.virtual_log import VirtualLog
 
 _ROWS_MAX: Final = 20_000
 _DENIED: Final = "/allowlist/denied"
+_SOON_SECONDS: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Allow(AskingScreen):
         Binding("t", "test", "test an address", show=False, id="allow.test"),
         Binding("escape", "back", "back to the list", show=False, id="allow.back"),
         Binding("a", "add", "stage an entry; let in who was denied", show=False, id="allow.add"),
-        Binding("e", "edit", "stage another note for it", show=False, id="allow.edit"),
+        Binding("e", "edit", "stage another note or end for it", show=False, id="allow.edit"),
         Binding("x", "remove", "stage that it goes", show=False, id="allow.remove"),
         Binding("v", "diff", "what is staged, in full", show=False, id="allow.diff"),
         Binding("A", "apply", "apply what is staged", show=False, id="allow.apply"),
@@ -172,7 +173,7 @@ class Allow(AskingScreen):
         self.propose(proposals.add(tested))
 
     def action_edit(self) -> None:
-        """The note of the entry under the cursor."""
+        """The note and the end of the entry under the cursor."""
         row = self._changeable()
         if row is not None:
             self.propose(proposals.edit(row.entry))
@@ -212,7 +213,8 @@ class Allow(AskingScreen):
         """What would come and go, entry by entry, with all that is known of it."""
         staged = self._found.staged
         lines = [
-            f"{sign} {one.network}  {one.listener or self.look.say('every')}  {one.comment}  {self._hits(one)}".rstrip()
+            f"{sign} {one.network}  {one.listener or self.look.say('every')}  {one.comment}"
+            f"  {self._until(one)}  {self._hits(one)}".rstrip()
             for sign, entries in (("-", staged.remove), ("+", staged.add))
             for one in entries
         ]
@@ -220,6 +222,10 @@ class Allow(AskingScreen):
             self.post_message(ShowText(self.look.say("STAGED, NOT ACTIVE"), "\n".join(lines)))
         else:
             self.say("nothing is staged")
+
+    def _until(self, entry: AllowEntry) -> str:
+        until = (entry.until or "")[:16].replace("T", " ")
+        return self.look.say(sentence("until {until} UTC", until=until)) if until else ""
 
     def _hits(self, entry: AllowEntry) -> str:
         return "" if entry.hits is None else self.look.say(sentence("{count} connections in 24 h.", count=entry.hits))
@@ -246,7 +252,7 @@ class Allow(AskingScreen):
         return (
             ("Test an address", "on_screen('test')"),
             ("Stage an entry, let in who was denied", "on_screen('add')"),
-            ("Edit the note of this entry", "on_screen('edit')"),
+            ("Edit the note or the end of this entry", "on_screen('edit')"),
             ("What is staged, in full", "on_screen('diff')"),
             ("Apply what is staged", "on_screen('apply')"),
             ("Keep what is on trial", "on_screen('keep')"),
@@ -305,11 +311,29 @@ class Allow(AskingScreen):
             Column("", 1, lambda row: row.sign, role=_role),
             Column("CIDR", 18, lambda row: row.entry.network, width_max=40, role=_role),
             Column("LISTENER", 8, lambda row: row.entry.listener or look.say("every"), width_max=12),
-            Column("NOTE", 18, lambda row: row.entry.comment or units.NONE, width_max=40),
-            Column("FROM", 14, lambda row: look.say("staged") if row.sign == "+" else row.entry.origin, rank=1),
+            Column("NOTE", 16, lambda row: row.entry.comment or units.NONE, width_max=40),
+            Column("FROM", 6, self._from, rank=1),
+            Column("ENDS", 7, self._end, role=self._end_role),
             Column("HITS 24H", 8, lambda row: units.count(row.entry.hits), "right", rank=2),
-            Column("LAST", 8, self._last, rank=3),
+            Column("LAST", 6, self._last, rank=3),
         )
+
+    def _from(self, row: AllowRow) -> str:
+        if row.sign == "+":
+            return self.look.say("staged")
+        return "yaml" if row.entry.origin == "appliance.yaml" else self.look.say("added")
+
+    def _end(self, row: AllowRow) -> str:
+        if row.entry.ended:
+            return self.look.say("expired")
+        end = moment(row.entry.until)
+        return units.NONE if end is None else units.duration(max(0.0, end - self._wall()))
+
+    def _end_role(self, row: AllowRow) -> Role:
+        end = moment(row.entry.until)
+        if row.entry.ended:
+            return "bad"
+        return "warn" if end is not None and end - self._wall() < _SOON_SECONDS else ""
 
     def _denied_columns(self) -> tuple[Column[DeniedRow], ...]:
         return (

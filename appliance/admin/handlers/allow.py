@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
@@ -13,6 +13,7 @@ from appliance.admin.route import Answer, Call
 from appliance.errors import ChangeRefused
 from appliance.security.access_view import all_allowlists
 from appliance.security.allow_changes import (
+    LIFE_MAX,
     TRIAL_SECONDS,
     AllowDiff,
     allowlists,
@@ -20,20 +21,41 @@ from appliance.security.allow_changes import (
     confirm_allow,
     diff_allow,
     discard_allow,
+    ending_sooner,
     locked_out,
     refuse_lock_out,
     revert_allow,
     stage_allow,
 )
-from appliance.security.allowlist import normalise
+from appliance.security.allowlist import NEVER, normalise
 from appliance.security.credentials import AllowEntry, Credentials
 
 _DENIED_MAX: Final = 1000
+_SOONER_MAX: Final = 1000
 
 Network = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class NewEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+Moment = Annotated[datetime, Meta(tz=True)]
+Seconds = Annotated[int, Meta(ge=1, le=LIFE_MAX // timedelta(seconds=1))]
+
+
+class End(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """until, or for_seconds from now on by the appliance's clock; neither: without an end."""
+
+    until: Moment | None = None
+    for_seconds: Seconds | None = None
+
+    def at(self, now: datetime) -> datetime | None:
+        """As a moment; None without an end. Raises ChangeRefused."""
+        if self.until is not None and self.for_seconds is not None:
+            raise ChangeRefused("invalid", "give `until` or `for_seconds`, not both")
+        if self.for_seconds is not None:
+            return (now + timedelta(seconds=self.for_seconds)).replace(microsecond=0)
+        return None if self.until is None else self.until.astimezone(UTC)
+
+
+class NewEntry(End, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """listener: None stands for every one."""
 
     network: Network
@@ -41,10 +63,17 @@ class NewEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     comment: Annotated[str, Meta(max_length=256)] = ""
 
 
+class Extension(End, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another end, or none, for the entries of a network."""
+
+    network: Network
+
+
 class Stage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Entries to add to what is staged, and networks to take out of it."""
+    """Entries to add to what is staged, others to end at another time, and networks to take out of it."""
 
     add: Annotated[tuple[NewEntry, ...], Meta(max_length=10_000)] = ()
+    extend: Annotated[tuple[Extension, ...], Meta(max_length=10_000)] = ()
     remove: Annotated[tuple[Network, ...], Meta(max_length=10_000)] = ()
 
 
@@ -55,13 +84,15 @@ class Apply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     force: bool = False
 
 
-class EffectiveEntry(Struct, frozen=True, kw_only=True):
-    """origin: `appliance.yaml` or `allow add`."""
+class EntryView(Struct, frozen=True, kw_only=True):
+    """origin: `appliance.yaml` or `allow add`. until: its end, None without one. ended: it lets nobody in any more."""
 
     network: str
     listener: str | None
-    comment: str
-    origin: str
+    comment: str = ""
+    origin: str = "allow add"
+    until: datetime | None = None
+    ended: bool = False
 
 
 class DeniedView(Struct, frozen=True, kw_only=True):
@@ -79,22 +110,24 @@ async def show(call: Call) -> Answer:
 
 
 async def test(call: Call) -> Answer:
-    """Whether an address could connect, now and with what is staged."""
+    """Whether an address could connect, now and with what is staged, and until when it can as it is now."""
     text = call.query.get("address", "")
     try:
         address = normalise(text)
     except ValueError as error:
         raise ChangeRefused("invalid", f"{text!r} is no address") from error
-    document, listeners = call.office.document, _listeners(call)
-    now = call.office.access.view.allowlists
+    document, listeners, now = call.office.document, _listeners(call), call.office.now()
+    present = call.office.access.view.allowlists
     staged = allowlists(
         listeners, document.allow.staged if document.allow.staged is not None else document.allow.entries
     )
+    until = {name: present[name].until(address, now) for name in listeners}
     return call.answer(
         {
             "address": str(address),
-            "now": {name: now[name].allows(address) for name in listeners},
-            "staged": {name: staged[name].allows(address) for name in listeners},
+            "now": {name: end is not None for name, end in until.items()},
+            "staged": {name: staged[name].allows(address, now) for name in listeners},
+            "until": {name: None if end == NEVER else end for name, end in until.items()},
         }
     )
 
@@ -119,8 +152,16 @@ async def denied(call: Call) -> Answer:
 async def stage(call: Call) -> Answer:
     """Prepares a change."""
     asked, listeners = call.parsed(Stage), _listeners(call)
-    add = [AllowEntry(network=entry.network, listener=entry.listener, comment=entry.comment) for entry in asked.add]
-    return await _change(call, lambda document, now: stage_allow(document, listeners, add=add, remove=asked.remove))
+
+    def transition(document: Credentials, now: datetime) -> Credentials:
+        add = [
+            AllowEntry(network=one.network, listener=one.listener, comment=one.comment, until=one.at(now))
+            for one in asked.add
+        ]
+        extend = {one.network: one.at(now) for one in asked.extend}
+        return stage_allow(document, listeners, now, add=add, extend=extend, remove=asked.remove)
+
+    return await _change(call, transition)
 
 
 async def discard(call: Call) -> Answer:
@@ -129,18 +170,21 @@ async def discard(call: Call) -> Answer:
 
 
 async def apply(call: Call) -> Answer:
-    """Makes what is staged count, unless somebody who is here would be shut out."""
+    """Makes what is staged count, unless somebody who is here would be shut out; says who is not here for as long."""
     asked = call.parsed(Apply)
     trial = timedelta(seconds=asked.confirm_seconds) if asked.confirm_seconds else None
 
     def transition(document: Credentials, now: datetime) -> Credentials:
         after = apply_allow(document, now, trial)
-        lists = all_allowlists(call.office.config, after.allow.entries)
-        shut_out = locked_out(call.office.access.view.allowlists, lists, call.office.seen.addresses(now))
-        refuse_lock_out(shut_out, force=asked.force)
+        before, lists = call.office.access.view.allowlists, all_allowlists(call.office.config, after.allow.entries)
+        recent = call.office.seen.addresses(now)
+        refuse_lock_out(locked_out(before, lists, recent, now), force=asked.force)
+        sooner = ending_sooner(before, lists, recent, now)[:_SOONER_MAX]
+        more["ending_sooner"] = [{"address": address, "until": until} for until, address in sooner]
         return after
 
-    return await _change(call, transition)
+    more: dict[str, object] = {}
+    return await _change(call, transition, more)
 
 
 async def confirm(call: Call) -> Answer:
@@ -153,13 +197,19 @@ async def revert(call: Call) -> Answer:
     return await _change(call, lambda document, now: revert_allow(document))
 
 
-async def _change(call: Call, transition: Callable[[Credentials, datetime], Credentials]) -> Answer:
+async def _change(
+    call: Call,
+    transition: Callable[[Credentials, datetime], Credentials],
+    more: Mapping[str, object] | None = None,
+) -> Answer:
+    """more: to be answered besides; `transition` may fill it in."""
+
     def both(document: Credentials, now: datetime) -> tuple[Credentials, Credentials]:
         after = transition(document, now)
         return after, after
 
     change = await call.change("allowlist", both)
-    return Answer({**_state(call, change.result), "cut": change.cut}, change.generation)
+    return Answer({**_state(call, change.result), "cut": change.cut, **(more or {})}, change.generation)
 
 
 def _listeners(call: Call) -> dict[str, Listener]:
@@ -169,17 +219,27 @@ def _listeners(call: Call) -> dict[str, Listener]:
 def _state(call: Call, document: Credentials) -> dict[str, object]:
     allow = document.allow
     diff: AllowDiff = diff_allow(allow)
+    now = call.office.now()
     configured = [
-        EffectiveEntry(network=network, listener=name, comment="", origin="appliance.yaml")
+        EntryView(network=network, listener=name, origin="appliance.yaml")
         for name, listener in _listeners(call).items()
         for network in listener.allow
     ]
-    added = [
-        EffectiveEntry(network=entry.network, listener=entry.listener, comment=entry.comment, origin="allow add")
-        for entry in allow.entries
-    ]
     return {
-        "entries": [*configured, *added],
-        "staged": {"add": diff.added, "remove": diff.removed},
+        "entries": [*configured, *(_view(entry, now) for entry in allow.entries)],
+        "staged": {
+            "add": [_view(entry, now) for entry in diff.added],
+            "remove": [_view(entry, now) for entry in diff.removed],
+        },
         "trial": None if allow.trial is None else {"revert_at": allow.trial.revert_at},
     }
+
+
+def _view(entry: AllowEntry, now: datetime) -> EntryView:
+    return EntryView(
+        network=entry.network,
+        listener=entry.listener,
+        comment=entry.comment,
+        until=entry.until,
+        ended=not entry.counts(now),
+    )

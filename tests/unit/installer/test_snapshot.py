@@ -17,7 +17,7 @@ from appliance.audit.verify import verify
 from appliance.config import Config
 from appliance.keyring.file_kek import FileKek
 from appliance.keyring.keyring import PURPOSES
-from appliance.security.credentials import AllowEntry, Credentials
+from appliance.security.credentials import AllowEntry, AllowState, Credentials
 from appliance.security.key_changes import revoke_key
 from appliance.security.opening import Security, open_security
 from appliance.security.refusal import Refusal
@@ -114,7 +114,7 @@ async def test_what_was_revoked_or_replaced_since_does_not_count_again(layout: L
 
     def changed(document: Credentials, now: datetime) -> tuple[Credentials, None]:
         document = revoke(revoke_key(document, demo.key.kid, now), "principal", "bob", now, by="anna", reason="")
-        allowed = replace(document.allow, entries=(AllowEntry(network="10.0.0.0/24"),))
+        allowed = AllowState.of((AllowEntry(network="10.0.0.0/24"),))
         return add_seal_key(replace(document, allow=allowed), newest_seal_key_id(state.audit), fresh), None
 
     await office.change(Actor(principal="anna"), "client.revoke", "bob", changed)

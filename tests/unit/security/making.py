@@ -41,6 +41,8 @@ HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC).replace(microsecond=0)
 NAMES = ("localhost", "127.0.0.1")
 HERE = IPv4Address("10.0.0.1")
+# Who may come in where nothing is listed.
+THIS_HOST = IPv4Address("127.0.0.1")
 
 
 @cache
@@ -61,7 +63,7 @@ class Client:
     def bearer(self) -> str:
         return f"Bearer {self.key.reveal()}"
 
-    def peer(self, listener: str = "api", address: Address = HERE) -> Peer:
+    def peer(self, listener: str = "api", address: Address = THIS_HOST) -> Peer:
         return Peer(address, self.certificate, listener, NOW)
 
 

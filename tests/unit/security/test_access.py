@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from appliance.security.access import Principal, check_certificate, check_open, 
 from appliance.security.access_view import ADMIN_LISTENER, AccessView, ConfiguredAccess
 from appliance.security.allowlist import Address, Allowlist
 from appliance.security.api_keys import ApiKey, KeyRecord, Peppers
-from appliance.security.credentials import Credentials, RevocationKind
+from appliance.security.credentials import AllowEntry, AllowState, Credentials, RevocationKind
 from appliance.security.crl import Crl
 from appliance.security.identity import Peer, PeerIdentity, peer_identity
 from appliance.security.key_changes import add_key, revoke_key, rotate_key
@@ -62,7 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("jwt")
     KeyFolder(folder).write("issuer.pem", public_pem(private_key("EdDSA")))
     config = Config(
-        listeners={mode: Listener(mode=mode, allow=("10.0.0.0/8",)) for mode in MODES},
+        listeners={mode: Listener(mode=mode, allow=("10.0.0.0/8", "2001:db8::/32")) for mode in MODES},
         principals={name: PrincipalSettings() for name in ("demo", "bob", "token-only")},
         jwt=(JwtIssuer(issuer=ISSUER, audience=AUDIENCE, keys=("issuer.pem",), algorithms=("EdDSA",)),),
     )
@@ -287,6 +288,20 @@ def test_a_principals_networks_narrow_where_it_may_come_from(world: World, addre
     assert outcome(view, peer_at("key", ELSEWHERE), None, world.shown["bob's"]) == "bob"
 
 
+def test_the_allowlist_is_asked_at_each_request() -> None:
+    """The end of an entry waits for no new connection."""
+    document, demo = with_client(founded())
+    entry = AllowEntry(network="10.0.0.0/8", until=NOW)
+    view = AccessView.build(configured(), replace(document, allow=AllowState.of((entry,))))
+    identity, peer = peer_identity(demo.certificate, document.appliance_id), demo.peer(address=HERE)
+    assert decide(view, peer, identity, [demo.bearer], NOW - timedelta(microseconds=1)).id == "demo"
+    check_open(view, peer, identity, None, NOW - timedelta(microseconds=1))
+    with pytest.raises(Refusal, match="may not come in") as caught:
+        decide(view, peer, identity, [demo.bearer], NOW)
+    assert (caught.value.code, caught.value.reason) == ("address_not_allowed", "is not in the allowlist")
+    assert end(view, peer, identity, None) == "is not in the allowlist"
+
+
 def test_a_restored_principal_comes_back_with_what_was_not_revoked_itself() -> None:
     document, demo = with_client(founded())
     second = ApiKey.generate()
@@ -314,7 +329,7 @@ def shown_key(world: World, name: str = "active") -> Principal:
 
 def end(view: AccessView, peer: Peer, identity: PeerIdentity | None, shown: Principal | None) -> str | None:
     try:
-        check_open(view, peer, identity, shown)
+        check_open(view, peer, identity, shown, NOW)
     except Refusal as refusal:
         return refusal.reason
     return None

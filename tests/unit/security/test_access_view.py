@@ -160,7 +160,7 @@ def test_every_listener_asks_for_what_its_mode_says(tmp_path: Path) -> None:
 def test_allowlists_are_those_of_both_sources() -> None:
     config = Config(listeners={"api": Listener(allow=("10.0.0.0/8",)), "b": Listener()}, admin=Admin(remote=REMOTE))
     entries = (AllowEntry(network="192.0.2.0/24"), AllowEntry(network="198.51.100.1/32", listener="b"))
-    view = AccessView.build(configured(config), replace(founded(), allow=AllowState(entries=entries)))
+    view = AccessView.build(configured(config), replace(founded(), allow=AllowState.of(entries=entries)))
     networks = {name: sorted(map(str, allowlist.networks)) for name, allowlist in view.allowlists.items()}
     assert networks == {
         "api": ["10.0.0.0/8", "192.0.2.0/24"],
@@ -168,7 +168,7 @@ def test_allowlists_are_those_of_both_sources() -> None:
         ADMIN_LISTENER: ["10.0.0.0/8"],
     }
     assert all_allowlists(config, entries).keys() == view.allowlists.keys()
-    assert AccessView.build(configured(), founded()).allowlists["api"].allows(HERE) is False
+    assert AccessView.build(configured(), founded()).allowlists["api"].allows(HERE, NOW) is False
 
 
 def test_principals_have_their_settings_and_strangers_the_defaults() -> None:

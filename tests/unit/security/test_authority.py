@@ -82,8 +82,8 @@ async def test_a_refusal_is_told_with_its_exact_reason_and_folded(
             access.authenticate(client.peer(), [f"Bearer {ApiKey.generate().reveal()}"])
     access.close()
     assert told.refusals == [
-        ("10.0.0.1", "demo", "invalid_api_key", 1),
-        ("10.0.0.1", "demo", "invalid_api_key", 4),
+        ("127.0.0.1", "demo", "invalid_api_key", 1),
+        ("127.0.0.1", "demo", "invalid_api_key", 4),
     ]
     assert "sent the unknown API key" in caplog.messages[0]
     assert access._seen.key(client.key.kid) is None
@@ -185,9 +185,9 @@ async def test_listeners_have_their_own_lists_and_contexts(tmp_path: Path) -> No
         }
     )
     access = control(tmp_path, founded(), config)
-    assert access.allowlist("api").allows(HERE)
-    assert not access.allowlist("dify").allows(HERE)
-    assert not access.allowlist("no listener").allows(HERE)
+    assert access.allowlist("api").allows(HERE, NOW)
+    assert not access.allowlist("dify").allows(HERE, NOW)
+    assert not access.allowlist("no listener").allows(HERE, NOW)
     assert access.server_context("api") is not access.server_context("dify")
 
 

@@ -14,7 +14,7 @@ from appliance.security.api_keys import ApiKey
 from appliance.security.ca_changes import start_rotation
 from appliance.security.change_details import change_details
 from appliance.security.client_bundle import renew_client
-from appliance.security.credentials import AllowEntry, Credentials, StoredPair
+from appliance.security.credentials import AllowEntry, AllowState, Credentials, StoredPair
 from appliance.security.key_changes import add_key, add_pepper, retire_pepper, revoke_key
 from appliance.security.profiles import Profiles
 from appliance.security.revocations import revoke
@@ -32,10 +32,10 @@ def document() -> Credentials:
 
 def test_of_the_allowlist_networks_and_their_listener(document: Credentials) -> None:
     old, new = AllowEntry(network="10.0.0.0/8", listener="api"), AllowEntry(network="192.0.2.7/32")
-    start = replace(document, allow=replace(document.allow, entries=(old,)))
+    start = replace(document, allow=AllowState.of((old,)))
     change = {"added": "192.0.2.7/32", "removed": "10.0.0.0/8 (api)"}
     back = {"added": "10.0.0.0/8 (api)", "removed": "192.0.2.7/32"}
-    staged = stage_allow(start, LISTENERS, add=[new], remove=["10.0.0.0/8"])
+    staged = stage_allow(start, LISTENERS, NOW, add=[new], remove=["10.0.0.0/8"])
     applied = apply_allow(staged, NOW, SECONDS)
     assert change_details(start, staged) == change
     assert change_details(staged, discard_allow(staged)) == back
@@ -46,8 +46,8 @@ def test_of_the_allowlist_networks_and_their_listener(document: Credentials) -> 
 
 def test_of_another_note_what_it_was(document: Credentials) -> None:
     entry = AllowEntry(network="10.0.0.0/8", listener="api", comment="office")
-    start = replace(document, allow=replace(document.allow, entries=(entry,)))
-    staged = stage_allow(start, LISTENERS, add=[replace(entry, comment="office, floor 2")])
+    start = replace(document, allow=AllowState.of((entry,)))
+    staged = stage_allow(start, LISTENERS, NOW, add=[replace(entry, comment="office, floor 2")])
     change = {"before": '10.0.0.0/8 (api) "office"', "after": '10.0.0.0/8 (api) "office, floor 2"'}
     assert change_details(start, staged) == change
     assert change_details(staged, apply_allow(staged, NOW, None)) == change
@@ -66,7 +66,7 @@ def test_of_the_server_certificate_and_the_authorities_what_they_were(document: 
 
 def test_a_long_list_is_cut_and_counted(document: Credentials) -> None:
     entries = [AllowEntry(network=f"2001:db8::{number:x}/128") for number in range(1000)]
-    (text,) = change_details(document, stage_allow(document, LISTENERS, add=entries)).values()
+    (text,) = change_details(document, stage_allow(document, LISTENERS, NOW, add=entries)).values()
     assert isinstance(text, str)
     assert text.startswith("2001:db8::/128, ")
     assert text.endswith(", ... (1000 in all)")

@@ -65,7 +65,15 @@ def test_a_document_with_everything_in_it_comes_back_equal(path: Path) -> None:
     document = revoke_key(document, client.key.kid, NOW + timedelta(microseconds=1))
     document = revoke(document, "token", "t-1", NOW, by="ännä", reason="\u2028")
     document = add_pepper(revoked(document), b"p" * 32, NOW)
-    document = stage_allow(document, {}, add=[AllowEntry(network="10.0.0.0/8", comment="office")])
+    document = stage_allow(
+        document,
+        {},
+        NOW,
+        add=[
+            AllowEntry(network="10.0.0.0/8", comment="office"),
+            AllowEntry(network="192.0.2.0/24", until=NOW + DAY),
+        ],
+    )
     document = apply_allow(document, NOW, HOUR)
     document = replace(document, crls=(StoredCrl(issuer_key_id="ab", data=b"\x00crl", imported=NOW),))
     CredentialStore.found(path, Plain(), document)

@@ -16,11 +16,11 @@ from appliance.audit.errors import AuditUnavailable
 from appliance.audit.record import Actor, AuditEvent
 from appliance.config import Config
 from appliance.security import upkeep
-from appliance.security.allow_changes import apply_allow, confirm_allow, stage_allow
+from appliance.security.allow_changes import FORGET_ENDED, apply_allow, confirm_allow, stage_allow
 from appliance.security.api_keys import ApiKey, matches
 from appliance.security.ca_changes import finalize_rotation, issue_from_successor, roll_back, start_rotation
 from appliance.security.certificate_names import server_names_of
-from appliance.security.credentials import AllowEntry, Credentials
+from appliance.security.credentials import AllowEntry, AllowState, Credentials
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.founding import found
 from appliance.security.issuing import make_authority, make_server, sign_leaf
@@ -170,7 +170,7 @@ async def test_a_new_name_in_the_configuration_brings_a_new_certificate(tmp_path
 
 
 def on_trial(trial: timedelta = HOUR) -> Credentials:
-    document = stage_allow(made(NOW), {"api": Listener()}, add=[OFFICE])
+    document = stage_allow(made(NOW), {"api": Listener()}, NOW, add=[OFFICE])
     return apply_allow(document, NOW, trial)
 
 
@@ -178,10 +178,10 @@ async def test_a_trial_ends_at_its_time(tmp_path: Path) -> None:
     desk, keeper = keeping(tmp_path, on_trial())
     desk.clock.now = NOW + HOUR - timedelta(microseconds=1)
     await keeper.round()
-    assert desk.office.access.allowlist("api").allows(HERE)
+    assert desk.office.access.allowlist("api").allows(HERE, NOW)
     desk.clock.now = NOW + HOUR
     await keeper.round()
-    assert not desk.office.access.allowlist("api").allows(HERE)
+    assert not desk.office.access.allowlist("api").allows(HERE, NOW)
     assert (desk.document.allow.entries, desk.document.allow.staged, desk.document.allow.trial) == ((), (OFFICE,), None)
     assert desk.audit.story == ["allow.revert allow", "allow.revert ok"]
     assert desk.audit.events[0].actor.principal == "appliance"
@@ -212,12 +212,112 @@ async def test_a_trial_that_begins_while_another_ends_is_left_alone(tmp_path: Pa
     lab = AllowEntry(network="192.0.2.0/24")
 
     def confirm_and_go_on(document: Credentials, now: datetime) -> tuple[Credentials, None]:
-        document = stage_allow(confirm_allow(document, NOW), {"api": Listener()}, add=[lab])
+        document = stage_allow(confirm_allow(document, NOW), {"api": Listener()}, NOW, add=[lab])
         return apply_allow(document, now, HOUR), None
 
     await asyncio.gather(desk.office.change(ANNA, "allow.apply", "allowlist", confirm_and_go_on), keeper.round())
     assert desk.document.allow.entries == (OFFICE, lab)
     assert desk.document.allow.trial is not None
+
+
+# Ends of the allowlist's entries.
+
+GUEST = AllowEntry(network="10.0.0.0/8", listener="api", until=NOW + HOUR)
+
+
+def with_guest() -> Credentials:
+    return replace(made(NOW), allow=AllowState.of((GUEST,)))
+
+
+async def test_an_end_is_recorded_once_and_ends_connections(tmp_path: Path) -> None:
+    desk, keeper = keeping(tmp_path, with_guest())
+    cut: list[bool] = []
+
+    def cutting() -> int:
+        cut.append(desk.office.access.allowlist("api").allows(HERE, desk.clock.now))
+        return 3
+
+    desk.office.cut = cutting
+    desk.clock.now = NOW + HOUR - timedelta(microseconds=1)
+    await keeper.round()
+    assert "allow.end allow" not in desk.audit.story
+    assert desk.office.access.allowlist("api").allows(HERE, desk.clock.now)
+    desk.clock.now = NOW + HOUR
+    assert not desk.office.access.allowlist("api").allows(HERE, desk.clock.now), "before anybody looks"
+    await keeper.round()
+    assert cut == [False]
+    (done,) = [event for event in desk.audit.events if (event.action, event.outcome) == ("allow.end", "ok")]
+    assert done.actor.principal == "appliance"
+    assert done.details == {"ended": "10.0.0.0/8 (api)", "generation": desk.document.generation, "cut": 3}
+    assert desk.stored.allow.entries == (replace(GUEST, ended=True),)
+    generation = desk.document.generation
+    for moment in (NOW + 2 * HOUR, NOW):
+        desk.clock.now = moment
+        await keeper.round()
+        assert not desk.office.access.allowlist("api").allows(HERE, moment), "nor does a clock that was set back count"
+    assert desk.document.generation == generation
+
+
+async def test_connections_end_though_the_end_cannot_be_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk, keeper = keeping(tmp_path, with_guest())
+    cut: list[bool] = []
+
+    def cutting() -> int:
+        cut.append(True)
+        return 1
+
+    desk.office.cut = cutting
+
+    def full(event: AuditEvent) -> None:
+        raise AuditUnavailable("the disk is full")
+
+    desk.audit.trouble = full
+    desk.clock.now = NOW + HOUR
+    await keeper.round()
+    assert "the disk is full" in caplog.text
+    assert cut == [True]
+    assert desk.document.allow.entries == (GUEST,), "it is tried again"
+    desk.audit.trouble = lambda event: None
+    await keeper.round()
+    assert desk.document.allow.entries == (replace(GUEST, ended=True),)
+
+
+async def test_who_is_shut_out_tomorrow_is_said_today_and_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk, keeper = keeping(tmp_path, with_guest())
+    desk.clock.now = NOW + HOUR - DAY - timedelta(seconds=1)
+    await keeper.round()
+    desk.office.seen.note_address("api", HERE, desk.clock.now)
+    assert caplog.messages == []
+    desk.clock.now = NOW
+    for _ in range(2):
+        await keeper.round()
+    (said,) = caplog.messages
+    assert said == (
+        f"the allowlist entry 10.0.0.0/8 (api) ends at {GUEST.until:%Y-%m-%d %H:%M} UTC; "
+        "it alone lets in 10.0.0.1 of the last 24 hours"
+    )
+    (alarm,) = desk.audit.events
+    assert (alarm.action, alarm.resource, alarm.reason) == (
+        "allow.alarm",
+        "the allowlist entry 10.0.0.0/8 (api)",
+        "expires_soon",
+    )
+    assert alarm.details["addresses"] == 1
+
+
+async def test_an_ended_entry_is_forgotten_after_a_month(tmp_path: Path) -> None:
+    desk, keeper = keeping(tmp_path, with_guest())
+    desk.clock.now = NOW + HOUR + FORGET_ENDED
+    await keeper.round()
+    assert [entry.ended for entry in desk.document.allow.entries] == [True]
+    desk.clock.now += timedelta(seconds=1)
+    await keeper.round()
+    assert not desk.document.allow.entries
+    assert desk.audit.story[-2:] == ["credentials.forget allow", "credentials.forget ok"]
 
 
 async def test_what_cannot_be_recorded_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -414,7 +514,7 @@ async def test_one_fault_does_not_keep_the_rest_from_happening(
 
     desk.audit.trouble = fault
     desk.clock.now = NOW + HOUR
-    desk.office.access.authenticate(client.peer(), [client.bearer])
+    desk.office.access.authenticate(client.peer(address=HERE), [client.bearer])
     await keeper.round()
     assert "a fault" in caplog.text
     assert (tmp_path / "last_seen.json").exists()
