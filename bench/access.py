@@ -35,6 +35,7 @@ from appliance.security.allowlist import Allowlist, Network, Rule
 from appliance.security.api_keys import ApiKey, KeyRecord
 from appliance.security.authority import AccessControl
 from appliance.security.credentials import Credentials, Revocation, RevocationKind
+from appliance.security.entry_hits import EntryHits
 from appliance.security.failure_delay import FailureDelays
 from appliance.security.founding import found
 from appliance.security.identity import Peer, peer_identity
@@ -167,7 +168,6 @@ def requests(folder: Path) -> Iterator[tuple[str, float]]:
 
     def whole(number: int) -> None:
         peer = peers["cert_and_key"][number % KEYS // KEYS_EACH]
-        assert access.allowlist(peer.listener).allows(peer.address, utc_now())
         access.authenticate(peer, shown[number % KEYS])
 
     assert access.authenticate(peers["key"][0], shown[0]).id == "client-0"
@@ -213,7 +213,7 @@ def _access(folder: Path, document: Credentials) -> AccessControl:
     configured = ConfiguredAccess.load(Config(listeners=listeners, principals=principals), folder, NOW)
     logging.getLogger("appliance").setLevel(logging.CRITICAL)
     seen = LastSeen(folder / "last_seen.json")
-    return AccessControl(AccessView.build(configured, document), seen, utc_now)
+    return AccessControl(AccessView.build(configured, document), seen, EntryHits(folder / "hits"), utc_now)
 
 
 def allowlists() -> Iterator[tuple[str, float]]:

@@ -102,9 +102,9 @@ class Certificates(Struct, frozen=True, kw_only=True):
 
 
 class AllowEntry(Struct, frozen=True, kw_only=True):
-    """One network that may connect; listener: None for every one. hits, last_seen: of the last day, where counted.
+    """One network that may connect; listener: None for every one. until: its end; ended: it lets nobody in any more.
 
-    until: its end; ended: it lets nobody in any more.
+    hits: requests of the last day; last_seen: the newest ever; None where none was, or where nothing is counted.
     """
 
     network: str

@@ -598,7 +598,7 @@ CHINESE: Final[Mapping[str, str]] = MappingProxyType(
         "retiring": "宽限期",
         "retired": "已退役",
         "Nothing changes until it is applied (A).": "应用（A）之前什么都不会变。",
-        "{count} connections in 24 h.": "24 小时内有 {count} 个连接。",
+        "{count} requests in 24 h.": "24 小时内有 {count} 个请求。",
         "{added} added, {removed} removed.": "新增 {added} 条，移除 {removed} 条。",
         "It is undone by itself in {seconds} s unless you keep it (K).": "{seconds} 秒后自动撤销，除非你保留它（K）。",
         "Checked: no address of the last 24 hours is shut out, yours among them.": "已检查：最近 24 小时的地址（包括你的）都不会被挡在外面。",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
 
 from appliance.admin_client import end_of
 from appliance.cli import fence
-from appliance.cli.common import Appliance, ended, minute, moment, print_json, print_table
+from appliance.cli.common import Appliance, ended, minute, moment, point_in_time, print_json, print_table
 from appliance.cli.options import ApprovalOption, CommandGroup, ForceOption, How, JsonOption
 from appliance.errors import ConfigError
 
@@ -39,10 +40,22 @@ class Ends:
 
 
 @app.command("list")
-def show(appliance: Appliance, json: JsonOption = False) -> None:
-    """List what may connect, what is staged, and what is on trial."""
+def show(
+    appliance: Appliance,
+    unused: Annotated[
+        str | None, typer.Option("--unused", help="Only entries that let no request in for so long: 24h, 30d.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List what may connect, how much each entry was needed, what is staged, and what is on trial.
+
+    Example: appliance allow list --unused 30d
+    """
+    since = point_in_time(unused)
     found = appliance.ask("/allowlist")
-    if json:
+    if since is not None:
+        _print_unused(found["entries"], datetime.fromisoformat(since), json=json)
+    elif json:
         print_json(found)
     else:
         _print(found)
@@ -207,12 +220,42 @@ def _staged(staged: dict[str, Any]) -> list[_Row]:
 
 def _print_entries(rows: list[_Row]) -> None:
     print_table(
-        ("", "network", "listener", "from", "ends (UTC)", "comment"),
+        ("", "network", "listener", "from", "ends (UTC)", "hits 24h", "last hit (UTC)", "comment"),
         (
-            (sign, entry["network"], entry["listener"] or "every", origin, _end(entry), entry["comment"])
+            (
+                sign,
+                entry["network"],
+                entry["listener"] or "every",
+                origin,
+                _end(entry),
+                entry["hits"],
+                _last(entry),
+                entry["comment"],
+            )
             for sign, entry, origin in rows
         ),
     )
+
+
+def _print_unused(entries: list[dict[str, Any]], since: datetime, *, json: bool) -> None:
+    """Those of which it is known: counting began before `since`."""
+    counted = [one for one in entries if one["counted_since"] and datetime.fromisoformat(one["counted_since"]) <= since]
+    found = [one for one in counted if one["last_seen"] is None or datetime.fromisoformat(one["last_seen"]) < since]
+    if json:
+        print_json(found)
+    elif found:
+        _print_entries([("", one, one["origin"]) for one in found])
+    else:
+        typer.echo("none")
+    if unknown := len(entries) - len(counted):
+        are = "entry is" if unknown == 1 else "entries are"
+        typer.echo(f"{unknown} {are} counted for less long than that, and not looked at", err=True)
+
+
+def _last(entry: dict[str, Any]) -> str:
+    if entry["counted_since"] is None:
+        return ""
+    return minute(entry["last_seen"]) or f"never since {minute(entry['counted_since'])}"
 
 
 def _end(entry: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from appliance.access_config import PrincipalSettings
 from appliance.security.access_view import ADMIN_LISTENER, AccessView
+from appliance.security.allowlist import Rule
 from appliance.security.api_keys import ApiKey, KeyRecord, matches
 from appliance.security.crl import expired
 from appliance.security.identity import Peer, PeerIdentity, certificate_refused
@@ -41,10 +42,10 @@ def decide(
 ) -> Principal:
     """The principal behind a connection and the values of its request's Authorization headers. Raises Refusal.
 
+    After `check_address`, which says whether a request may come from there at all.
     identity: of the peer's certificate; None where the listener asks for none. Whatever is wrong with a key, the client
     reads the same sentence; only the operator's reason tells the faults apart.
     """
-    _check_address(view, peer, now)
     text = bearer_token(authorization)
     mode = view.mode(peer.listener)
     if mode != "key":
@@ -70,7 +71,7 @@ def check_open(
     Raises the Refusal that its next request would meet; but what is due to a date of its credentials is that request's
     matter.
     """
-    _check_address(view, peer, now)
+    check_address(view, peer, now)
     if identity is not None:
         administers = peer.listener == ADMIN_LISTENER
         _check_trusted(view, identity, view.admin_issuers if administers else view.issuers)
@@ -85,6 +86,19 @@ def check_open(
         _check_principal(view, peer, shown.id, now)
 
 
+def check_address(view: AccessView, peer: Peer, now: datetime) -> Rule:
+    """The rule of the listener's allowlist that lets the peer in now. Raises Refusal."""
+    allowed = view.allowlists.get(peer.listener)
+    rule = None if allowed is None else allowed.admitting(peer.address, now)
+    if rule is None:
+        raise Refusal(
+            "address_not_allowed",
+            "This address may not come in. Ask the operator to allow it.",
+            reason="is not in the allowlist",
+        )
+    return rule
+
+
 def check_certificate(view: AccessView, identity: PeerIdentity, issuers: frozenset[str], now: datetime) -> None:
     """What the handshake could not know, or not yet. issuers: the authorities that count here. Raises Refusal."""
     identity.check_valid(now)
@@ -92,16 +106,6 @@ def check_certificate(view: AccessView, identity: PeerIdentity, issuers: frozens
     crl = view.crls.get(identity.issuer_key_id)
     if crl is not None and expired(crl, now) and view.configured.config.certificates.crl_expired == "fail_closed":
         raise certificate_refused("cannot be checked: its authority's revocation list has expired")
-
-
-def _check_address(view: AccessView, peer: Peer, now: datetime) -> None:
-    allowed = view.allowlists.get(peer.listener)
-    if allowed is None or not allowed.allows(peer.address, now):
-        raise Refusal(
-            "address_not_allowed",
-            "This address may not come in. Ask the operator to allow it.",
-            reason="is not in the allowlist",
-        )
 
 
 def _check_trusted(view: AccessView, identity: PeerIdentity, issuers: frozenset[str]) -> None:

@@ -127,6 +127,10 @@ class AccessView:
             admin_issuers=_key_ids(map(certificate_of, document.authorities["admin"].trusted)),
         )
 
+    def entry_names(self) -> set[str]:
+        """Of every entry of the allowlists, as its rules name it."""
+        return {rule.name for one in self.allowlists.values() for rule in one.rules if rule.name}
+
     def mode(self, listener: str) -> ListenerMode:
         """What a client must show at a listener."""
         return self.configured.config.listeners[listener].mode

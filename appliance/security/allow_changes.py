@@ -10,6 +10,7 @@ FORGET_ENDED.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -46,13 +47,28 @@ def allowlists(listeners: Mapping[str, Listener], entries: Iterable[AllowEntry])
     for name, listener in listeners.items():
         try:
             rules = [
-                *(Rule.parse(one.network, one.until) for one in entries if one.listener in (None, name)),
-                *map(Rule.parse, listener.allow),
+                *(
+                    Rule.parse(one.network, one.until, rule_name(one.network, one.listener))
+                    for one in entries
+                    if one.listener in (None, name)
+                ),
+                *configured_rules(name, listener),
             ]
         except ValueError as error:
             raise ValueError(f"listeners.{name}.allow: {error}") from error
         lists[name] = Allowlist(rules, or_loopback=True)
     return lists
+
+
+def configured_rules(name: str, listener: Listener) -> list[Rule]:
+    """Of its `allow` in appliance.yaml, in that order. Raises ValueError."""
+    rules = map(Rule.parse, listener.allow)
+    return [dataclasses.replace(rule, name=f"{rule_name(str(rule.network), name)} appliance.yaml") for rule in rules]
+
+
+def rule_name(network: str, listener: str | None) -> str:
+    """Of an entry's rules, alike at every listener. network: canonical."""
+    return f"{network} {'*' if listener is None else listener}"
 
 
 def stage_allow(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -87,9 +87,11 @@ class Allowlist:
 
     def admitting(self, address: Address, now: datetime) -> Rule | None:
         """The narrowest rule that lets a normalised address in now; of equal ones the last that was given."""
-        for rule in self._around(address):
-            if now < rule.until:
-                return rule
+        cover = self._narrowest(address)
+        while cover is not None:
+            if now < cover.rule.until:
+                return cover.rule
+            cover = cover.wider
         if now >= self._empty_from:
             return next((rule for rule in _LOOPBACK_RULES if address in rule.network), None)
         return None
@@ -98,16 +100,16 @@ class Allowlist:
         """When an address that may connect now is shut out unless something changes; None where it may not connect."""
         if now >= self._empty_from:
             return NEVER if self.allows(address, now) else None
-        return max((rule.until for rule in self._around(address) if now < rule.until), default=None)
+        latest, cover = now, self._narrowest(address)
+        while cover is not None:
+            latest, cover = max(latest, cover.rule.until), cover.wider
+        return latest if latest > now else None
 
-    def _around(self, address: Address) -> Iterator[Rule]:
-        """The rules whose network has the address, the narrowest first."""
+    def _narrowest(self, address: Address) -> _Cover | None:
+        """Of the rules whose network has the address, ended ones too."""
         firsts, covers = self._v4 if address.version == 4 else self._v6
         at = bisect_right(firsts, int(address)) - 1
-        cover = covers[at] if at >= 0 else None
-        while cover is not None:
-            yield cover.rule
-            cover = cover.wider
+        return covers[at] if at >= 0 else None
 
 
 _ALWAYS: Final = datetime.min.replace(tzinfo=UTC)

@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Final
 
 from appliance.clock import Clock
-from appliance.security.access import Principal, bearer_token, check_certificate, check_open, decide
+from appliance.security.access import Principal, bearer_token, check_address, check_certificate, check_open, decide
 from appliance.security.access_view import ADMIN_LISTENER, AccessView
 from appliance.security.allowlist import Allowlist
 from appliance.security.api_keys import ApiKey
+from appliance.security.entry_hits import EntryHits
 from appliance.security.identity import Peer, PeerIdentity, peer_identity
 from appliance.security.last_seen import LastSeen
 from appliance.security.refusal import Refusal
@@ -27,12 +28,16 @@ _log = logging.getLogger(__name__)
 class AccessControl:
     """Who may connect, and who a request is from, by the view of this moment. Belongs to the daemon's event loop.
 
+    hits: counts what each entry of the allowlist lets in.
     to_move: keys that were shown rightly and are hashed under an older pepper: by kid, a newer one and their HMAC.
     """
 
-    def __init__(self, view: AccessView, seen: LastSeen, now: Clock, refused: Refused | None = None) -> None:
+    def __init__(
+        self, view: AccessView, seen: LastSeen, hits: EntryHits, now: Clock, refused: Refused | None = None
+    ) -> None:
         self._view = view
         self._seen = seen
+        self.hits = hits
         self._now = now
         self._refusals = RefusalLog(_log, refused)
         self.to_move: dict[str, tuple[int, bytes]] = {}
@@ -65,6 +70,7 @@ class AccessControl:
         """
         now, identity = self._now(), None
         try:
+            self.hits.note(check_address(self._view, peer, now).name, now)
             identity = self._identity_of(peer)
             principal = decide(self._view, peer, identity, authorization, now)
         except Refusal as refusal:

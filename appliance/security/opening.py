@@ -27,6 +27,7 @@ from appliance.security.authority import AccessControl
 from appliance.security.bundle_folder import write_bundle
 from appliance.security.client_bundle import add_client
 from appliance.security.credential_store import CredentialStore
+from appliance.security.entry_hits import EntryHits
 from appliance.security.founding import found
 from appliance.security.last_seen import LastSeen
 from appliance.security.office import Office
@@ -50,6 +51,7 @@ class Security:
     def close(self) -> None:
         """Makes the audit log whole, and remembers what was last used."""
         self.office.seen.save()
+        self.office.access.hits.save()
         self.office.access.close()
         self.office.audit.close()
 
@@ -87,7 +89,8 @@ def open_security(
     if cut_short:
         audit.append(AuditEvent(action="seal_key.rotate", outcome="failed", actor=APPLIANCE, reason="cut_short"))
     seen = LastSeen(state.store / "last_seen.json")
-    access = AccessControl(view, seen, now, audited_refusals(audit))
+    hits = EntryHits(state.store / "allow_hits.json")
+    access = AccessControl(view, seen, hits, now, audited_refusals(audit))
     return Security(keyring, Office(store, access, audit, seen, profiles, now))
 
 

@@ -155,6 +155,9 @@ class Upkeep:
         ):
             await self._attempt(work)
         await self._office.seen.save_aside()
+        hits = self._office.access.hits
+        hits.keep(self._office.access.view.entry_names(), self._office.now())
+        await hits.save_aside()
 
     async def _keep_sealed(self) -> None:
         """Where an older key has to stay, the next look is later each time: each reads all that is sealed."""

@@ -138,6 +138,30 @@ async def test_an_entry_gets_another_end(desk: Desk, admin: AdminClient) -> None
     assert (answer["entries"][0]["until"], answer["ending_sooner"]) == (None, [])
 
 
+async def test_hits_of_each_entry(state: StateDir) -> None:
+    config = Config(listeners={"api": Listener(allow=("198.51.100.1",))})
+    async with Desk.open(state, config) as desk, desk.client() as admin:
+        await admin.post("/allowlist/stage", {"add": [{"network": NETWORK}, {"network": "203.0.113.0/24"}]})
+        await admin.post("/allowlist/apply", {"confirm_seconds": 0})
+        hits, now = desk.office.access.hits, desk.clock()
+        assert [entry["hits"] for entry in (await admin.get("/allowlist"))["entries"]] == [None] * 3
+        hits.keep(desk.office.access.view.entry_names(), now)
+        for address in ("192.0.2.7", "192.0.2.8", "198.51.100.1"):
+            rule = desk.office.access.allowlist("api").admitting(normalise(address), now)
+            assert rule is not None
+            hits.note(rule.name, now)
+        found = (await admin.get("/allowlist"))["entries"]
+        assert [(entry["network"], entry["hits"]) for entry in found] == [
+            ("198.51.100.1", 1),
+            (NETWORK, 2),
+            ("203.0.113.0/24", 0),
+        ]
+        seen = [entry["last_seen"] and datetime.fromisoformat(entry["last_seen"]) for entry in found]
+        second = now.replace(microsecond=0)
+        assert seen == [second, second, None]
+        assert datetime.fromisoformat(found[2]["counted_since"]) == second
+
+
 SENSELESS: list[tuple[dict[str, object], str, str]] = [
     ({"add": [{"network": "192.0.2.1/24"}]}, "invalid", "192.0.2.1/24"),
     ({"add": [{"network": "example.org"}]}, "invalid", "example.org"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.security.api_keys import ApiKey
 from appliance.security.certificates import certificate_pem
+from appliance.security.entry_hits import EntryHits
 from appliance.state_dir import StateDir
 from tests.cli.conftest import Command
 from tests.security.authorities import ForeignCa, client_csr
@@ -211,6 +213,27 @@ def test_the_allowlist(cli: Command) -> None:
     cli("allow", "remove", "192.0.2.0/24").ok()
     cli("allow", "apply", "--confirm", "60").ok()
     assert "staged" in cli("allow", "revert").ok().out
+
+
+def test_entries_that_nobody_needs(cli: Command, state: StateDir) -> None:
+    cli("allow", "add", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24").ok()
+    cli("allow", "apply", "--confirm", "0").ok()
+    hits, now = EntryHits(state.store / "allow_hits.json"), datetime.now(UTC)
+    for name, ago in (("192.0.2.0/24 *", 40), ("192.0.2.0/24 *", 0), ("198.51.100.0/24 *", 40)):
+        hits.note(name, now - timedelta(days=ago))
+    hits.keep([f"{name} *" for name in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")], now - timedelta(days=2))
+    hits.save()
+    listed = cli("allow", "list").ok().out
+    assert re.search(r"^192\.0\.2\.0/24 .* 1 +20..-..-.. ..:..$", listed, re.M)
+    assert re.search(r"^203\.0\.113\.0/24 .* 0 +never since 20..-..-.. ..:..$", listed, re.M)
+    unused = cli("allow", "list", "--unused", "30d").ok()
+    assert re.findall(r"^[0-9./]+", unused.out, re.M) == ["198.51.100.0/24"]
+    assert unused.err == "1 entry is counted for less long than that, and not looked at\n"
+    assert re.findall(r"^[0-9./]+", cli("allow", "list", "--unused", "1d").ok().out, re.M) == [
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+    ]
+    assert cli("allow", "list", "--unused", "90d").ok().out == "none\n"
 
 
 def test_an_entry_for_some_time(cli: Command) -> None:

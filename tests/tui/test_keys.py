@@ -358,7 +358,7 @@ async def test_what_is_staged_is_shown_in_full() -> None:
         await made.press("5", "v")
         shown = made.text()
         assert "+ 10.31.4.0/24  api  new RAG cluster" in shown
-        assert re.search(r"- 10\.20\.99\.5/32 .* 311 connections in 24 h\.", shown)
+        assert re.search(r"- 10\.20\.99\.5/32 .* 311 requests in 24 h\.", shown)
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def remove(entry: AllowEntry) -> Proposal:
         command=lambda values: ("allow", "remove", entry.network),
         facts=(
             as_written(f"{entry.network} {entry.comment}".strip()),
-            sentence("{count} connections in 24 h.", count=entry.hits)
+            sentence("{count} requests in 24 h.", count=entry.hits)
             if used
             else sentence("Nothing changes until it is applied (A)."),
         ),

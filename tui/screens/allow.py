@@ -228,7 +228,7 @@ class Allow(AskingScreen):
         return self.look.say(sentence("until {until} UTC", until=until)) if until else ""
 
     def _hits(self, entry: AllowEntry) -> str:
-        return "" if entry.hits is None else self.look.say(sentence("{count} connections in 24 h.", count=entry.hits))
+        return "" if entry.hits is None else self.look.say(sentence("{count} requests in 24 h.", count=entry.hits))
 
     def action_keep(self) -> None:
         """For good."""
@@ -348,7 +348,9 @@ class Allow(AskingScreen):
         return units.NONE if seen is None else self.look.ago(max(0.0, self._wall() - seen))
 
     def _last(self, row: AllowRow) -> str:
-        return self._ago(row.entry.last_seen)
+        if (seen := moment(row.entry.last_seen)) is not None:
+            return units.duration(max(0.0, self._wall() - seen))
+        return units.NONE if row.entry.hits is None else self.look.say("never")
 
 
 def _role(row: AllowRow) -> Role:

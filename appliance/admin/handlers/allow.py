@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, TypedDict
 
 from msgspec import Meta, Struct
 
@@ -18,6 +18,7 @@ from appliance.security.allow_changes import (
     AllowDiff,
     allowlists,
     apply_allow,
+    configured_rules,
     confirm_allow,
     diff_allow,
     discard_allow,
@@ -25,10 +26,12 @@ from appliance.security.allow_changes import (
     locked_out,
     refuse_lock_out,
     revert_allow,
+    rule_name,
     stage_allow,
 )
 from appliance.security.allowlist import NEVER, normalise
 from appliance.security.credentials import AllowEntry, Credentials
+from appliance.security.entry_hits import Hits
 
 _DENIED_MAX: Final = 1000
 _SOONER_MAX: Final = 1000
@@ -85,7 +88,11 @@ class Apply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class EntryView(Struct, frozen=True, kw_only=True):
-    """origin: `appliance.yaml` or `allow add`. until: its end, None without one. ended: it lets nobody in any more."""
+    """origin: `appliance.yaml` or `allow add`. until: its end, None without one. ended: it lets nobody in any more.
+
+    hits: requests that came in by it in the last 24 hours. last_seen: the newest ever. counted_since: when counting
+    began; None where it has not.
+    """
 
     network: str
     listener: str | None
@@ -93,6 +100,9 @@ class EntryView(Struct, frozen=True, kw_only=True):
     origin: str = "allow add"
     until: datetime | None = None
     ended: bool = False
+    hits: int | None = None
+    last_seen: datetime | None = None
+    counted_since: datetime | None = None
 
 
 class DeniedView(Struct, frozen=True, kw_only=True):
@@ -219,27 +229,40 @@ def _listeners(call: Call) -> dict[str, Listener]:
 def _state(call: Call, document: Credentials) -> dict[str, object]:
     allow = document.allow
     diff: AllowDiff = diff_allow(allow)
-    now = call.office.now()
+    now, hits = call.office.now(), call.office.access.hits
     configured = [
-        EntryView(network=network, listener=name, origin="appliance.yaml")
+        EntryView(network=network, listener=name, origin="appliance.yaml", **_counted(hits.of(rule.name, now)))
         for name, listener in _listeners(call).items()
-        for network in listener.allow
+        for network, rule in zip(listener.allow, configured_rules(name, listener), strict=True)
     ]
+
+    def view(entry: AllowEntry) -> EntryView:
+        return EntryView(
+            network=entry.network,
+            listener=entry.listener,
+            comment=entry.comment,
+            until=entry.until,
+            ended=not entry.counts(now),
+            **_counted(hits.of(rule_name(entry.network, entry.listener), now)),
+        )
+
     return {
-        "entries": [*configured, *(_view(entry, now) for entry in allow.entries)],
+        "entries": [*configured, *map(view, allow.entries)],
         "staged": {
-            "add": [_view(entry, now) for entry in diff.added],
-            "remove": [_view(entry, now) for entry in diff.removed],
+            "add": list(map(view, diff.added)),
+            "remove": list(map(view, diff.removed)),
         },
         "trial": None if allow.trial is None else {"revert_at": allow.trial.revert_at},
     }
 
 
-def _view(entry: AllowEntry, now: datetime) -> EntryView:
-    return EntryView(
-        network=entry.network,
-        listener=entry.listener,
-        comment=entry.comment,
-        until=entry.until,
-        ended=not entry.counts(now),
-    )
+class _Counted(TypedDict, total=False):
+    hits: int
+    last_seen: datetime | None
+    counted_since: datetime
+
+
+def _counted(hits: Hits | None) -> _Counted:
+    if hits is None:
+        return {}
+    return {"hits": hits.last_day, "last_seen": hits.last, "counted_since": hits.since}

@@ -28,6 +28,7 @@ from appliance.security.authority import AccessControl
 from appliance.security.client_bundle import BundleFiles, add_client
 from appliance.security.credential_store import CredentialStore
 from appliance.security.credentials import Credentials
+from appliance.security.entry_hits import EntryHits
 from appliance.security.founding import found
 from appliance.security.identity import Peer
 from appliance.security.last_seen import LastSeen
@@ -172,7 +173,7 @@ def bench(
     store = CredentialStore.found(folder / "credentials", cipher, document or founded())
     seen = LastSeen(folder / "last_seen.json")
     view = AccessView.build(configured(config), store.current)
-    access = AccessControl(view, seen, clock)
+    access = AccessControl(view, seen, EntryHits(folder / "allow_hits.json"), clock)
     office = Office(store, access, cast(AuditLog, audit), seen, PROFILES, clock)
     return Bench(office, audit, cipher, clock, folder / "credentials")
 

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from appliance.access_config import (
     RemoteAdmin,
 )
 from appliance.config import Config
-from appliance.security.access import Principal, check_certificate, check_open, decide
+from appliance.security.access import Principal, check_address, check_certificate, check_open, decide
 from appliance.security.access_view import ADMIN_LISTENER, AccessView, ConfiguredAccess
 from appliance.security.allowlist import Address, Allowlist
 from appliance.security.api_keys import ApiKey, KeyRecord, Peppers
@@ -294,10 +294,10 @@ def test_the_allowlist_is_asked_at_each_request() -> None:
     entry = AllowEntry(network="10.0.0.0/8", until=NOW)
     view = AccessView.build(configured(), replace(document, allow=AllowState.of((entry,))))
     identity, peer = peer_identity(demo.certificate, document.appliance_id), demo.peer(address=HERE)
-    assert decide(view, peer, identity, [demo.bearer], NOW - timedelta(microseconds=1)).id == "demo"
+    assert check_address(view, peer, NOW - timedelta(microseconds=1)).network == ip_network("10.0.0.0/8")
     check_open(view, peer, identity, None, NOW - timedelta(microseconds=1))
     with pytest.raises(Refusal, match="may not come in") as caught:
-        decide(view, peer, identity, [demo.bearer], NOW)
+        check_address(view, peer, NOW)
     assert (caught.value.code, caught.value.reason) == ("address_not_allowed", "is not in the allowlist")
     assert end(view, peer, identity, None) == "is not in the allowlist"
 

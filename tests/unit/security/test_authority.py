@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ from appliance.security.access_view import ADMIN_LISTENER, AccessView
 from appliance.security.api_keys import ApiKey, matches
 from appliance.security.authority import AccessControl
 from appliance.security.client_bundle import issue_certificate
-from appliance.security.credentials import Credentials
+from appliance.security.credentials import AllowEntry, AllowState, Credentials
+from appliance.security.entry_hits import EntryHits
 from appliance.security.identity import Peer
 from appliance.security.key_changes import add_key, add_pepper, move_keys, peppers_of, retire_pepper
 from appliance.security.last_seen import LastSeen
@@ -26,6 +27,7 @@ from tests.unit.security.making import (
     HERE,
     NOW,
     PROFILES,
+    THIS_HOST,
     Client,
     Clock,
     configured,
@@ -51,7 +53,7 @@ def control(
     folder: Path, document: Credentials, config: Config | None = None, told: Told | None = None
 ) -> AccessControl:
     view = AccessView.build(configured(config), document)
-    return AccessControl(view, LastSeen(folder / "last_seen.json"), Clock(), told)
+    return AccessControl(view, LastSeen(folder / "last_seen.json"), EntryHits(folder / "hits"), Clock(), told)
 
 
 @pytest.fixture
@@ -68,6 +70,26 @@ async def test_a_request_is_known_and_noted(tmp_path: Path, demo: tuple[Credenti
     assert seen.key(client.key.kid) == NOW
     (issuer,) = access.view.issuers
     assert seen.principals_of(issuer, NOW - DAY) == ["demo"]
+    access.close()
+
+
+async def test_a_request_counts_for_the_entry_that_lets_it_in(tmp_path: Path, demo: tuple[Credentials, Client]) -> None:
+    document, client = demo
+    entries = AllowEntry(network="10.0.0.0/8"), AllowEntry(network="10.0.0.0/24", listener="api", until=NOW)
+    listeners = {"api": Listener(allow=("127.0.0.1",))}
+    access = control(tmp_path, replace(document, allow=AllowState.of(entries)), Config(listeners=listeners))
+    access.authenticate(client.peer(address=HERE), [client.bearer])
+    access.authenticate(client.peer(), [client.bearer])
+    with pytest.raises(Refusal):
+        access.authenticate(client.peer(address=HERE), ["Bearer junk"])
+    with pytest.raises(Refusal):
+        access.authenticate(client.peer(address=ip_address("203.0.113.1")), [client.bearer])
+    counted = {name: access.hits.of(name, NOW) for name in access.view.entry_names()}
+    assert {name: None if hits is None else (hits.last_day, hits.last) for name, hits in counted.items()} == {
+        "10.0.0.0/8 *": (2, NOW),
+        "10.0.0.0/24 api": None,
+        "127.0.0.1/32 api appliance.yaml": (1, NOW),
+    }
     access.close()
 
 
@@ -93,10 +115,10 @@ async def test_a_certificate_that_names_nobody_is_told_of_its_address(tmp_path: 
     told = Told()
     access = control(tmp_path, founded(), told=told)
     with pytest.raises(Refusal, match="cannot be read"):
-        access.authenticate(Peer(HERE, b"junk", "api", NOW), [])
+        access.authenticate(Peer(THIS_HOST, b"junk", "api", NOW), [])
     with pytest.raises(Refusal, match="is missing"):
-        access.authenticate(Peer(HERE, None, "api", NOW), [])
-    assert told.refusals == [("10.0.0.1", None, "certificate_rejected", 1)]
+        access.authenticate(Peer(THIS_HOST, None, "api", NOW), [])
+    assert told.refusals == [("127.0.0.1", None, "certificate_rejected", 1)]
     access.close()
 
 
@@ -220,7 +242,7 @@ async def test_clients_are_no_administrators_and_the_other_way_round(
     with pytest.raises(Refusal, match="no administrator of this appliance"):
         access.administrator(demo[1].peer(ADMIN_LISTENER))
     with pytest.raises(Refusal, match="no client of this appliance"):
-        access.authenticate(Peer(HERE, peer.certificate, "api", NOW), [demo[1].bearer])
+        access.authenticate(Peer(THIS_HOST, peer.certificate, "api", NOW), [demo[1].bearer])
     access.close()
 
 
@@ -265,7 +287,7 @@ async def test_a_key_is_noted_at_the_clock_of_access_control(tmp_path: Path, dem
     document, client = demo
     clock = Clock()
     seen = LastSeen(tmp_path / "last_seen.json")
-    access = AccessControl(AccessView.build(configured(), document), seen, clock)
+    access = AccessControl(AccessView.build(configured(), document), seen, EntryHits(tmp_path / "hits"), clock)
     access.authenticate(client.peer(), [client.bearer])
     clock.now = NOW - timedelta(hours=1)
     access.authenticate(client.peer(), [client.bearer])

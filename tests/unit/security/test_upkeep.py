@@ -22,6 +22,7 @@ from appliance.security.ca_changes import finalize_rotation, issue_from_successo
 from appliance.security.certificate_names import server_names_of
 from appliance.security.credentials import AllowEntry, AllowState, Credentials
 from appliance.security.disk_guard import DiskGuard
+from appliance.security.entry_hits import EntryHits, Hits
 from appliance.security.founding import found
 from appliance.security.issuing import make_authority, make_server, sign_leaf
 from appliance.security.key_changes import FORGET_AFTER, add_key, add_pepper, peppers_of, revoke_key, rotate_key
@@ -307,6 +308,13 @@ async def test_who_is_shut_out_tomorrow_is_said_today_and_once(
         "expires_soon",
     )
     assert alarm.details["addresses"] == 1
+
+
+async def test_entries_are_known_from_when_they_first_count(tmp_path: Path) -> None:
+    _, keeper = keeping(tmp_path, with_guest())
+    await keeper.round()
+    found = EntryHits(tmp_path / "allow_hits.json").of("10.0.0.0/8 api", NOW)
+    assert found == Hits(last_day=0, last=None, since=NOW)
 
 
 async def test_an_ended_entry_is_forgotten_after_a_month(tmp_path: Path) -> None:
