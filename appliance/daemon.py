@@ -65,6 +65,7 @@ from appliance.remote_admin import remote_admin
 from appliance.responses.store import ResponseStore
 from appliance.security.capture_switch import switch_capture
 from appliance.security.disk_guard import DiskGuard
+from appliance.security.fence import FenceWatch
 from appliance.security.limits import PrincipalLimits
 from appliance.security.opening import Security, open_security
 from appliance.security.quota_store import QuotaStore
@@ -170,6 +171,7 @@ class _Daemon:
         launcher: Launcher = SpawnLauncher() if engine is None else SocketLauncher(engine)
         self._launcher = launcher
         self._imported = model_keeper(settings.state, self._office, launcher)
+        self._fences = FenceWatch.of(settings.state.path)
         self._hardware = HardwareWatch(launcher)
         self._ledger = MemoryLedger(settings.state.store / "memory.json")
         placer = Placer(self._hardware, self._ledger, time.monotonic, quantize_command=self._imported.quantize_command)
@@ -355,6 +357,7 @@ class _Daemon:
             events=self._events,
             history=self._recorder.reader,
             alerts=self._alerts,
+            fences=self._fences,
         )
         api = AdminApi(site, ROUTES)
         path = state.run / "admin.sock" if config.socket is None else Path(config.socket)
@@ -380,6 +383,7 @@ class _Daemon:
             serves=self._premises.port,
             status=self._premises.status,
             watch=self._hardware,
+            fences=self._fences,
         )
 
     async def _main_loop(self, stop: asyncio.Event, url: str) -> None:

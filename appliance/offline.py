@@ -28,6 +28,7 @@ from appliance.model_trial import model_keeper
 from appliance.models.launcher import SpawnLauncher
 from appliance.models.models_plan import ModelChange
 from appliance.security.denied_addresses import DeniedAddress
+from appliance.security.fence import FenceWatch
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir, temporary_sibling
 from appliance.telemetry.history import HistoryReader
@@ -51,7 +52,7 @@ async def offline_admin(
     with state.lock(), _private_path(state) as socket:
         security = open_security(state, config, folder, environment, create=create)
         launcher, premises = SpawnLauncher(), _Closed(security)
-        keeper = model_keeper(state, security.office, launcher)
+        keeper, fences = model_keeper(state, security.office, launcher), FenceWatch.of(state.path)
         site = AdminSite(
             office=security.office,
             keyring=security.keyring,
@@ -63,6 +64,7 @@ async def offline_admin(
             requests=RequestReader.of_folder(state.store),
             history=HistoryReader.of_folder(state.store, time.time),
             one_command=True,
+            fences=fences,
             examine=Examination(
                 state=state,
                 office=security.office,
@@ -72,6 +74,7 @@ async def offline_admin(
                 check_unchanged=keeper.store.check_unchanged,
                 serves=premises.port,
                 status=premises.status,
+                fences=fences,
             ),
         )
         try:

@@ -130,12 +130,20 @@ class Trial(Struct, frozen=True, kw_only=True):
     revert_at: str
 
 
+class Fenced(Struct, frozen=True, kw_only=True):
+    """Networks that the allowlist lets in and IPAddressAllow= of a unit of systemd keeps out."""
+
+    unit: str
+    networks: tuple[str, ...]
+
+
 class Allowlist(Struct, frozen=True, kw_only=True):
     """Who may connect."""
 
     entries: tuple[AllowEntry, ...] = ()
     staged: StagedEntries = StagedEntries()
     trial: Trial | None = None
+    fenced: tuple[Fenced, ...] = ()
 
 
 class AddressTest(Struct, frozen=True, kw_only=True):
@@ -144,6 +152,7 @@ class AddressTest(Struct, frozen=True, kw_only=True):
     address: str
     now: dict[str, bool]
     staged: dict[str, bool]
+    fenced: tuple[Fenced, ...] = ()
 
 
 class DeniedRow(Struct, frozen=True, kw_only=True):

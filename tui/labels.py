@@ -602,6 +602,7 @@ CHINESE: Final[Mapping[str, str]] = MappingProxyType(
         "{added} added, {removed} removed.": "新增 {added} 条，移除 {removed} 条。",
         "It is undone by itself in {seconds} s unless you keep it (K).": "{seconds} 秒后自动撤销，除非你保留它（K）。",
         "Checked: no address of the last 24 hours is shut out, yours among them.": "已检查：最近 24 小时的地址（包括你的）都不会被挡在外面。",
+        "IPAddressAllow= of {units} keeps out {networks}": "{units} 的 IPAddressAllow= 挡住了 {networks}",
         "until {until} UTC": "截止 {until} UTC",
         "{address} is shut out at {until} UTC": "{address} 将在 {until} UTC 被挡在外面",
         "Connections that end: {count}.": "会结束的连接：{count} 个。",

@@ -18,6 +18,7 @@ from appliance.models.models_plan import ModelChange
 from appliance.models.rollouts import Rollouts
 from appliance.models.router import Router
 from appliance.security.denied_addresses import DeniedAddress
+from appliance.security.fence import FenceWatch
 from appliance.security.office import Office
 from appliance.state_dir import StateDir
 from appliance.telemetry.event_stream import EventStream
@@ -70,8 +71,8 @@ class AdminSite:
     one_command: it ends with the command that it serves, before a second person could come. router, rollouts,
     log_buffer: None where no daemon runs, as are `snapshot`, which says what there is to be seen of the appliance,
     `metrics`, `events` and `alerts`. examine: what `appliance doctor` is answered with. history: who asks the flight
-    recorder. reading_all: held while all of the request log is read, some seconds for a million: one report at a time
-    leaves threads and cores to others.
+    recorder. fences: of systemd's units behind the allowlist. reading_all: held while all of the request log is read,
+    some seconds for a million: one report at a time leaves threads and cores to others.
     """
 
     office: Office
@@ -92,4 +93,5 @@ class AdminSite:
     events: EventStream | None = None
     history: HistoryReader | None = None
     alerts: AlertWatch | None = None
+    fences: FenceWatch = field(default_factory=lambda: FenceWatch(tuple))
     reading_all: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
 
 from appliance.admin_client import end_of
-from appliance.cli import fence
 from appliance.cli.common import Appliance, ended, minute, moment, point_in_time, print_json, print_table
 from appliance.cli.options import ApprovalOption, CommandGroup, ForceOption, How, JsonOption
 from appliance.errors import ConfigError
@@ -78,8 +78,9 @@ def add(
     """
     end = ends.body()
     entries = [{"network": network, "listener": listener, "comment": comment, **end} for network in networks]
-    _print(appliance.act("/allowlist/stage", {"add": entries}, how))
-    fence.warn(appliance, networks)
+    answer = appliance.act("/allowlist/stage", {"add": entries}, how)
+    _print(answer)
+    warn_of_fences(answer, networks)
 
 
 @app.command("extend")
@@ -97,8 +98,9 @@ def extend(
     end = ends.body()
     if bool(end) == no_end:
         raise ConfigError("say when it ends: --for, --until or --no-end")
-    _print(appliance.act("/allowlist/stage", {"extend": [{"network": network, **end} for network in networks]}, how))
-    fence.warn(appliance, networks)
+    answer = appliance.act("/allowlist/stage", {"extend": [{"network": network, **end} for network in networks]}, how)
+    _print(answer)
+    warn_of_fences(answer, networks)
 
 
 @app.command("diff")
@@ -133,8 +135,7 @@ def test(
             + (f" until {moment(end, 'seconds')}" if end else "")
             + ("" if staged == now else f"; staged: {_word(staged)}")
         )
-    if any((*found["now"].values(), *found["staged"].values())):
-        fence.warn(appliance, [found["address"]])
+    warn_of_fences(found)
 
 
 @app.command("denied")
@@ -175,7 +176,7 @@ def apply(
     _warn_of_ends(answer["ending_sooner"])
     if answer["trial"] and not how.plan:
         typer.echo(f"{ended(answer)}. Confirm with `appliance allow confirm`.")
-    fence.warn(appliance, [entry["network"] for entry in answer["entries"]])
+    warn_of_fences(answer)
 
 
 @app.command("confirm")
@@ -188,14 +189,35 @@ def confirm(appliance: Appliance, approval: ApprovalOption = None) -> None:
 @app.command("revert")
 def revert(appliance: Appliance, approval: ApprovalOption = None) -> None:
     """Undo the change that is on trial; it stays staged."""
-    _print(appliance.act("/allowlist/revert", how=How(approval=approval)))
-    fence.warn(appliance)
+    answer = appliance.act("/allowlist/revert", how=How(approval=approval))
+    _print(answer)
+    warn_of_fences(answer, [entry["network"] for entry in answer["entries"]])
 
 
 @app.command("discard")
 def discard(appliance: Appliance, approval: ApprovalOption = None) -> None:
     """Forget what is staged."""
     _print(appliance.act("/allowlist/discard", how=How(approval=approval)))
+
+
+def warn_of_fences(answer: Mapping[str, Any], networks: Sequence[str] | None = None) -> None:
+    """Says on standard error which of these networks the allowlist lets in and systemd's units keep out.
+
+    answer: of the admin API, about the allowlist. networks: None stands for all that it names.
+    """
+    # Imported here: most commands have no use for it.
+    from ipaddress import ip_network
+
+    from appliance.security.fence import NEXT, Stopped
+
+    asked = None if networks is None else {ip_network(network) for network in networks}
+    stopped = []
+    for one in answer["fenced"]:
+        named = tuple(name for name in one["networks"] if asked is None or ip_network(name) in asked)
+        if named:
+            stopped.append(Stopped(unit=one["unit"], networks=named))
+    if stopped:
+        typer.echo(f"warning: {'; '.join(one.sentence for one in stopped)}: {NEXT}", err=True)
 
 
 def _print(found: dict[str, Any]) -> None:

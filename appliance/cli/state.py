@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from appliance.cli import fence
+from appliance.cli.allow import warn_of_fences
 from appliance.cli.common import Appliance, ended, moment, print_facts, print_json
 from appliance.cli.options import ApprovalOption, ForceOption, How, JsonOption
 from appliance.errors import ApplianceError
@@ -111,7 +111,7 @@ def reload(appliance: Appliance, force: ForceOption = False, approval: ApprovalO
         typer.echo(f"{key} has changed and counts after a restart", err=True)
     for note in answer["notes"]:
         typer.echo(note, err=True)
-    fence.warn(appliance)
+    warn_of_fences(appliance.ask("/allowlist"))
 
 
 def whoami(appliance: Appliance) -> None:

@@ -36,7 +36,7 @@ from appliance.models.hardware import HardwareWatch
 from appliance.models.inspection import inspect_model
 from appliance.models.launcher import Launcher, worker_environment
 from appliance.models.placer import read_model
-from appliance.security.allow_endings import EntryEnding
+from appliance.security.fence import FenceWatch, Stopped, stopped_by
 from appliance.security.office import Office
 from appliance.security.replica_files import read_access
 from appliance.security.upkeep import ending_entries
@@ -57,7 +57,7 @@ class Examination:
 
     read_config, read_models: as at a start; blocking, raise ConfigError. Of models, None where no file
     lists any. check_unchanged: of a model's path; raises LoadError. watch: None where no daemon watches the hardware.
-    serves: the port of a listener. status: as `GET /status` has it.
+    serves: the port of a listener. fences: of systemd's units. status: as `GET /status` has it.
     """
 
     state: StateDir
@@ -68,19 +68,20 @@ class Examination:
     check_unchanged: Callable[[Path], None]
     serves: Callable[[str], int | None]
     status: Callable[[], Mapping[str, object]]
+    fences: FenceWatch
     watch: HardwareWatch | None = None
 
     async def __call__(self, full: bool) -> Sequence[Verdict]:
         """Some seconds; full: also starts a worker and has the engine compute a token."""
         reading = await self._reading()
         # What is the event loop's own is read here, the rest in a thread.
-        endings = ending_entries(self.office)
-        found = await asyncio.to_thread(self._look, reading, endings)
+        allowlist = allowlist_verdicts(ending_entries(self.office), await self._stopped())
+        found = await asyncio.to_thread(self._look, reading, allowlist)
         if full:
             found.append(await self._engine())
         return [*found, *self._service()]
 
-    def _look(self, reading: HardwareReading | None, endings: Sequence[EntryEnding]) -> list[Verdict]:
+    def _look(self, reading: HardwareReading | None, allowlist: Sequence[Verdict]) -> list[Verdict]:
         office, config = self.office, self.office.config
         view, now = office.access.view, office.now()
         configuration = [_configuration("appliance.yaml", self.read_config)[0]]
@@ -98,10 +99,17 @@ class Examination:
             *certificate_verdicts(
                 document, configured.names_of(document.server.active), configured.trust.authorities, now
             ),
-            *allowlist_verdicts(endings),
+            *allowlist,
             *file_verdicts(models),
             *memory_verdicts(models, reading),
         ]
+
+    async def _stopped(self) -> list[Stopped]:
+        """What the allowlist lets in and the units keep out."""
+        now = self.office.now()
+        networks = [entry.network for entry in self.office.document.allow.entries if entry.counts(now)]
+        networks += [network for listener in self.office.config.listeners.values() for network in listener.allow]
+        return stopped_by(await self.fences.fences(), networks)
 
     async def _reading(self) -> HardwareReading | None:
         """The newest; without a daemon, one of a worker's that is started for it."""

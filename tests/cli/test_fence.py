@@ -7,25 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli import fence
-from appliance.cli.fence import faults, parse_fences
+from appliance.security import fence
 from appliance.state_dir import StateDir
 from tests.cli.conftest import Command
-
-# As systemd 252 shows them; whoever has no fence has empty lists.
-SHOWN = """\
-Id=appliance.service
-IPAddressAllow=127.0.0.0/8 ::1/128 192.0.2.0/25 192.0.2.128/25
-IPAddressDeny=0.0.0.0/0 ::/0
-
-Id=appliance.socket
-IPAddressAllow=127.0.0.0/8 ::1/128 192.0.2.0/24 2001:db8::/32
-IPAddressDeny=0.0.0.0/0 ::/0
-
-Id=appliance-admin.socket
-IPAddressAllow=
-IPAddressDeny=
-"""
+from tests.unit.security.test_fence import SHOWN
 
 
 @pytest.fixture
@@ -38,37 +23,8 @@ def systemctl(tmp_path: Path, state: StateDir, monkeypatch: pytest.MonkeyPatch) 
     (folder / "systemctl").write_text(f'#!/bin/sh\n[ "$1" = show ] && exec cat {shown}\n')
     (folder / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setattr(fence, "DEFAULT_STATE", state.path)
+    monkeypatch.setattr(fence, "UNIT_STATE", state.path)
     return shown
-
-
-@pytest.mark.parametrize(
-    ("network", "stopped_by"),
-    [
-        ("192.0.2.0/24", []),
-        ("192.0.2.7", []),
-        ("192.0.2.0/23", ["appliance.service", "appliance.socket"]),
-        ("198.51.100.0/24", ["appliance.service", "appliance.socket"]),
-        ("2001:db8:1::/48", ["appliance.service"]),
-        ("127.0.0.0/8", []),
-    ],
-)
-def test_which_fences_stop_a_network(network: str, stopped_by: list[str]) -> None:
-    said = faults([network], parse_fences(SHOWN))
-    assert [next(word for word in one.split() if word.startswith("appliance.")) for one in said] == stopped_by
-
-
-def test_what_no_fence_denies_is_not_stopped() -> None:
-    shown = "Id=appliance.socket\nIPAddressAllow=10.1.0.0/16\nIPAddressDeny=10.0.0.0/8\n"
-    fences = list(parse_fences(shown))
-    assert faults(["192.0.2.0/24", "10.1.2.0/24", "::/0"], fences) == []
-    assert len(faults(["10.2.0.0/16", "0.0.0.0/0"], fences)) == 1
-
-
-def test_many_networks_are_not_all_listed() -> None:
-    (said, _) = faults([f"198.51.100.{number}" for number in range(9)], parse_fences(SHOWN))
-    assert said.count("198.51.100.") == 5
-    assert "and 4 more" in said
 
 
 def test_commands_that_let_a_network_in_warn(cli: Command, systemctl: Path) -> None:
@@ -80,6 +36,7 @@ def test_commands_that_let_a_network_in_warn(cli: Command, systemctl: Path) -> N
     assert "198.51.100.0/24" in cli("allow", "apply").ok().err
     assert "198.51.100.7" in cli("allow", "test", "198.51.100.7").ok().err
     assert cli("allow", "test", "192.0.2.7").ok().err == ""
+    assert "198.51.100.0/24" in cli("allow", "extend", "198.51.100.0/24", "--for", "7d").ok().err
     # Whoever is not let in by the allowlist is not let in anyhow.
     assert cli("allow", "test", "203.0.113.1").ok().err == ""
     assert cli("allow", "revert").ok().err == ""
@@ -91,8 +48,19 @@ def test_a_host_that_does_not_tell_is_not_warned_of(cli: Command, systemctl: Pat
     assert cli("allow", "add", "198.51.100.0/24").ok().err == ""
 
 
+def test_the_doctor_says_so_too(cli: Command, systemctl: Path) -> None:
+    cli("allow", "add", "198.51.100.0/24", "--for", "2h").ok()
+    cli("allow", "apply", "--confirm", "0").ok()
+    said = {one["found"]: one for one in cli("doctor", "--json").json["verdicts"] if one["check"] == "allowlist"}
+    fenced = [found for found in said if found.startswith("IPAddressAllow= of")]
+    assert [found.split()[2] for found in fenced] == ["appliance.service", "appliance.socket"]
+    assert all("198.51.100.0/24" in found and said[found]["level"] == "warning" for found in fenced)
+    (ending,) = said.keys() - set(fenced)
+    assert ending.startswith("the allowlist entry 198.51.100.0/24 ends on ")
+
+
 def test_an_appliance_with_a_state_directory_of_its_own_is_not_that_of_the_units(
     cli: Command, systemctl: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fence, "DEFAULT_STATE", Path("/var/lib/appliance"))
+    monkeypatch.setattr(fence, "UNIT_STATE", Path("/var/lib/appliance"))
     assert cli("allow", "add", "198.51.100.0/24").ok().err == ""

@@ -20,6 +20,17 @@ async def test_who_was_denied_is_proposed() -> None:
         assert made.app.query_one(Allow).rows.has_focus
 
 
+async def test_what_the_units_keep_out_is_in_sight_and_in_the_question() -> None:
+    said = "IPAddressAllow= of appliance.socket keeps out 10.31.4.0/24"
+    async with driven(frozen(), size=(100, 30)) as made:
+        await made.press("5")
+        assert made.text().count(said) == 1
+        await made.press("A")
+        assert isinstance(made.app.screen, Confirm)
+        assert said in made.text().replace(" │\n", "").replace("│", "")
+        await made.press("escape")
+
+
 async def test_a_note_is_edited_and_who_may_connect_is_not() -> None:
     async with watched() as (made, source):
         await made.press("5", "e")

@@ -191,6 +191,7 @@ class Answers:
                 "remove": [removed],
             },
             "trial": None,
+            "fenced": [{"unit": "appliance.socket", "networks": ["10.31.4.0/24"]}],
         }
 
     def _denied(self) -> list[dict[str, object]]:

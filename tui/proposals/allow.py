@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from appliance.admin_client import end_of
-from tui.admin_data import AllowEntry, Allowlist
+from tui.admin_data import AllowEntry, Allowlist, Fenced, read
 from tui.proposals.proposal import Field, Proposal, Values
 from tui.sentence import Sentence, as_written, sentence
 
@@ -147,6 +148,7 @@ def apply(found: Allowlist) -> Proposal:
             sentence("{added} added, {removed} removed.", added=len(staged.add), removed=len(staged.remove)),
             *(_entry("+", one) for one in staged.add[:_SHOWN_MAX]),
             *(_entry("-", one) for one in staged.remove[:_SHOWN_MAX]),
+            *fenced(found.fenced),
             sentence("It is undone by itself in {seconds} s unless you keep it (K).", seconds=CONFIRM_SECONDS),
         ),
         fields=(Field("exact", "Type apply:", exact="apply"),),
@@ -199,6 +201,17 @@ def revert() -> Proposal:
     )
 
 
+def fenced(found: Sequence[Fenced]) -> tuple[Sentence, ...]:
+    """Whom the list lets in and systemd's units keep out, in one line; nothing where they keep out nobody."""
+    if not found:
+        return ()
+    networks = dict.fromkeys(network for one in found for network in one.networks)
+    more = f" +{len(networks) - _SHOWN_MAX}" if len(networks) > _SHOWN_MAX else ""
+    shown = ", ".join(list(networks)[:_SHOWN_MAX]) + more
+    units = ", ".join(one.unit for one in found)
+    return (sentence("IPAddressAllow= of {units} keeps out {networks}", units=units, networks=shown),)
+
+
 def _end(values: Values) -> dict[str, object]:
     """What is no end goes as it was typed: the appliance says what is wrong with it."""
     try:
@@ -227,4 +240,5 @@ def _staged(answer: Any) -> tuple[Sentence, ...]:
     staged = answer["staged"]
     return (
         sentence("staged: {added} added, {removed} removed", added=len(staged["add"]), removed=len(staged["remove"])),
+        *fenced(read(tuple[Fenced, ...], answer.get("fenced", ()))),
     )

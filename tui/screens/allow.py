@@ -150,6 +150,8 @@ class Allow(AskingScreen):
         """How entries are changed."""
         if self.trouble is not None:
             return line((f" {self.trouble}", "warn"))
+        for said in proposals.fenced(self._found.fenced):
+            return line((f" ! {self.look.say(said)}", "warn"))
         return line((f" {self.look.say('edits are staged; nothing changes until A')}", "dim"))
 
     def action_test(self) -> None:
@@ -303,6 +305,7 @@ class Allow(AskingScreen):
                     else f"   {look.say('staged')}: {look.say('ALLOWED' if staged else 'DENIED')}"
                 )
                 lines.append(line(f"   {self._tested.address} {listener:<8} ", said, after))
+            lines += [line((f"   {look.say(said)}", "warn")) for said in proposals.fenced(self._tested.fenced)]
         self.query_one("#allow-verdict", LinesView).show(lines)
 
     def _columns(self) -> tuple[Column[AllowRow], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, TypedDict
 
@@ -32,6 +32,7 @@ from appliance.security.allow_changes import (
 from appliance.security.allowlist import NEVER, normalise
 from appliance.security.credentials import AllowEntry, Credentials
 from appliance.security.entry_hits import Hits
+from appliance.security.fence import Fence, stopped_by
 
 _DENIED_MAX: Final = 1000
 _SOONER_MAX: Final = 1000
@@ -116,7 +117,7 @@ class DeniedView(Struct, frozen=True, kw_only=True):
 
 async def show(call: Call) -> Answer:
     """What counts now, what is staged, and what is on trial."""
-    return call.answer(_state(call, call.office.document))
+    return call.answer(_state(call, call.office.document, await call.site.fences.fences()))
 
 
 async def test(call: Call) -> Answer:
@@ -132,11 +133,14 @@ async def test(call: Call) -> Answer:
         listeners, document.allow.staged if document.allow.staged is not None else document.allow.entries
     )
     until = {name: present[name].until(address, now) for name in listeners}
+    may_later = {name: staged[name].allows(address, now) for name in listeners}
+    may_connect = any(may_later.values()) or any(end is not None for end in until.values())
     return call.answer(
         {
             "address": str(address),
             "now": {name: end is not None for name, end in until.items()},
-            "staged": {name: staged[name].allows(address, now) for name in listeners},
+            "staged": may_later,
+            "fenced": stopped_by(await call.site.fences.fences(), [str(address)] if may_connect else []),
             "until": {name: None if end == NEVER else end for name, end in until.items()},
         }
     )
@@ -219,14 +223,17 @@ async def _change(
         return after, after
 
     change = await call.change("allowlist", both)
-    return Answer({**_state(call, change.result), "cut": change.cut, **(more or {})}, change.generation)
+    return Answer(
+        {**_state(call, change.result, await call.site.fences.fences()), "cut": change.cut, **(more or {})},
+        change.generation,
+    )
 
 
 def _listeners(call: Call) -> dict[str, Listener]:
     return call.office.config.listeners
 
 
-def _state(call: Call, document: Credentials) -> dict[str, object]:
+def _state(call: Call, document: Credentials, fences: Iterable[Fence]) -> dict[str, object]:
     allow = document.allow
     diff: AllowDiff = diff_allow(allow)
     now, hits = call.office.now(), call.office.access.hits
@@ -246,10 +253,12 @@ def _state(call: Call, document: Credentials) -> dict[str, object]:
             **_counted(hits.of(rule_name(entry.network, entry.listener), now)),
         )
 
+    entries, added = [*configured, *map(view, allow.entries)], list(map(view, diff.added))
     return {
-        "entries": [*configured, *map(view, allow.entries)],
+        "entries": entries,
+        "fenced": stopped_by(fences, (one.network for one in (*entries, *added) if not one.ended)),
         "staged": {
-            "add": list(map(view, diff.added)),
+            "add": added,
             "remove": list(map(view, diff.removed)),
         },
         "trial": None if allow.trial is None else {"revert_at": allow.trial.revert_at},

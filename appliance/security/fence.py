@@ -1,33 +1,37 @@
-"""The fence of systemd's units behind the allowlist: a command that lets a network in says where the fence does not.
+"""The fence of systemd's units behind the allowlist: which networks it keeps out that the list lets in.
 
-IPAddressAllow= of a unit is the kernel's (systemd.resource-control(5)), and nothing of the appliance may change it. The
-service itself cannot ask for it from within its sandbox; a command runs on the host, where systemd tells everybody.
+IPAddressAllow= of a unit is the kernel's (systemd.resource-control(5)), and nothing of the appliance may change it. Who
+is kept out by it sees a timeout, and no log says a word. So whatever shows the list asks here: commands and dashboard
+through the admin API, and the doctor.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-import typer
-
-from appliance.cli.common import Appliance
-from appliance.cli.options import DEFAULT_STATE, REMOTE_ENV
+from msgspec import Struct
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+# What appliance.service says. An appliance with another state directory is not that of the units.
+UNIT_STATE: Final = Path("/var/lib/appliance")
 # Those with a fence are among them: the front, and one socket unit for each listener.
 _COMMAND: Final = (
     *("systemctl", "show", "--no-pager", "--property=Id,IPAddressAllow,IPAddressDeny"),
     *("appliance.service", "appliance*.socket"),
 )
 _SECONDS_MAX: Final = 5.0
+# Units change by hand, and who has changed one looks again.
+FRESH_SECONDS: Final = 5.0
 _SHOWN_MAX: Final = 5
-_NEXT: Final = (
+NEXT: Final = (
     "add it to IPAddressAllow= in /etc/systemd/system/UNIT.d/site.conf of each of these units, then `systemctl "
     "daemon-reload` and `systemctl restart appliance.socket`"
 )
@@ -50,6 +54,30 @@ class Fence:
         )
 
 
+class Stopped(Struct, frozen=True, kw_only=True):
+    """Networks of the allowlist, as they were given, that the fence of a unit does not let through."""
+
+    unit: str
+    networks: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        more = f" and {len(self.networks) - _SHOWN_MAX} more" if len(self.networks) > _SHOWN_MAX else ""
+        shown = ", ".join(self.networks[:_SHOWN_MAX])
+        return f"IPAddressAllow= of {self.unit} does not let {shown}{more} through"
+
+
+def stopped_by(fences: Iterable[Fence], networks: Iterable[str]) -> list[Stopped]:
+    """Each fence that stops some of these networks. Pure."""
+    wanted = {network: ipaddress.ip_network(network, strict=False) for network in networks}
+    found = [
+        Stopped(unit=fence.unit, networks=tuple(name for name, network in wanted.items() if fence.stops(network)))
+        for fence in fences
+    ]
+    return [one for one in found if one.networks]
+
+
 def read_fences(command: Sequence[str] = _COMMAND) -> tuple[Fence, ...]:
     """Those of this host, as systemd has them now; none where it has no such units, or does not tell. Blocking."""
     try:
@@ -70,29 +98,33 @@ def parse_fences(shown: str) -> Iterator[Fence]:
             yield Fence(found.get("Id", ""), allow, deny)
 
 
-def faults(networks: Iterable[str], fences: Iterable[Fence]) -> list[str]:
-    """A sentence for each fence that stops some of these networks."""
-    wanted = [ipaddress.ip_network(each, strict=False) for each in networks]
-    said = []
-    for fence in fences:
-        if stopped := [str(each) for each in wanted if fence.stops(each)]:
-            more = f" and {len(stopped) - _SHOWN_MAX} more" if len(stopped) > _SHOWN_MAX else ""
-            said.append(f"IPAddressAllow= of {fence.unit} does not let {', '.join(stopped[:_SHOWN_MAX])}{more} through")
-    return said
+class FenceWatch:
+    """Who asks often gets what was read up to FRESH_SECONDS ago. Belongs to the event loop.
 
-
-def warn(appliance: Appliance, networks: Iterable[str] | None = None) -> None:
-    """Says on standard error which of these networks do not come through, and what to do.
-
-    networks: None stands for all that may connect. Says nothing where the appliance is not the one that systemd runs on
-    this host. Raises ApplianceError.
+    read: blocking.
     """
-    if appliance.state_dir != DEFAULT_STATE or os.environ.get(REMOTE_ENV) or not (fences := read_fences()):
-        return
-    if networks is None:
-        networks = [entry["network"] for entry in appliance.ask("/allowlist")["entries"]]
-    if said := faults(networks, fences):
-        typer.echo(f"warning: {'; '.join(said)}: {_NEXT}", err=True)
+
+    def __init__(
+        self, read: Callable[[], tuple[Fence, ...]] = read_fences, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._found: tuple[Fence, ...] = ()
+        self._read_at: float | None = None
+        self._reading = asyncio.Lock()
+
+    @classmethod
+    def of(cls, state: Path) -> FenceWatch:
+        """Of the units that run the appliance with this state directory; no fences where they run another one."""
+        return cls() if state == UNIT_STATE else cls(tuple)
+
+    async def fences(self) -> tuple[Fence, ...]:
+        """Those of this host; some milliseconds."""
+        async with self._reading:
+            if self._read_at is None or self._clock() - self._read_at > FRESH_SECONDS:
+                self._found = await asyncio.to_thread(self._read)
+                self._read_at = self._clock()
+            return self._found
 
 
 def _networks(text: str) -> tuple[Network, ...]:
