@@ -24,15 +24,18 @@ from appliance.models.model_figures import model_figures
 from appliance.models.residency import Outlook
 from appliance.models.router import Router
 from appliance.models.snapshot import InstanceSnapshot, InstanceState
+from appliance.security.change_details import entry_name
 from appliance.security.disk_guard import DiskGuard
-from appliance.security.endings import Endings, endings
+from appliance.security.endings import ENDINGS_MAX, Endings, endings
 from appliance.security.gate import GateCounters
 from appliance.security.office import Office
+from appliance.security.upkeep import ending_entries
 from appliance.telemetry.hardware_figures import gpu_figures, host_figures
 from appliance.telemetry.request_record import RequestRecord
 from appliance.telemetry.serving_figures import RecentFailures, ServingWindow
 from appliance.telemetry.snapshot import (
     AlertFigures,
+    AllowEntryFigures,
     AuditFigures,
     GpuFigures,
     HostFigures,
@@ -110,6 +113,7 @@ class Observer:
         self._outlooks: dict[str, Outlook] = {}
         self._hopeless: dict[str, float] = {}
         self._endings: tuple[int, float, Endings] | None = None
+        self._allow_ending: tuple[int, float, tuple[AllowEntryFigures, ...]] | None = None
         self._faults: set[str] = set()
         self.latest = self.look()
 
@@ -187,6 +191,7 @@ class Observer:
             failures=self._failures.newest(self._wall()),
             listeners=self._safely("listeners", lambda: _listeners(self._counters()), ()),
             certificates=ends.certificates,
+            allow_ending=self._safely("allowlist", self._entries_ending, ()),
             keys_active=ends.keys_active,
             keys_ending=ends.keys_ending,
             auth_failures=self._auth_failures,
@@ -234,6 +239,17 @@ class Observer:
         known = self._endings
         if known is None or known[0] != document.generation or now - known[1] > ENDINGS_SECONDS:
             known = self._endings = (document.generation, now, endings(document, self._office.now()))
+        return known[2]
+
+    def _entries_ending(self) -> tuple[AllowEntryFigures, ...]:
+        document, now = self._office.document, self._clock()
+        known = self._allow_ending
+        if known is None or known[0] != document.generation or now - known[1] > ENDINGS_SECONDS:
+            found = tuple(
+                AllowEntryFigures(name=entry_name(one.entry), until=one.until.timestamp(), addresses=len(one.addresses))
+                for one in ending_entries(self._office)[:ENDINGS_MAX]
+            )
+            known = self._allow_ending = (document.generation, now, found)
         return known[2]
 
     def _audit(self) -> AuditFigures:

@@ -15,6 +15,7 @@ from appliance.alerting.history import History
 from appliance.telemetry.snapshot import CertificateFigures, GpuFigures, Severity, Snapshot
 
 UNDELIVERED: Final = "AlertDeliveryFailing"
+ENTRY_ENDS: Final = "AllowlistEntryEndsSoon"
 RUNBOOK: Final = "docs/OPERATIONS.md"
 
 RESTARTS_MAX: Final = 2
@@ -82,9 +83,9 @@ def runbook_of(name: str) -> str:
 
 
 def is_of_somebody(name: str, what: str) -> bool:
-    """Whether an alert names a client, an administrator or a receiver, which a viewer does not learn of."""
+    """Whether an alert names a client or its address, an administrator or a receiver: a viewer does not learn of it."""
     of_others = tuple(f"{role} " for role in _OF_OTHERS)
-    return name == UNDELIVERED or (name.startswith("TlsCertificate") and what.startswith(of_others))
+    return name in (UNDELIVERED, ENTRY_ENDS) or (name.startswith("TlsCertificate") and what.startswith(of_others))
 
 
 def _down(moment: Moment) -> Iterator[Finding]:
@@ -175,6 +176,14 @@ def _expires_now(moment: Moment) -> Iterator[Finding]:
             yield _whose(certificate), _expiry(moment, certificate)
 
 
+def _entry_ends(moment: Moment) -> Iterator[Finding]:
+    """One that nobody needs may end."""
+    for entry in moment.snapshot.allow_ending:
+        if entry.addresses:
+            many = f"{entry.addresses} address{'' if entry.addresses == 1 else 'es'}"
+            yield entry.name, f"the allowlist entry {entry.name} ends within a day and then shuts out {many}"
+
+
 def _guessing(moment: Moment) -> Iterator[Finding]:
     failures = moment.history.increase("auth_failures", seconds=WINDOW_SECONDS)
     if failures / WINDOW_SECONDS > AUTH_FAILURES_PER_SECOND:
@@ -221,6 +230,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("GpuXidError", "critical", 0, _gpu_xid),
     Rule("TlsCertificateExpiresSoon", "warning", 0, _expires_soon),
     Rule("TlsCertificateExpiresCritical", "critical", 0, _expires_now),
+    Rule(ENTRY_ENDS, "warning", 0, _entry_ends),
     Rule("AuthFailureBurst", "warning", 300, _guessing),
     Rule("AuditLogFailing", "critical", 0, _audit_failing),
     Rule("ClockNotSynchronized", "warning", 3600, _clock),

@@ -98,12 +98,15 @@ class Allowlist:
 
     def until(self, address: Address, now: datetime) -> datetime | None:
         """When an address that may connect now is shut out unless something changes; None where it may not connect."""
-        if now >= self._empty_from:
-            return NEVER if self.allows(address, now) else None
-        latest, cover = now, self._narrowest(address)
-        while cover is not None:
-            latest, cover = max(latest, cover.rule.until), cover.wider
-        return latest if latest > now else None
+        rule = self.longest(address, now)
+        return None if rule is None else rule.until
+
+    def longest(self, address: Address, now: datetime) -> Rule | None:
+        """Of the rules that let a normalised address in now the one that does so for longest; None without one."""
+        longest, cover = self.admitting(address, now), self._narrowest(address)
+        while cover is not None and longest is not None:
+            longest, cover = max(longest, cover.rule, key=lambda rule: rule.until), cover.wider
+        return longest
 
     def _narrowest(self, address: Address) -> _Cover | None:
         """Of the rules whose network has the address, ended ones too."""

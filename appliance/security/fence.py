@@ -27,9 +27,9 @@ _COMMAND: Final = (
     *("systemctl", "show", "--no-pager", "--property=Id,IPAddressAllow,IPAddressDeny"),
     *("appliance.service", "appliance*.socket"),
 )
-_SECONDS_MAX: Final = 5.0
+_SECONDS_MAX: Final = 2.0
 # Units change by hand, and who has changed one looks again.
-FRESH_SECONDS: Final = 5.0
+FRESH_SECONDS: Final = 10.0
 _SHOWN_MAX: Final = 5
 NEXT: Final = (
     "add it to IPAddressAllow= in /etc/systemd/system/UNIT.d/site.conf of each of these units, then `systemctl "

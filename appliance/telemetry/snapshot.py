@@ -174,6 +174,14 @@ class CertificateFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     not_after: float
 
 
+class AllowEntryFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An entry of the allowlist that ends within a day. addresses: of the last 24 hours, whom no other one lets in."""
+
+    name: str
+    until: float
+    addresses: int = 0
+
+
 class AuditFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The audit log. records: of the chain so far. trouble: empty while it is well."""
 
@@ -253,6 +261,7 @@ class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: tuple[FailureFold, ...] = ()
     listeners: tuple[ListenerFigures, ...] = ()
     certificates: tuple[CertificateFigures, ...] = ()
+    allow_ending: tuple[AllowEntryFigures, ...] = ()
     keys_active: int = 0
     keys_ending: int = 0
     auth_failures: int | None = None

@@ -152,6 +152,14 @@ def _security(seen: Snapshot) -> Iterator[Metric]:
         else:
             certificates.add_metric([one.name, one.role], one.not_after)
     yield from (certificates, keys)
+    shut_out = GaugeMetricFamily(
+        PREFIX + "allowlist_entry_shuts_out",
+        "Addresses of the last 24 hours that an entry shuts out when it ends, which is within a day.",
+        labels=["entry"],
+    )
+    for entry in seen.allow_ending:
+        shut_out.add_metric([entry.name], entry.addresses)
+    yield shut_out
     denied = CounterMetricFamily(
         PREFIX + "ip_denied", "Connections that were reset because of their address.", labels=["listener"]
     )

@@ -102,6 +102,7 @@ def test_a_viewer_learns_of_no_client() -> None:
     names = (
         ("TlsCertificateExpiresSoon", "client anna"),
         ("AlertDeliveryFailing", "mail mx:25"),
+        ("AllowlistEntryEndsSoon", "192.0.2.0/24 (api)"),
         ("GpuHot", "client a"),
     )
     shown = alerts_without_clients(

@@ -17,7 +17,7 @@ from appliance.state_dir import StateDir
 from appliance.telemetry.event_stream import READERS_MAX, EventStream
 from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.recorder import FlightRecorder
-from appliance.telemetry.snapshot import CertificateFigures, FailureFold, LastAction, Snapshot
+from appliance.telemetry.snapshot import AllowEntryFigures, CertificateFigures, FailureFold, LastAction, Snapshot
 from tests.admin.desk import Desk, refused
 from tests.unit.telemetry.making import record
 
@@ -42,6 +42,7 @@ SEEN = Snapshot(
         CertificateFigures(name="server", role="server", not_after=9.0),
         CertificateFigures(name="ci", role="client", not_after=9.0),
     ),
+    allow_ending=(AllowEntryFigures(name="10.0.0.0/8", until=9.0, addresses=1),),
     last_action=LastAction(time=2.0, action="key.revoke", actor="wang", outcome="ok", resource="k1"),
 )
 
@@ -59,7 +60,7 @@ async def test_without_a_daemon_there_is_none(desk: Desk) -> None:
 def test_a_viewer_learns_of_nobody() -> None:
     seen = without_clients(SEEN)
     text = msgspec.json.encode(seen).decode()
-    assert not [word for word in ("ci", "k1", "r1", "10.0.0.1", "wang") if f'"{word}"' in text]
+    assert not [word for word in ("ci", "k1", "r1", "10.0.0.1", "10.0.0.0/8", "wang") if f'"{word}"' in text]
     assert (seen.failures[0].count, seen.certificates[0].name) == (3, "server")
     assert seen.last_action is not None and seen.last_action.action == "key.revoke"
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from ipaddress import ip_address
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from appliance.alias_spec import ModelsFile
 from appliance.audit.record import APPLIANCE, AuditEvent
@@ -17,12 +20,13 @@ from appliance.models.registry import Means
 from appliance.models.residency import Outlook
 from appliance.models.router import Router
 from appliance.observer import ENDINGS_SECONDS, Observer
+from appliance.security.credentials import AllowEntry, AllowState, Credentials
 from appliance.security.disk_guard import DiskGuard
 from appliance.security.gate import GateCounters
 from appliance.security.opening import Security, open_security
 from appliance.state_dir import StateDir
 from appliance.tasks import TaskOwner
-from appliance.telemetry.snapshot import ListenerFigures, Snapshot
+from appliance.telemetry.snapshot import AllowEntryFigures, ListenerFigures, Snapshot
 from appliance.types import GpuReading, HardwareReading, HostReading, ModelSpec
 from tests.admin.conftest import founded, state
 from tests.unit.telemetry.making import record
@@ -123,6 +127,24 @@ async def test_certificates_are_not_parsed_each_second(place: Place, monkeypatch
     monkeypatch.setattr("appliance.observer.endings", lambda document, now: pytest.fail("parsed again"))
     place.now += ENDINGS_SECONDS
     assert place.observer.look().certificates is before
+
+
+async def test_entries_of_the_allowlist_that_end_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert place.observer.look().allow_ending == ()
+    office, now = place.office, place.office.now()
+    guest = AllowEntry(network="10.0.0.0/8", until=now + timedelta(hours=1))
+    office.seen.note_address("api", ip_address("10.0.0.1"), now)
+
+    def admit(document: Credentials, now: datetime) -> tuple[Credentials, None]:
+        return replace(document, allow=AllowState.of((guest,))), None
+
+    await office.change(APPLIANCE, "allow.apply", "allowlist", admit)
+    before = place.observer.look().allow_ending
+    assert guest.until is not None
+    assert before == (AllowEntryFigures(name="10.0.0.0/8", until=guest.until.timestamp(), addresses=1),)
+    monkeypatch.setattr("appliance.observer.ending_entries", lambda office: pytest.fail("looked for again"))
+    place.now += ENDINGS_SECONDS
+    assert place.observer.look().allow_ending is before
 
 
 async def test_readers_get_each_snapshot_whatever_becomes_of_others(place: Place) -> None:

@@ -103,10 +103,17 @@ def _for(call: Call, found: Snapshot) -> Snapshot:
 
 
 def without_clients(found: Snapshot) -> Snapshot:
-    """Without who a failed request was from, the holders of certificates and keys, who acted, and who is told. Pure."""
+    """Without who a failed request was from, who holds certificates and keys, where clients are, who acted, and who is
+    told. Pure.
+    """
     failures = tuple(replace(one, principal=None, key_id=None, address="", request_id="") for one in found.failures)
     own = tuple(one for one in found.certificates if one.role not in ("client", "admin", "api_key"))
     action = None if found.last_action is None else replace(found.last_action, actor="-", resource=None)
     return replace(
-        found, failures=failures, certificates=own, last_action=action, alerts=alerts_without_clients(found.alerts)
+        found,
+        failures=failures,
+        certificates=own,
+        allow_ending=(),
+        last_action=action,
+        alerts=alerts_without_clients(found.alerts),
     )

@@ -9,6 +9,7 @@ import pytest
 from appliance.alerting.history import History
 from appliance.alerting.rules import RULES, Moment, conditions, runbook_of
 from appliance.telemetry.snapshot import (
+    AllowEntryFigures,
     AuditFigures,
     CertificateFigures,
     DeviceShare,
@@ -49,6 +50,7 @@ WELL = snapshot(
         model(id="quiet", state="stopped"),
     ),
     certificates=(certificate(21 * DAY), certificate(DAY, "api_key")),
+    allow_ending=(AllowEntryFigures(name="192.0.2.0/24", until=NOW + 1),),
     auth_failures=7,
     gpu_trouble="no driver",
 )  # fmt: skip
@@ -75,6 +77,12 @@ ILL = [
         "client server",
         {"certificates": (certificate(-1, "client"),)},
         "has ended",
+    ),
+    (
+        "AllowlistEntryEndsSoon",
+        "192.0.2.0/24 (api)",
+        {"allow_ending": (AllowEntryFigures(name="192.0.2.0/24 (api)", until=NOW + DAY, addresses=2),)},
+        "ends within a day and then shuts out 2 addresses",
     ),
     ("ClockNotSynchronized", "box", {"host": HostFigures(clock_synchronized=False)}, "not synchronised"),
     ("DiskAlmostFull", "box", {"host": HostFigures(disk_free_bytes=4 * 2**30)}, "4.0 GiB are left"),

@@ -12,6 +12,7 @@ from appliance.telemetry import metrics as module
 from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.snapshot import (
     AlertFigures,
+    AllowEntryFigures,
     AuditFigures,
     CertificateFigures,
     DeviceShare,
@@ -66,6 +67,7 @@ NAMES = [
     "ip_denied",
     "tls_certificate_expiry_timestamp_seconds",
     "api_key_expiry_timestamp_seconds",
+    "allowlist_entry_shuts_out",
     "clock_synchronized",
     "disk_free_bytes",
     "admin_actions",
@@ -105,6 +107,7 @@ SEEN = Snapshot(
     host=HostFigures(clock_synchronized=False, disk_free_bytes=812),
     gpus=GPUS,
     models=(MODEL,),
+    allow_ending=(AllowEntryFigures(name="10.0.0.0/8 (api)", until=99.0, addresses=4),),
     certificates=(
         CertificateFigures(name="server", role="server", not_after=77.0),
         CertificateFigures(name="k1", role="api_key", not_after=88.0),
@@ -219,6 +222,7 @@ def test_the_newest_snapshot() -> None:
     assert seen("disk_free_bytes", path="state") == 812
     assert seen("tls_certificate_expiry_timestamp_seconds", cert="server", role="server") == 77
     assert seen("api_key_expiry_timestamp_seconds", key_id="k1") == 88
+    assert seen("allowlist_entry_shuts_out", entry="10.0.0.0/8 (api)") == 4
     assert seen("ip_denied_total", listener="api") == 6
     assert seen("audit_write_errors_total") == 3
     assert seen("alert_active", alert="GpuHot", severity="warning") == 1
