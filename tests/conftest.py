@@ -8,13 +8,15 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from tests.fakes.gate import Gate
 from tests.models import build_random, build_recite
 
 # A busy machine must not fail a property: time is measured in bench/. `make check` tries fewer examples.
-settings.register_profile("full", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=20)
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("full", PATIENT)
+settings.register_profile("quick", PATIENT, max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 # A shell that runs us in the background has us ignore Ctrl-C, and so would all that we start.
@@ -45,3 +47,8 @@ def random_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "random.gguf"
     build_random(path)
     return path
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "open")

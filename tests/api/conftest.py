@@ -181,3 +181,13 @@ def sse(text: str) -> list[dict[str, object] | str]:
     assert all(block.startswith("data: ") and "\n" not in block for block in blocks), blocks
     data = [block.removeprefix("data: ") for block in blocks]
     return [item if item == "[DONE]" else msgspec.json.decode(item) for item in data]
+
+
+async def heard(answer: aiohttp.ClientResponse, piece: bytes, count: int = 1) -> bytes:
+    """The body as far as it has come when the piece was in it so often."""
+    body = b""
+    while body.count(piece) < count:
+        more = await answer.content.readany()
+        assert more, body
+        body += more
+    return body

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from appliance.capture.prompt_capture import PromptCapture
 from appliance.capture.reading import Captured
 from tests.api.conftest import ApiFactory
 from tests.unit.capture.making import ON, Site
+from tests.waiting import until
 
 TESTER = Capture(enabled=True, principals=("tester",))
 
@@ -24,11 +24,8 @@ def site(tmp_path: Path) -> Site:
 
 async def captured(site: Site, request_id: str) -> list[Captured]:
     """What there is of a request, once its end has come to the disk."""
-    for _ in range(500):
-        if found := site.find(request_id).records:
-            return found
-        await asyncio.sleep(0.01)
-    return []
+    await until(lambda: site.find(request_id).records)
+    return site.find(request_id).records
 
 
 def capturing(site: Site, settings: Capture) -> PromptCapture:
@@ -116,10 +113,7 @@ async def test_a_capture_that_fails_costs_no_answer(start_api: ApiFactory, site:
     api = await start_api(capture=capture)
     answer = await api.chat("started say:Hello")
     assert (await answer.json())["choices"][0]["message"]["content"] == "Hello"
-    for _ in range(500):
-        if len(capture.notes()) > 1:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: len(capture.notes()) > 1)
     assert capture.notes()[1].startswith("requests that were not captured: 1 ([Errno 17] File exists")
     capture.close()
 

@@ -10,7 +10,8 @@ import pytest
 
 from appliance.config import RequestLimits
 from tests.api.conftest import Api, ApiFactory, sse
-from tests.api.test_failures import FAST, outstanding, ready, until
+from tests.api.test_failures import FAST, outstanding, ready
+from tests.waiting import until
 
 # Three choices with the seeds 7, 8 and 9: `bb` comes after `a`, and `c` is last to end.
 SCRIPT = "started 7?say:a 8?sleep:0.1 8?say:b 8?say:b 9?sleep:0.3 9?say:c"

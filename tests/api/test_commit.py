@@ -18,10 +18,11 @@ from appliance.config import RequestLimits
 from appliance.errors import ErrorCode, RequestError
 from tests.api.conftest import Api, running_api
 from tests.api.transcripts import ASSEMBLE, asked, streamed
+from tests.fakes.gate import Gate
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# Sooner than any answer that sleeps, and later than any other on a busy machine.
+# Sooner than any answer that waits at the gate, and later than any other on a busy machine.
 SOON_SECONDS, LATE_SECONDS = 0.05, 20.0
 CODES: list[ErrorCode] = ["internal_error", "kv_cache_full", "context_length_exceeded", "invalid_request", "queue_full"]
 STREAMING = list(ASSEMBLE)
@@ -87,12 +88,15 @@ async def test_before_the_commit_it_is_a_status(patient: Api, path: str, stream:
 
 @pytest.mark.parametrize(
     ("script", "code"),
-    [*(("started say:half fail:CODE", code) for code in CODES), ("started sleep:0.15 fail:CODE", "internal_error")],
+    [*(("started say:half fail:CODE", code) for code in CODES), ("started GATE fail:CODE", "internal_error")],
 )
 @pytest.mark.parametrize("path", STREAMING)
-async def test_after_it_a_stream_ends_with_the_error(shared: Api, path: str, script: str, code: ErrorCode) -> None:
-    body = body_of(path, script.replace("CODE", code), stream=True)
+async def test_after_it_a_stream_ends_with_the_error(
+    shared: Api, gate: Gate, path: str, script: str, code: ErrorCode
+) -> None:
+    body = body_of(path, script.replace("GATE", gate.word).replace("CODE", code), stream=True)
     async with shared.session.post(path, json=body) as answer:
+        gate.open()
         assert (answer.status, answer.content_type) == (200, "text/event-stream")
         text = await answer.text()
     blocks = [block for block in text.split("\n\n") if block and not block.startswith((":", "event: ping"))]
@@ -112,8 +116,9 @@ async def test_after_it_a_stream_ends_with_the_error(shared: Api, path: str, scr
 
 @pytest.mark.parametrize("code", CODES[:1])
 @pytest.mark.parametrize("path", STREAMING + POOLING)
-async def test_after_it_a_blocking_call_is_cut(shared: Api, path: str, code: ErrorCode) -> None:
-    async with shared.session.post(path, json=body_of(path, f"sleep:0.15 fail:{code}")) as answer:
+async def test_after_it_a_blocking_call_is_cut(shared: Api, gate: Gate, path: str, code: ErrorCode) -> None:
+    async with shared.session.post(path, json=body_of(path, f"{gate.word} fail:{code}")) as answer:
+        gate.open()
         assert answer.status == 200
         heard = b""
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -125,7 +130,7 @@ async def test_after_it_a_blocking_call_is_cut(shared: Api, path: str, code: Err
 
 
 @pytest.mark.parametrize("path", STREAMING + POOLING)
-async def test_a_blocking_call_may_fail_with_a_status_after_text(shared: Api, path: str) -> None:
+async def test_a_blocking_call_may_fail_with_a_status_after_text(patient: Api, path: str) -> None:
     """Text alone commits nothing there: the client has heard nothing yet."""
-    async with shared.session.post(path, json=body_of(path, "started say:half fail:kv_cache_full")) as answer:
+    async with patient.session.post(path, json=body_of(path, "started say:half fail:kv_cache_full")) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "2")

@@ -15,7 +15,7 @@ from appliance.models.version import ModelVersion
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec, SamplingParams
 from tests.api.conftest import SEED, Api, ApiFactory, sse
-from tests.upstream.conftest import until
+from tests.waiting import until
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 import aiohttp
@@ -13,6 +12,8 @@ from appliance.config import RequestLimits
 from appliance.telemetry.request_record import RequestRecord
 from appliance.types import ModelSpec, SamplingParams
 from tests.api.conftest import Api, ApiFactory, sse
+from tests.fakes.gate import Gate
+from tests.waiting import until
 
 FALLBACK = "X-Appliance-Fallback"
 # What a script of one model alone does: the scripted workers tell themselves apart by nothing, but by their seeds.
@@ -39,9 +40,7 @@ async def asked(api: Api, script: str, **fields: object) -> tuple[aiohttp.Client
 
 async def recorded(api: Api, count: int = 1) -> RequestRecord:
     """The record of the last of `count` requests: it is filed just after its answer has ended."""
-    async with asyncio.timeout(5):
-        while len(api.records) < count:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await until(lambda: len(api.records) >= count)
     return api.records[count - 1]
 
 
@@ -76,10 +75,11 @@ async def test_so_does_another_version_and_in_a_stream(start_api: ApiFactory) ->
     assert {chunk["model"] for chunk in chunks[:-1] if isinstance(chunk, dict)} == {"old"}
 
 
-async def test_after_the_commit_the_body_and_the_record_alone_tell(start_api: ApiFactory) -> None:
+async def test_after_the_commit_the_body_and_the_record_alone_tell(start_api: ApiFactory, gate: Gate) -> None:
     limits = RequestLimits(commit_stream_seconds=0.05)
     api = await started(start_api, alias(models=("small",)), limits=limits)
-    answer = await api.chat("sleep:0.1 2?crash say:saved", model="chat", stream=True)
+    answer = await api.chat(f"{gate.word} 2?crash say:saved", model="chat", stream=True)
+    gate.open()
     chunks = sse(await answer.text())
     assert FALLBACK not in answer.headers
     assert {chunk["model"] for chunk in chunks[:-1] if isinstance(chunk, dict)} == {"small"}
@@ -177,7 +177,7 @@ async def test_what_is_drawn_is_not_kept(start_api: ApiFactory) -> None:
 
 
 async def test_a_model_that_keeps_failing_gets_no_requests_until_a_probe_answers(start_api: ApiFactory) -> None:
-    limits = RequestLimits(breaker_failures=2, breaker_seconds=0.3)
+    limits = RequestLimits(breaker_failures=2, breaker_seconds=1.5)
     api = await started(start_api, alias(models=("small",)), limits=limits)
     for _ in range(2):
         await asked(api, "2?fail:internal_error say:x")
@@ -187,9 +187,7 @@ async def test_a_model_that_keeps_failing_gets_no_requests_until_a_probe_answers
     answer = await api.chat("say:x", model="new")
     assert answer.status == 503 and int(answer.headers["Retry-After"]) >= 1
     assert "keeps failing" in api.router.troubles()[0]
-    async with asyncio.timeout(5):
-        while api.router.failing():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await until(lambda: not api.router.failing())
     answer, body = await asked(api, "say:x")
     assert body["model"] == "new"
 

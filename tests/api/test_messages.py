@@ -17,7 +17,8 @@ from appliance.alias_spec import AliasSpec, FallbackSpec
 from appliance.config import RequestLimits
 from appliance.types import ModelSpec, SamplingParams
 from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
-from tests.api.conftest import Api, ApiFactory
+from tests.api.conftest import Api, ApiFactory, heard
+from tests.fakes.gate import Gate
 from tests.sessions import owning_session
 
 TOOLS: Any = [
@@ -101,8 +102,12 @@ async def test_a_whole_answer(api: Api) -> None:
     assert (record.path, record.model, record.outcome, record.finish_reason) == ("/v1/messages", "demo", "ok", "stop")
 
 
-async def test_a_stream(api: Api) -> None:
-    start, *blocks, delta, stop = await streamed(api, "started say:Hello sleep:0.05 say:_you.")
+async def test_a_stream(api: Api, gate: Gate) -> None:
+    prompt = f"started say:Hello {gate.word} say:_you."
+    answer = await api.session.post("/v1/messages", json=body_of(prompt, stream=True))
+    begun = await heard(answer, b'"Hello"')
+    gate.open()
+    start, *blocks, delta, stop = events(begun.decode() + await answer.text())
     assert start["message"]["content"] == []
     assert start["message"]["usage"]["input_tokens"] == 4
     assert start["message"]["stop_reason"] is None
@@ -192,9 +197,8 @@ async def test_a_call_that_must_be_made(api: Api) -> None:
         assert told == {"only": only, "parallel": True, "param": "tool_choice"}
 
 
-@pytest.mark.slow
 async def test_an_answer_that_is_cut_off_ends_with_max_tokens(api: Api) -> None:
-    answer = await whole(api, "started say:a sleep:2 say:b", deadline_seconds=1)
+    answer = await whole(api, "started say:a late")
     assert answer["stop_reason"] == "max_tokens"
 
 
@@ -353,10 +357,12 @@ async def test_wrong_methods_and_paths_have_the_shape_too(api: Api) -> None:
         assert (answer.status, (await answer.json())["type"]) == (status, "error")
 
 
-async def test_a_client_that_waits_is_pinged(start_api: ApiFactory) -> None:
+async def test_a_client_that_waits_is_pinged(start_api: ApiFactory, gate: Gate) -> None:
     api = await start_api(limits=FAST)
-    found = await streamed(api, "sleep:0.4 say:late")
-    assert [event["type"] for event in found].count("ping") >= 2
+    answer = await api.session.post("/v1/messages", json=body_of(f"{gate.word} say:late", stream=True))
+    begun = await heard(answer, b"event: ping\n", 2)
+    gate.open()
+    found = events(begun.decode() + await answer.text())
     assert found[-1] == {"type": "message_stop"}
     async with anthropic.AsyncAnthropic(base_url=api.url, api_key="good", max_retries=0) as client:
         async with client.messages.stream(**body_of("sleep:0.3 say:late")) as stream:

@@ -15,7 +15,8 @@ from appliance.api.request_fields import keep_seconds
 from appliance.config import RequestLimits
 from appliance.types import SamplingParams
 from tests.api.conftest import Api, ApiFactory
-from tests.api.test_failures import outstanding, ready, until
+from tests.api.test_failures import outstanding, ready
+from tests.waiting import until
 
 # Every field of SamplingParams with a value that is not its default.
 SAMPLING: dict[str, Any] = {
@@ -113,13 +114,14 @@ async def test_a_client_can_only_step_back(start_api: ApiFactory, asked: int | N
 @pytest.mark.parametrize(("asked", "given"), [(3.5, 3.5), (1000, 570), (None, 570)])
 async def test_the_deadline_travels_and_can_only_be_shortened(api: Api, asked: float | None, given: float) -> None:
     await ready(api)
-    assert (await told(api, deadline_seconds=asked))["seconds_max"] == pytest.approx(given, abs=0.5)
+    seconds = (await told(api, deadline_seconds=asked))["seconds_max"]
+    assert max(0, given - 60) < seconds <= given
 
 
 async def test_the_time_of_a_load_is_not_given_twice(start_api: ApiFactory) -> None:
     """The scripted worker takes a second to load."""
     api = await start_api(load="slow")
-    assert (await told(api, deadline_seconds=5))["seconds_max"] < 4.1
+    assert (await told(api, deadline_seconds=60))["seconds_max"] < 59.1
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -140,7 +142,7 @@ async def test_an_engine_that_does_not_keep_the_deadline_is_overruled(api: Api) 
     assert (answer.status, error["code"]) == (504, "deadline_exceeded")
     assert "after its 0.1 s" in error["message"]
     assert answer.headers["Retry-After"] == "10"
-    assert 2 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 2
     await until(lambda: outstanding(api) == 0)
 
 
@@ -162,7 +164,7 @@ async def test_the_engine_s_refusals_say_when_to_try_again(api: Api, code: str, 
 @pytest.mark.parametrize("script", ["started say:x hang", "deaf started say:x hang"])
 async def test_several_choices_past_their_time_all_end_with_length(start_api: ApiFactory, script: str) -> None:
     """Whether the engine keeps the time or the daemon."""
-    api = await start_api(limits=RequestLimits(request_seconds=0.3))
+    api = await start_api(limits=RequestLimits(request_seconds=1.5))
     await ready(api)
     body = await (await api.chat(script, n=3)).json()
     assert [choice["finish_reason"] for choice in body["choices"]] == ["length"] * 3

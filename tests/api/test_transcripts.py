@@ -44,15 +44,14 @@ FLAT_TOOLS = {"tools": [{"type": "function", **function} for function in FUNCTIO
 ANTHROPIC_TOOLS = {"tools": [{"name": one["name"], "input_schema": one["parameters"]} for one in FUNCTIONS]}
 JSON_FORMAT = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
 JSON = "read:none,none spell:" + quote('{"a": 7}', safe="")
-# Like `length`, but by the deadline that the client gives.
-LATE: dict[str, Any] = {"deadline_seconds": 0.3}
-PAST = "started say:part hang"
+# Ends with `length`.
+PAST = "started say:part late"
 
 CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("plain", CHAT, PLAIN, {}),
     ("n", CHAT, "started 8?say:eight say:x 9?say:nine", {"n": 3, "seed": 8}),
     ("stop", CHAT, "started say:ab stop:END", {"stop": "END"}),
-    ("length", CHAT, PAST, LATE),
+    ("length", CHAT, PAST, {}),
     ("logprobs", CHAT, "started say:a say:b", {"logprobs": True, "top_logprobs": 2}),
     ("thought", CHAT, spell("<think>why</think>because"), {}),
     ("thought begun", CHAT, spell("why</think>because", "hermes,think,thinking"), {}),
@@ -67,7 +66,7 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("plain", TEXT, PLAIN, {}),
     ("n", TEXT, "started 8?say:eight say:x 9?say:nine", {"n": 3, "seed": 8}),
     ("stop", TEXT, "started say:ab stop:END", {"stop": ["END"]}),
-    ("length", TEXT, PAST, LATE),
+    ("length", TEXT, PAST, {}),
     ("logprobs", TEXT, "started say:a say:é say:b", {"logprobs": 2}),
     ("echo", TEXT, "say:x", {"echo": True}),
     ("json", TEXT, JSON, {"json_schema": SCHEMA}),
@@ -75,14 +74,14 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("nothing", TEXT, "started", {}),
     ("plain", MESSAGES, PLAIN, {}),
     ("stop", MESSAGES, "started say:ab stop:END", {"stop_sequences": ["END"]}),
-    ("length", MESSAGES, PAST, LATE),
+    ("length", MESSAGES, PAST, {}),
     ("thought", MESSAGES, spell("<think>why</think>because"), {"thinking": {"type": "enabled", "budget_tokens": 9}}),
     ("thought left out", MESSAGES, spell("<think>why</think>because"), {}),
     ("calls", MESSAGES, CALLS_SCRIPT, ANTHROPIC_TOOLS),
     ("no call", MESSAGES, spell("<tool_call>\n{oops"), ANTHROPIC_TOOLS),
     ("nothing", MESSAGES, "started", {}),
     ("plain", RESPONSES, PLAIN, {}),
-    ("length", RESPONSES, PAST, LATE),
+    ("length", RESPONSES, PAST, {}),
     ("logprobs", RESPONSES, "started say:a say:b", {"top_logprobs": 2}),
     ("thought", RESPONSES, spell("<think>why</think>because"), {}),
     ("calls", RESPONSES, CALLS_SCRIPT, FLAT_TOOLS),

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
 from tests.unit.alerting.delivery.conftest import ca, pair, tls
 from tests.unit.alerting.delivery.servers import WebServer
-from tests.unit.audit.test_siem import until
+from tests.waiting import until
 
 __all__ = ["ca", "pair", "tls"]
 
@@ -33,7 +33,7 @@ async def test_restarts_are_told_once_over_restarts(tmp_path: Path, tls: ssl.SSL
                 appliance.kill()
         assert told(server) == []
         with running_appliance(tmp_path / "box", "--demo", config=config) as appliance:
-            await until(lambda: len(told(server)) > 0, 20)
+            await until(lambda: len(told(server)) > 0)
             said = await typed(appliance, "alerts", "--json")
             assert "AppRestarting" in said
             assert f"has restarted {KILLS} times" in said

@@ -115,12 +115,12 @@ async def test_a_model_is_replaced_under_streaming_clients(two: Appliance, tmp_p
                 return [one["generation"] for one in await instances(admin) if one["id"] == "m"] == [generation]
 
             before = load.answers
-            await until(replaced, 60)
+            await until(replaced)
 
             async def served(before: int = before) -> bool:
                 return load.answers > before + CLIENTS
 
-            await until(served, 60)
+            await until(served)
     assert load.faults == []
     assert load.answers > 6 * CLIENTS
 
@@ -157,7 +157,7 @@ async def test_a_killed_worker_is_back_within_seconds_and_no_other_model_notices
         async def both() -> bool:
             return all(one["state"] == "ready" for one in await instances(admin))
 
-        await until(both, 30)
+        await until(both)
         pids = {one["id"]: one["pid"] for one in await instances(admin)}
         psutil.Process(pids["m"]).send_signal(signal.SIGKILL)
         killed = time.monotonic()
@@ -205,7 +205,7 @@ async def test_an_alias_moves_to_a_new_version_under_streaming_clients(versions:
             phases.append((found["phase"], found["percent"]))
             return bool(found["phase"] == "done")
 
-        await until(done, 60)
+        await until(done)
         assert load.by["old"] and load.by["new"]
         assert ("mirroring", 0) in phases and ("stepping", 50) in phases
         await admin.post("/aliases/chat/rollback")
@@ -214,7 +214,7 @@ async def test_an_alias_moves_to_a_new_version_under_streaming_clients(versions:
         async def back() -> bool:
             return load.by["old"] > before["old"] + CLIENTS
 
-        await until(back, 60)
+        await until(back)
         assert load.by["new"] <= before["new"] + CLIENTS, "what had begun is finished there"
     assert load.faults == []
 
@@ -232,7 +232,7 @@ async def test_a_version_that_crashes_is_rolled_back(versions: Appliance) -> Non
                         psutil.Process(one["pid"]).send_signal(signal.SIGKILL)
             return bool((await alias(admin))["rollout"]["phase"] == "rolled_back")
 
-        await until(killed, 60)
+        await until(killed)
         assert "answers failed" in (await alias(admin))["rollout"]["reason"]
         load.faults.clear()
         before = load.answers
@@ -240,6 +240,6 @@ async def test_a_version_that_crashes_is_rolled_back(versions: Appliance) -> Non
         async def served() -> bool:
             return load.answers > before + 2 * CLIENTS
 
-        await until(served, 60)
+        await until(served)
     # What was under way there at the last crash may have ended since.
     assert len(load.faults) <= CLIENTS

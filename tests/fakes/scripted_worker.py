@@ -6,6 +6,8 @@ The last message of a chat (or the text of a completion) is a script of words:
     crash         end the process    fail:CODE        Failed with that error code
     started       a Started event    hang             never end, but keep sending heartbeats
     freeze        stop reading and sending altogether
+    until:PATH    as `hang`, until that file exists (tests/fakes/gate.py)
+    late          its time is over from here on
     read:T,R      a Started whose answer is to be read by the tool format T and the reasoning format R; `,thinking`: the
                   prompt has begun to think
     write:TEXT    one delta, percent-encoded      spell:TEXT    the same, a delta a character
@@ -21,7 +23,8 @@ a document `score:0.25` that score; they come in reverse order. `some` is the la
 
 Where the request asks for log probabilities, a `say` has -0.5 and as many likelier tokens `top0`, `top1`, … as it asks
 for. Without `fail` or `hang` a script ends with Finished(stop). `--load fail|crash|killed|slow` decides how Load goes;
-with `--load memory:compute:CPU:n_ubatch:128` it lacks memory to compute on that device where n_ubatch is more.
+`--load until:PATH` ends it when that file exists; with `--load memory:compute:CPU:n_ubatch:128` it lacks memory to
+compute on that device where n_ubatch is more.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 from urllib.parse import unquote
 
 import msgspec
@@ -188,6 +192,14 @@ class ScriptedWorker:
                     while add.number not in self.aborted and time.monotonic() < deadline:
                         time.sleep(0.02)
                         self.send(WORKING)
+                case "until":
+                    while (
+                        add.number not in self.aborted and time.monotonic() < deadline and not Path(argument).exists()
+                    ):
+                        time.sleep(0.01)
+                        self.send(WORKING)
+                case "late":
+                    deadline = float("-inf")
                 case "stop":
                     self.finish(add, tokens, "stop", argument)
                     return
@@ -236,6 +248,8 @@ class ScriptedWorker:
                             return
                         if load == "killed":
                             os.kill(os.getpid(), signal.SIGKILL)
+                        while load.startswith("until:") and not Path(load.removeprefix("until:")).exists():
+                            time.sleep(0.01)
                         if load == "slow":
                             time.sleep(1.0)
                         self.send(Loaded(info=INFO))

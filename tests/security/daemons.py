@@ -29,10 +29,10 @@ from appliance.security.tls import client_context
 from appliance.state_dir import StateDir
 from tests.e2e.appliance_process import Appliance, running_appliance
 from tests.security.tokens import AUDIENCE, ISSUER, KeyFolder, claims, private_key, public_pem, token
+from tests.waiting import WAIT_SECONDS_MAX
 
 # What a revoked client may still read.
 CUT_SECONDS_MAX = 1.0
-RECORD_SECONDS_MAX = 5.0
 # What they say is in the prompt: tests/fakes/scripted_worker.py.
 MODELS = "models:\n  - {id: m, path: none.gguf, preload: true}\n  - {id: other, path: none.gguf, aliases: [o]}\n"
 # A stream that lasts longer than any test looks at it.
@@ -180,15 +180,15 @@ async def record(appliance: Appliance, action: str, outcome: str) -> StoredRecor
         found = [one for one in audited(appliance, action) if one.outcome == outcome]
         return bool(found)
 
-    await until(there, RECORD_SECONDS_MAX)
+    await until(there)
     return found[0]
 
 
-async def until(reached: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    """Fails where it is not reached in time."""
-    deadline = time.monotonic() + seconds
+async def until(reached: Callable[[], Awaitable[bool]]) -> None:
+    """Returns as soon as it is reached; fails where it never is."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
     while not await reached():
-        assert time.monotonic() < deadline, f"not reached within {seconds} s"
+        assert time.monotonic() < deadline, f"not reached within {WAIT_SECONDS_MAX:.0f} s"
         await asyncio.sleep(0.01)
 
 

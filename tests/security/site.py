@@ -145,11 +145,11 @@ class Site:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def settled(self, seconds: float = 5.0) -> GateCounters:
+    async def settled(self, seconds: float = 30.0) -> GateCounters:
         """The counters once nothing is held any more; fails after `seconds`."""
         return await self.until(lambda counters: counters.open + counters.in_handshake == 0, seconds)
 
-    async def until(self, reached: Callable[[GateCounters], bool], seconds: float = 5.0) -> GateCounters:
+    async def until(self, reached: Callable[[GateCounters], bool], seconds: float = 30.0) -> GateCounters:
         """The first counters that fit; fails after `seconds`."""
         for _ in range(int(seconds * 100)):
             if reached(counters := self.gate.counters()):

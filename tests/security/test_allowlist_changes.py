@@ -77,7 +77,7 @@ async def test_a_trial_that_nobody_confirms(tmp_path: Path) -> None:
             async def back() -> bool:
                 return await gets_in(appliance, OTHER)
 
-            await until(back, 5)
+            await until(back)
             assert 1.9 < time.monotonic() - applied < 4
             found = await admin.get("/allowlist")
             assert found["trial"] is None
@@ -151,7 +151,7 @@ async def test_killed_while_on_trial(tmp_path: Path, over: bool) -> None:
         async def back() -> bool:
             return await gets_in(appliance, OTHER)
 
-        await until(back, 7)
+        await until(back)
 
 
 async def test_an_address_removed_while_it_shakes_hands(tmp_path: Path) -> None:

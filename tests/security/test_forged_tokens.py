@@ -35,6 +35,10 @@ from tests.security.tokens import (
     token,
 )
 
+# One verifier for all examples of a test.
+ONE_VERIFIER = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 ED, EC, RSA = (private_key(algorithm) for algorithm in ALGORITHMS)
 STRANGER = {algorithm: private_key(algorithm, 1) for algorithm in ALGORITHMS}
 
@@ -219,7 +223,7 @@ def test_an_algorithm_that_is_not_allowed_is_refused_for_a_good_key_too(tmp_path
     assert refusal(jwts, token(EC)) == "signed with 'ES256', which is not among the algorithms"
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(ONE_VERIFIER)
 @given(st.data())
 def test_no_changed_byte_passes(jwts: JwtVerifier, data: st.DataObject) -> None:
     text = token(data.draw(st.sampled_from([ED, EC, RSA])))
@@ -238,7 +242,7 @@ HEADERS = st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64", "
 CLAIMS = st.dictionaries(st.sampled_from(["iss", "aud", "exp", "nbf", "iat", "sub", "jti"]), JSON, min_size=1)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(ONE_VERIFIER, max_examples=25)
 @given(HEADERS, CLAIMS)
 def test_whatever_is_signed_is_accepted_or_refused_and_nothing_else(
     jwts: JwtVerifier, header: dict[str, Any], changed: dict[str, Any]

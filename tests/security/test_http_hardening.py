@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import psutil
 import pytest
@@ -14,6 +14,7 @@ import pytest_asyncio
 from appliance.config import ConnectionLimits, RequestLimits
 from appliance.state_dir import StateDir
 from tests.security.gated_api import GatedApi, check_error, gated_api, shared_api
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -296,18 +297,10 @@ async def test_a_client_that_never_reads_is_dropped_over_tls(state: StateDir) ->
     async with gated_api(state, RequestLimits(slow_client_seconds=0.3)) as api, api.connect() as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(post(b"Content-Length: %d" % len(body), body=body).replace(b"AUTH", api.bearer))
-        await until(lambda: api.records, 10)
+        await until(lambda: api.records)
         assert api.records[0].outcome in ("client_gone", "failed"), api.records
         assert api.router.snapshots()["demo"].outstanding == 0
         writer.transport.abort()
-
-
-async def until(condition: Callable[[], object], seconds: float) -> None:
-    for _ in range(int(seconds * 100)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("did not happen in time")
 
 
 # ── lengths ───────────────────────────────────────────────────────────────────────────────────────────────────────────

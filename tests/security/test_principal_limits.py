@@ -86,7 +86,7 @@ async def test_requests_at_once(limited: Appliance) -> None:
         async def admitted() -> bool:
             return await status(session) == 200
 
-        await until(admitted, 5)
+        await until(admitted)
 
 
 async def test_tokens_per_minute(limited: Appliance) -> None:

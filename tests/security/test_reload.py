@@ -125,7 +125,7 @@ async def test_rejected(configured: Configured, what: str) -> None:
         async def told() -> bool:
             return any(says in (one.reason or "") for one in audited(appliance, "config.rejected"))
 
-        await until(told, 5)
+        await until(told)
         found = await admin.get("/status")
         assert found["generation"] == generation
         assert any("the last reload was refused" in reason for reason in found["degraded"])
@@ -161,7 +161,7 @@ async def test_rejected_by_signal(configured: Configured, what: str) -> None:
         async def rejected() -> bool:
             return len(audited(appliance, "config.rejected")) > before
 
-        await until(rejected, 5)
+        await until(rejected)
         assert (await admin.get("/status"))["degraded"]
         assert says in appliance.log
         assert await status(good) == 200
@@ -171,7 +171,7 @@ async def test_rejected_by_signal(configured: Configured, what: str) -> None:
         async def well() -> bool:
             return not (await admin.get("/status"))["degraded"]
 
-        await until(well, 5)
+        await until(well)
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ async def swap_everything(appliance: Appliance, admin: AdminClient, number: int,
     async def all_use_theirs() -> bool:
         return load.used == load.bundles
 
-    await until(all_use_theirs, 10)
+    await until(all_use_theirs)
     # Everybody was here lately with a certificate of the old one.
     answer = await admin.post("/authorities/client/rotation", {"step": "finalize", "force": True})
     assert answer["cut"] == 0, answer

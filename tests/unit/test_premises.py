@@ -31,8 +31,8 @@ from appliance.security.opening import open_security
 from appliance.state_dir import StateDir
 from tests.admin.conftest import founded, state
 from tests.unit.alerting.delivery.conftest import told
-from tests.unit.audit.test_siem import until
 from tests.unit.keyring.conftest import write_secret
+from tests.waiting import until
 
 __all__ = ["founded", "state"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -17,13 +15,6 @@ from tests.upstream.other_server import OtherServer, other_server
 
 Served = tuple[Api, list[OtherServer]]
 Serve = Callable[..., Awaitable[Served]]
-
-
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        await asyncio.sleep(0.005)
 
 
 def state(api: Api) -> InstanceState:

@@ -19,7 +19,6 @@ from appliance.upstream_spec import UpstreamSpec
 from tests.api.conftest import Api, running_api, sse
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
 from tests.security.daemons import (
-    RECORD_SECONDS_MAX,
     add_client,
     admin_of,
     ask,
@@ -30,7 +29,8 @@ from tests.security.daemons import (
     text_of,
 )
 from tests.security.daemons import until as eventually
-from tests.upstream.conftest import state, until
+from tests.upstream.conftest import state
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ async def seen(appliance: Appliance, wanted: Callable[[StoredRecord], bool]) -> 
     async def there() -> bool:
         return any(wanted(one) for one in audited(appliance, "api.request"))
 
-    await eventually(there, RECORD_SECONDS_MAX)
+    await eventually(there)
 
 
 def actor_of(record: StoredRecord) -> Actor:
@@ -192,7 +192,7 @@ async def test_a_daemon_in_front(tmp_path: Path, behind: Appliance, bundle: Path
             async def told() -> bool:
                 return "has mode 0644" in "".join((await admin.get("/status"))["degraded"])
 
-            await eventually(told, 5)
+            await eventually(told)
         assert (await record(front, "api.request", "ok")).resource == "demo"
 
 

@@ -15,7 +15,8 @@ from appliance.api.forward import COLONS_MAX
 from appliance.config import RequestLimits
 from appliance.upstream_spec import UpstreamReplica
 from tests.api.conftest import Api, sse
-from tests.upstream.conftest import Serve, until
+from tests.upstream.conftest import Serve
+from tests.waiting import until
 
 
 async def refusal(api: Api, script: str, **fields: Any) -> tuple[int, dict[str, Any], str | None]:
@@ -115,7 +116,7 @@ async def test_a_client_that_leaves_ends_the_connection_there(serve: Serve, stre
     else:
         await until(lambda: server.busy)
         answering.cancel()
-    await until(lambda: server.gone == 1, 1.0)
+    await until(lambda: server.gone == 1)
     await until(lambda: api.records)
     assert api.records[0].outcome == "client_gone"
     assert api.router.snapshots()["demo"].outstanding == 0

@@ -14,7 +14,8 @@ from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
 from bench.llama_server import LlamaServer, running_llama_server
 from bench.source_archive import BUILD
 from tests.api.conftest import Api, running_api, sse
-from tests.upstream.conftest import state, until
+from tests.upstream.conftest import state
+from tests.waiting import until
 
 BINARY = Path(__file__).resolve().parents[2] / BUILD / "llama-server" / "bin" / "llama-server"
 

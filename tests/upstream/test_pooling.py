@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from appliance.config import RequestLimits
-from tests.upstream.conftest import Serve, until
+from tests.upstream.conftest import Serve
+from tests.waiting import until
 
 CALLS = [
     ("embeddings", {"input": "a"}, "data"),

@@ -16,8 +16,9 @@ from appliance.models.snapshot import InstanceState
 from appliance.telemetry.request_record import AnswerEvidence
 from appliance.telemetry.tracing import Tracing
 from tests.api.conftest import sse
-from tests.upstream.conftest import Serve, state, until
+from tests.upstream.conftest import Serve, state
 from tests.upstream.other_server import FLOOD_CHARS
+from tests.waiting import until
 
 
 def texts(blocks: list[Any]) -> str:

@@ -12,8 +12,9 @@ import pytest
 from appliance.models.snapshot import InstanceState
 from appliance.upstream_spec import UpstreamReplica
 from tests.api.conftest import Api, sse
-from tests.upstream.conftest import Serve, state, until
+from tests.upstream.conftest import Serve, state
 from tests.upstream.other_server import other_server
+from tests.waiting import until
 
 
 @dataclass

@@ -20,7 +20,7 @@ from appliance.telemetry.snapshot import CertificateFigures, Snapshot
 from tests.unit.alerting.delivery.conftest import SENDER
 from tests.unit.alerting.delivery.test_outbox import Fake, Time, settled
 from tests.unit.alerting.making import START, model, snapshot
-from tests.unit.audit.test_siem import until
+from tests.waiting import until
 
 ENDING = CertificateFigures(name="server", role="server", not_after=START + 86_400)
 

@@ -8,7 +8,6 @@ import errno
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from appliance.audit.record import StoredRecord
 from appliance.audit.verify import verify
 from appliance.errors import StateError
 from tests.unit.audit.making import Site, event
+from tests.waiting import until
 
 FAST = Audit(commit_seconds=0.01)
 
@@ -45,13 +45,6 @@ def newest(site: Site, count: int = 100_000) -> list[StoredRecord]:
 
 def actions(site: Site) -> list[str]:
     return [record.action for record in reversed(newest(site))]
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -94,7 +87,7 @@ async def test_records_do_not_wait_longer_than_they_may(site: Site) -> None:
         log.append(event())
         await asyncio.sleep(0.05)
         assert log.head.seq == before
-        await until(lambda: log.head.seq > before, 2)
+        await until(lambda: log.head.seq > before)
 
 
 async def test_append_never_raises_and_loss_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

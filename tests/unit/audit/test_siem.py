@@ -7,8 +7,7 @@ import contextlib
 import ipaddress
 import json
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from appliance.audit.siem import SiemForwarder
 from appliance.errors import ConfigError
 from appliance.tasks import TaskOwner
 from tests.unit.audit.making import Site, event, three_segments
+from tests.waiting import until
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -90,13 +90,6 @@ class Collector:
         finally:
             self._writers.discard(writer)
             writer.close()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)

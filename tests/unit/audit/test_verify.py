@@ -403,7 +403,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 @given(data=st.data())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_single_change_is_found(whole: Site, data: st.DataObject) -> None:
     """One edit, deletion, swap or insertion anywhere in the records, with every key of the auditor's at hand."""
     number = data.draw(st.integers(1, 3))

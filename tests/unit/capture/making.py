@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,11 +120,3 @@ def exchange(
     body = msgspec.json.encode({"model": "demo", "messages": [{"role": "user", "content": prompt}]})
     choices = (CapturedChoice(text=answer, reason="stop"),)
     return Exchange(record=record(request_id, principal, at), body=body, choices=choices, bytes_max=bytes_max)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Waits for another thread."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "not in time"
-        time.sleep(0.005)

@@ -9,7 +9,8 @@ import pytest
 
 from appliance.access_config import Capture
 from appliance.capture import writer
-from tests.unit.capture.making import ON, Site, eventually, exchange
+from tests.unit.capture.making import ON, Site, exchange
+from tests.waiting import eventually
 
 
 def test_off_there_is_neither_a_thread_nor_a_file(site: Site) -> None:

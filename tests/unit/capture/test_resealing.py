@@ -7,7 +7,8 @@ import pytest
 from appliance.access_config import Capture
 from appliance.capture.day_file import claim
 from appliance.capture.prompt_capture import PromptCapture
-from tests.unit.capture.making import ON, Site, eventually, exchange
+from tests.unit.capture.making import ON, Site, exchange
+from tests.waiting import eventually
 
 
 def test_older_files_open_under_the_new_key_alone(site: Site) -> None:
@@ -32,7 +33,7 @@ def test_the_open_file_is_left_by_its_writer(site: Site) -> None:
     eventually(lambda: writer.status.kept == 1)
     site.ring.rotate("capture")
     assert not site.reseal(), "the writer still has it"
-    eventually(site.reseal, 3)
+    eventually(site.reseal)
     site.ring.drop("capture", 1)
     writer.put(exchange("new"))
     writer.close()
@@ -61,7 +62,7 @@ def test_while_requests_come_and_keys_rotate_none_is_lost(site: Site) -> None:
         writer.put(exchange(f"r{number}"))
         if number % 40 == 20:
             newest = site.ring.rotate("capture")
-            eventually(site.reseal, 3)
+            eventually(site.reseal)
             while generation < newest:
                 site.ring.drop("capture", generation)
                 generation += 1

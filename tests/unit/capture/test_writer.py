@@ -11,7 +11,8 @@ import pytest
 from appliance.access_config import Capture
 from appliance.capture import writer as module
 from appliance.capture.exchange import Exchange
-from tests.unit.capture.making import SECRET, Site, eventually, exchange, record
+from tests.unit.capture.making import SECRET, Site, exchange, record
+from tests.waiting import eventually
 
 
 def test_a_round_trip_and_nothing_in_plain_text(site: Site) -> None:

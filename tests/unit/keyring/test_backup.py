@@ -81,7 +81,7 @@ NAMES = st.text(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=12)
 @given(files=st.dictionaries(NAMES.filter(lambda name: name not in (".", "..")), st.binary(max_size=2000), max_size=3))
 def test_any_names_and_contents_come_back(tmp_path: Path, files: dict[str, bytes]) -> None:
     files = {name: data for name, data in files.items() if not (name.startswith(".") and name.endswith(".tmp"))}

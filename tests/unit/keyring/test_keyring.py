@@ -20,7 +20,7 @@ from appliance.keyring.keyring_file import MESSAGES_MAX
 from appliance.state_dir import write_atomic
 from tests.unit.keyring.conftest import START, new_kek, start
 
-ONE_RING = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+ONE_RING = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def edit_file(path: Path, **changes: Any) -> None:

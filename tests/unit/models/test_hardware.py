@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 
 import psutil
 
 from appliance.models.hardware import HardwareWatch
 from appliance.models.launcher import SpawnLauncher
 from appliance.placement.memory import memory_of
+from tests.waiting import until
 
 SILENT = (sys.executable, "-c", "import time; time.sleep(60)")
 ENDS = (sys.executable, "-c", "pass")
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 def is_worker(process: psutil.Process) -> bool:

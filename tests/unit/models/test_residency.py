@@ -21,6 +21,7 @@ from appliance.placement.estimate import Footprint
 from appliance.placement.place import Placement
 from appliance.types import ModelSpec, Request, TextPrompt
 from tests.fakes.forking_launcher import ForkingLauncher
+from tests.waiting import until
 
 READY, STOPPED = InstanceState.READY, InstanceState.STOPPED
 
@@ -68,9 +69,7 @@ class House:
         return {model for model, one in self.router.snapshots().items() if one.pid is not None}
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not holds():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        await until(holds)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import psutil
 import pytest
@@ -14,6 +14,7 @@ from appliance.models.launcher import SpawnLauncher, WorkerLink
 from appliance.models.spare import SpareLauncher
 from appliance.types import ModelSpec
 from appliance.wire import Load, Loaded
+from tests.waiting import until
 
 WORKER = (sys.executable, "-m", "tests.fakes.scripted_worker")
 JOB = Load(spec=ModelSpec(id="m", path="/m"), load_seconds_max=10, step_seconds_max=10, template_seconds_max=1)
@@ -24,12 +25,6 @@ async def launcher() -> AsyncIterator[SpareLauncher]:
     made = SpareLauncher(SpawnLauncher(WORKER))
     yield made
     await made.close()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def spare_of(launcher: SpareLauncher) -> int:

@@ -17,6 +17,7 @@ from appliance.telemetry.trace_context import TraceContext
 from appliance.telemetry.trace_sinks import FileSink, HttpSink, NotTaken, TraceSink
 from appliance.telemetry.tracing import BATCH_MAX, Tracing
 from tests.unit.telemetry.making import record
+from tests.waiting import until
 
 SAMPLED = TraceContext(trace_id="a" * 32, span_id="b" * 16, sampled=True)
 
@@ -81,12 +82,6 @@ async def running(made: Tracing) -> AsyncIterator[None]:
             yield
         finally:
             task.cancel()
-
-
-async def until(what: Any) -> None:
-    async with asyncio.timeout(5):
-        while not what():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_requests_reach_a_collector(collector: Collector) -> None:

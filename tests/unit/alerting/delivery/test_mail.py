@@ -18,7 +18,7 @@ from appliance.alerting.delivery.receiver import DeliveryError
 from appliance.errors import ConfigError
 from tests.unit.alerting.delivery.conftest import SENDER, told
 from tests.unit.alerting.delivery.servers import MailServer
-from tests.unit.audit.test_siem import until
+from tests.waiting import until
 
 
 def settings(server: MailServer | None = None, **more: Any) -> MailReceiver:
@@ -106,7 +106,7 @@ async def test_an_attempt_that_hangs_is_the_only_one() -> None:
             async with asyncio.timeout(0.05):
                 await receiver.deliver((told(),), SENDER)
         # Its connection was cut, so that its thread ends soon.
-        await until(lambda: not receiver._busy, 5)
+        await until(lambda: not receiver._busy)
         receiver._busy = True
         with pytest.raises(DeliveryError, match="hangs"):
             await receiver.deliver((told(),), SENDER)

@@ -16,7 +16,7 @@ from appliance.alerting.rules import UNDELIVERED
 from appliance.errors import ConfigError
 from tests.unit.alerting.delivery.conftest import SENDER, told
 from tests.unit.alerting.making import START
-from tests.unit.audit.test_siem import until
+from tests.waiting import until
 
 
 class Fake:
