@@ -153,7 +153,8 @@ async def test_an_answer_that_was_cut_off_is_incomplete(client: openai.AsyncOpen
     assert last.type == "response.incomplete"
     assert last.response.incomplete_details is not None
     assert last.response.incomplete_details.reason == "max_output_tokens"
-    assert last.response.output[-1].status == "incomplete"
+    (message,) = last.response.output
+    assert message.type == "message" and message.status == "incomplete"
     assert last.response.output_text == "a"
 
 

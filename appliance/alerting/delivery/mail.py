@@ -7,6 +7,7 @@ import contextlib
 import smtplib
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
@@ -26,7 +27,7 @@ REFUSAL_CHARS_MAX: Final = 300
 
 
 class MailDelivery:
-    """One mail server. smtplib blocks, so it has a thread, and only one at a time."""
+    """One mail server. smtplib blocks, so it has a thread: its own, which makes one attempt at a time."""
 
     def __init__(self, settings: MailReceiver) -> None:
         """Raises ConfigError for what would go out in the clear, or nowhere."""
@@ -36,7 +37,8 @@ class MailDelivery:
             raise ConfigError("alerts.mail: security: none is for a mail server on this host; use starttls or tls")
         if (settings.username is None) != (settings.password_file is None):
             raise ConfigError("alerts.mail: username and password_file go together; write both or none")
-        self._busy = False
+        self._thread = ThreadPoolExecutor(1, "mail")
+        self._attempt: Future[None] | None = None
 
     @property
     def name(self) -> str:
@@ -56,20 +58,13 @@ class MailDelivery:
             secret(self._settings.password_file)
 
     async def deliver(self, batch: Sequence[Told], sender: Sender) -> None:
-        """As Receiver. Cancelled, it cuts the connection, which ends the thread."""
-        if self._busy:
+        """As Receiver. Cancelled, it cuts the connection, which ends the attempt."""
+        if self._attempt is not None and not self._attempt.done():
             raise DeliveryError("hangs: the attempt before this one has not ended yet")
         work = _Dispatch(self._settings, self._host, self._port, compose(batch, sender, self._settings), sender.host)
-        self._busy = True
-
-        def run() -> None:
-            try:
-                work.run()
-            finally:
-                self._busy = False
-
+        self._attempt = self._thread.submit(work.run)
         try:
-            await asyncio.to_thread(run)
+            await asyncio.wrap_future(self._attempt)
         except asyncio.CancelledError:
             work.cut()
             raise
@@ -83,19 +78,36 @@ class MailDelivery:
 
 
 class _Client(smtplib.SMTP):
-    """Shows itself before it connects, which its maker waits for."""
+    """Shows itself before it connects, which its maker waits for; from then on any thread may cut it."""
 
-    def __init__(self, show: Callable[[smtplib.SMTP], None], *given: Any, **named: Any) -> None:
+    def __init__(self, show: Callable[[_Client], None], *given: Any, **named: Any) -> None:
+        self._connection: socket.socket | None = None
+        self._given_up = False
         show(self)
         super().__init__(*given, **named)
 
+    @property
+    def sock(self) -> socket.socket | None:
+        """As smtplib's."""
+        return self._connection
 
-class _TlsClient(smtplib.SMTP_SSL):
+    @sock.setter
+    def sock(self, connection: socket.socket | None) -> None:
+        self._connection = connection
+        # Whoever gave up before this moment had no connection to cut.
+        if self._given_up:
+            self.cut()
+
+    def cut(self) -> None:
+        """Ends whatever it waits for, at once, or as soon as it has connected."""
+        self._given_up = True
+        if (connection := self._connection) is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _TlsClient(_Client, smtplib.SMTP_SSL):
     """The same with TLS from the first byte."""
-
-    def __init__(self, show: Callable[[smtplib.SMTP], None], *given: Any, **named: Any) -> None:
-        show(self)
-        super().__init__(*given, **named)
 
 
 class _Dispatch:
@@ -107,7 +119,8 @@ class _Dispatch:
         self._port = port
         self._message = message
         self._own_name = own_name
-        self._client: smtplib.SMTP | None = None
+        self._client: _Client | None = None
+        self._given_up = False
 
     def run(self) -> None:
         """Raises OSError, of which smtplib's errors are, or DeliveryError."""
@@ -129,14 +142,16 @@ class _Dispatch:
             return _TlsClient(self._cuttable, self._host, self._port, name, timeout=STEP_SECONDS, context=tls)
         return _Client(self._cuttable, self._host, self._port, name, timeout=STEP_SECONDS)
 
-    def _cuttable(self, client: smtplib.SMTP) -> None:
+    def _cuttable(self, client: _Client) -> None:
         self._client = client
+        if self._given_up:
+            client.cut()
 
     def cut(self) -> None:
-        """Ends whatever `run` waits for, at once."""
-        if (client := self._client) is not None and (connection := client.sock) is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        """Ends whatever `run` waits for, at once, or as soon as it has connected."""
+        self._given_up = True
+        if (client := self._client) is not None:
+            client.cut()
 
 
 def compose(batch: Sequence[Told], sender: Sender, settings: MailReceiver) -> EmailMessage:

@@ -61,7 +61,7 @@ class MailServer:
     """Speaks as much SMTP as a client needs.
 
     letters: what came. logins: what was shown. refuses: the first words of a command, and the answer to it. silent:
-    greets nobody.
+    greets nobody. clients: how many have come.
     """
 
     def __init__(self, tls: ssl.SSLContext | None, *, at_once: bool = False) -> None:
@@ -73,6 +73,7 @@ class MailServer:
         self.commands: list[str] = []
         self.refuses: dict[str, str] = {}
         self.silent = False
+        self.clients = 0
         self.port = 0
 
     @contextlib.asynccontextmanager
@@ -81,6 +82,7 @@ class MailServer:
             yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.clients += 1
         if self.silent:
             await reader.read()
             return

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
+import socket
 import ssl
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.alert_config import MailReceiver
+from appliance.alerting.delivery import mail
 from appliance.alerting.delivery.mail import MailDelivery
 from appliance.alerting.delivery.receiver import DeliveryError
 from appliance.errors import ConfigError
@@ -86,30 +89,82 @@ async def test_a_refusal_is_said_in_the_servers_words(command: str, answer: str,
             await MailDelivery(settings(server, security="none")).deliver((told(),), SENDER)
 
 
-async def test_given_up_it_ends_its_thread_at_once() -> None:
+@pytest.fixture
+def endless_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not cut does not end by itself."""
+    monkeypatch.setattr(mail, "STEP_SECONDS", 600.0)
+
+
+async def given_up(attempt: asyncio.Task[None]) -> None:
+    attempt.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+
+
+async def delivered(receiver: MailDelivery) -> None:
+    """Once the attempt before this one has ended."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await receiver.deliver((told(),), SENDER)
+                return
+            except DeliveryError as error:
+                assert "hangs" in str(error)
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("endless_steps")
+@pytest.mark.parametrize("silent", [True, False], ids=["nobody is greeted", "no letter is taken"])
+async def test_given_up_it_ends_its_thread_at_once(silent: bool) -> None:
     async with MailServer(None).serving() as server:
+        server.silent = silent
         server.refuses["DATA"] = "354-"  # and nothing more
         receiver = MailDelivery(settings(server, security="none"))
-        started = time.monotonic()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await receiver.deliver((told(),), SENDER)
-        await until(lambda: not receiver._busy)
-        assert time.monotonic() - started < 5
+        attempt = asyncio.get_running_loop().create_task(receiver.deliver((told(),), SENDER))
+        await until(lambda: server.clients if silent else "data" in server.commands)
+        await given_up(attempt)
+        server.silent = False
+        server.refuses.clear()
+        await delivered(receiver)
+    assert len(server.letters) == 1
 
 
-async def test_an_attempt_that_hangs_is_the_only_one() -> None:
+@pytest.mark.usefixtures("endless_steps")
+async def test_given_up_before_it_has_connected_it_sends_no_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is there a second attempt beside it, which the server would get as a second letter."""
+    held, connect = threading.Event(), socket.create_connection
+    connecting: list[object] = []
+
+    def late(*given: Any, **named: Any) -> socket.socket:
+        connecting.append(given)
+        assert held.wait(60)
+        return connect(*given, **named)
+
+    monkeypatch.setattr(socket, "create_connection", late)
     async with MailServer(None).serving() as server:
-        server.silent = True
         receiver = MailDelivery(settings(server, security="none"))
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await receiver.deliver((told(),), SENDER)
-        # Its connection was cut, so that its thread ends soon.
-        await until(lambda: not receiver._busy)
-        receiver._busy = True
+        attempt = asyncio.get_running_loop().create_task(receiver.deliver((told(),), SENDER))
+        await until(lambda: connecting)
+        await given_up(attempt)
         with pytest.raises(DeliveryError, match="hangs"):
             await receiver.deliver((told(),), SENDER)
+        held.set()
+        await delivered(receiver)
+    assert len(server.letters) == 1
+
+
+async def test_it_waits_for_no_thread_of_others() -> None:
+    """Given up while it waited for one, it would be taken for an attempt that hangs: for good."""
+    held = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    other = loop.run_in_executor(None, held.wait, 60)
+    try:
+        async with MailServer(None).serving() as server:
+            await delivered(MailDelivery(settings(server, security="none")))
+    finally:
+        held.set()
+        await other
 
 
 def test_what_would_go_out_in_the_clear_is_refused(tmp_path: Path) -> None:
