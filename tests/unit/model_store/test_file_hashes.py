@@ -88,7 +88,7 @@ async def test_an_imported_model_is_not_read_while_nothing_touched_it(site: Site
 async def test_reading_ends_with_who_wanted_it(site: Site) -> None:
     path = site.folder / "large.gguf"
     with path.open("wb") as file:
-        file.truncate(2**30)
+        file.truncate(2**34)
     hashes = site.hashes(mib_per_second=100)
     async with asyncio.TaskGroup() as group:
         wanted = group.create_task(hashes.sha256_of(str(path)))
@@ -98,7 +98,7 @@ async def test_reading_ends_with_who_wanted_it(site: Site) -> None:
     began = time.monotonic()
     assert await hashes.sha256_of(str(site.file())) == sha256(b"GGUF")
     hashes.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("damage", [b"{", b'{"x":{"identity":[],"sha256":1}}'])

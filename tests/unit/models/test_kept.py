@@ -37,7 +37,7 @@ def spec(**fields: object) -> ModelSpec:
 def line() -> tuple[socket.socket, int]:
     """The worker's end, and the descriptor of ours."""
     ours, theirs = socket.socketpair()
-    theirs.settimeout(5)
+    theirs.settimeout(60)
     return theirs, ours.detach()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -65,13 +66,14 @@ async def test_one_that_is_killed_is_not_used(launcher: SpareLauncher) -> None:
     assert await spare_of(launcher) != pid
 
 
-async def test_one_that_speaks_before_its_job_is_ended() -> None:
-    speaks = "import os, sys, time; os.write(int(sys.argv[2]), b'word'); time.sleep(60)"
+async def test_one_that_speaks_before_its_job_is_ended(tmp_path: Path) -> None:
+    spoken = tmp_path / "spoken"
+    speaks = f"import os, sys, time; os.write(int(sys.argv[2]), b'word'); open({str(spoken)!r}, 'w'); time.sleep(600)"
     launcher = SpareLauncher(SpawnLauncher((sys.executable, "-c", speaks)))
     launcher.prepare()
     await until(lambda: launcher.pid is not None)
     process = psutil.Process(launcher.pid)
-    await asyncio.sleep(0.3)
+    await until(spoken.exists)
     link = await launcher.launch()
     assert link.pid != process.pid
     link.kill()

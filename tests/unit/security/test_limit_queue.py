@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from appliance.access_config import PrincipalSettings
+from appliance.security import limit_queue
 from appliance.security.limit_queue import LimitQueue
 from appliance.security.limits import Admission, PrincipalLimits
 from appliance.security.principal_usage import LimitRefusal
@@ -32,7 +33,7 @@ class Desk:
         self.served: list[str] = []
 
     def wait(
-        self, name: str, settings: PrincipalSettings, tokens: int = 100, seconds: float = 5, principal: str = "app"
+        self, name: str, settings: PrincipalSettings, tokens: int = 100, seconds: float = 60, principal: str = "app"
     ) -> asyncio.Task[Admission | LimitRefusal]:
         async def queue() -> Admission | LimitRefusal:
             outcome = await self.queue.admit(principal, settings, tokens, seconds)
@@ -67,7 +68,7 @@ async def test_who_waits_is_admitted_in_order(desk: Desk) -> None:
     tasks = [desk.wait(str(number), FAST, tokens) for number, tokens in enumerate([90, 10, 50, 1, 60])]
     began = time.perf_counter()
     assert all(isinstance(outcome, Admission) for outcome in await asyncio.gather(*tasks))
-    assert 0.2 < time.perf_counter() - began < 2
+    assert time.perf_counter() - began > 0.2
     assert desk.served == ["0", "1", "2", "3", "4"]
 
 
@@ -88,16 +89,17 @@ async def test_a_newcomer_does_not_overtake(desk: Desk) -> None:
     assert desk.served == ["first", "second"]
 
 
-async def test_the_end_of_a_request_wakes_the_next(desk: Desk) -> None:
+async def test_the_end_of_a_request_wakes_the_next(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not admitted at the next look, a second later: here nobody looks."""
+    monkeypatch.setattr(limit_queue, "_sleep", lambda turn, seconds: turn.wait())
     running = await desk.wait("running", ONE_AT_ONCE)
     assert isinstance(running, Admission)
     waiting = desk.wait("waiting", ONE_AT_ONCE)
     await asyncio.sleep(0.05)
     assert desk.queue.waiting == 1
-    began = time.perf_counter()
     running.settle(5, time.monotonic())
-    assert isinstance(await waiting, Admission)
-    assert time.perf_counter() - began < 0.5, "not at the next poll, which is a second away"
+    async with asyncio.timeout(30):
+        assert isinstance(await waiting, Admission)
 
 
 async def test_waiting_has_an_end(desk: Desk) -> None:
@@ -107,13 +109,14 @@ async def test_waiting_has_an_end(desk: Desk) -> None:
     for outcome in await asyncio.gather(first, second):
         assert isinstance(outcome, LimitRefusal)
         assert outcome.kind == "concurrent"
-    assert 0.1 < time.perf_counter() - began < 1
+    assert time.perf_counter() - began > 0.1
 
 
 async def test_who_would_wait_in_vain_is_refused_at_once(desk: Desk) -> None:
+    """Who is not waits for 40 s in one case here, for a minute in the other."""
     desk.empty_bucket(FAST)
     began = time.perf_counter()
-    outcome = await desk.wait("a", FAST, 10_000, seconds=5)
+    outcome = await desk.wait("a", FAST, 60_000, seconds=40)
     assert isinstance(outcome, LimitRefusal)
     assert outcome.kind == "tokens_per_minute"
     used_up = PrincipalSettings(tokens_per_day=1)
@@ -121,14 +124,14 @@ async def test_who_would_wait_in_vain_is_refused_at_once(desk: Desk) -> None:
     outcome = await desk.wait("b", used_up)
     assert isinstance(outcome, LimitRefusal)
     assert outcome.kind == "tokens_per_day"
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 30
 
 
 async def test_one_who_sees_in_line_that_it_is_in_vain_leaves(desk: Desk) -> None:
     desk.empty_bucket(FAST)
-    first = desk.wait("first", FAST, 200, seconds=5)
+    first = desk.wait("first", FAST, 200, seconds=60)
     second = desk.wait("second", FAST, 200, seconds=0.25)
-    third = desk.wait("third", FAST, 10, seconds=5)
+    third = desk.wait("third", FAST, 10, seconds=60)
     assert isinstance(await second, LimitRefusal)
     await asyncio.gather(first, third)
     assert desk.served == ["first", "third"]

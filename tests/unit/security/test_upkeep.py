@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -42,6 +44,7 @@ from tests.unit.security.making import (
     configured,
     with_client,
 )
+from tests.waiting import until
 
 T = TypeVar("T")
 
@@ -540,12 +543,8 @@ async def test_it_runs_by_itself_until_it_is_ended(tmp_path: Path, monkeypatch: 
     prune = Chore(None)
     desk.clock.now = NOW + HOUR
     task = asyncio.get_running_loop().create_task(keeper_of(desk, renew, prune).run())
-    for _ in range(5000):
-        if desk.document.allow.trial is None and renew.calls >= 3 <= prune.calls:
-            break
-        await asyncio.sleep(0.001)
+    await until(lambda: desk.document.allow.trial is None and renew.calls >= 3 <= prune.calls)
     assert desk.document.allow.entries == ()
-    assert min(renew.calls, prune.calls) >= 3
     assert not task.done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -567,11 +566,7 @@ async def test_a_trial_ends_while_everything_is_sealed_anew(tmp_path: Path, monk
     desk.clock.now = NOW + HOUR
     task = asyncio.get_running_loop().create_task(keeper.run())
     await begun.wait()
-    for _ in range(5000):
-        if desk.document.allow.trial is None:
-            break
-        await asyncio.sleep(0.001)
-    assert desk.document.allow.trial is None
+    await until(lambda: desk.document.allow.trial is None)
     task.cancel()
 
 
@@ -583,7 +578,9 @@ async def test_a_key_that_has_to_stay_is_looked_at_ever_more_rarely(
     desk, _ = keeping(tmp_path)
     renew = Chore(False)
     task = asyncio.get_running_loop().create_task(keeper_of(desk, renew).run())
+    began = time.monotonic()
     await asyncio.sleep(0.25)
+    # After 1, 3, 7, 15, 31, 63, 127 and 255 ms, where the machine has time.
+    assert renew.calls <= math.log2(1000 * (time.monotonic() - began)) + 2
+    await until(lambda: renew.calls >= 2)
     task.cancel()
-    # After 1, 3, 7, 15, 31, 63, 127 and 255 ms.
-    assert 2 <= renew.calls <= 9

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import resource
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import appliance.store.database as database_module
 from appliance.errors import StateError
 from appliance.store.connection import Connection
 from appliance.store.database import BACKLOG_MAX, Database, DatabaseFile
@@ -36,13 +36,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def test_a_reader_sees_what_was_handed_over_before(database: Database) -> None:
-    began = time.monotonic()
+def test_a_reader_sees_what_was_handed_over_before(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And has the thread hurry: a reader waits for SETTLE_SECONDS at most."""
+    monkeypatch.setattr(database_module, "COMMIT_SECONDS", 600.0)
     for number in range(50):
         database.write(insert(number))
         if number % 10 == 9:
             assert database.read(values) == list(range(number + 1))
-    assert time.monotonic() - began < 1
     assert database.lost == 0
 
 
@@ -133,10 +133,10 @@ def test_a_backlog_that_is_full_never_blocks(tmp_path: Path, caplog: pytest.LogC
 
     def wait(connection: Connection) -> None:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     database.write(wait)
-    assert begun.wait(10)
+    assert begun.wait(60)
     for number in range(BACKLOG_MAX + 5):
         database.write(insert(number))
     assert database.lost == 5

@@ -16,6 +16,7 @@ from appliance.errors import ConfigError
 from tests.unit.alerting.delivery.conftest import SENDER, told
 from tests.unit.alerting.delivery.servers import Collector
 from tests.unit.audit.test_siem import make_certificate
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,7 @@ async def test_a_batch_arrives_as_one_message_each(tls: ssl.SSLContext, ca: str)
         receiver = delivery(collector, ca)
         receiver.check()
         await receiver.deliver((told(), told("Dead", "x\ny", severity="critical")), SENDER)
+        await until(lambda: len(collector.messages) == 2)
     first, second = collector.messages
     assert first.startswith(b"<28>1 2025-11-24T16:00:00.000Z box appliance - GpuHot [alert@32473 what=")
     assert second.startswith(b"<26>1 ")
@@ -45,7 +47,10 @@ def test_what_is_over_and_what_is_a_test_is_less_urgent() -> None:
     assert frame(told(kind="test"), SENDER).split(b" ", 1)[1].startswith(b"<30>")
 
 
-async def test_a_collector_that_closes_did_not_take_it(tls: ssl.SSLContext, ca: str) -> None:
+async def test_a_collector_that_closes_did_not_take_it(
+    tls: ssl.SSLContext, ca: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syslog, "STAYS_SECONDS", 60.0)
     collector = Collector()
     collector.goodbye = True
     async with collector.serving(tls):

@@ -12,15 +12,20 @@ from appliance.errors import LoadError, RequestError
 from appliance.types import ChatMessage, ChatPrompt, ToolCall, ToolFunction
 from tests.models.hostile import HOSTILE_TEMPLATES
 
-SECONDS_MAX = 0.5
+# What a hostile one may take, and one that is well, on a machine that does much else.
+HOSTILE_SECONDS_MAX = 0.5
+SECONDS_MAX = 30.0
 
 
-def template(source: str) -> ChatTemplate:
-    return ChatTemplate(source, bos="<s>", eos="</s>", seconds_max=SECONDS_MAX)
+def template(source: str, seconds_max: float = SECONDS_MAX) -> ChatTemplate:
+    return ChatTemplate(source, bos="<s>", eos="</s>", seconds_max=seconds_max)
+
+
+HI = ChatPrompt(messages=(ChatMessage(role="user", content="hi"),))
 
 
 def rendered(source: str, *messages: ChatMessage, **fields: Any) -> str:
-    return template(source).render(ChatPrompt(messages=messages or (ChatMessage(role="user", content="hi"),), **fields))
+    return template(source).render(ChatPrompt(messages=messages or HI.messages, **fields))
 
 
 def test_chatml() -> None:
@@ -96,12 +101,11 @@ def test_what_templates_use(source: str, text: str) -> None:
 def test_hostile_templates_are_stopped_in_time(name: str) -> None:
     began = time.monotonic()
     with pytest.raises(RequestError) as caught:
-        rendered(HOSTILE_TEMPLATES[name])
+        template(HOSTILE_TEMPLATES[name], HOSTILE_SECONDS_MAX).render(HI)
     assert caught.value.code == "template_error"
     assert caught.value.param == "messages"
     assert len(caught.value.message) <= 500
-    # On a machine that does much else.
-    assert time.monotonic() - began < SECONDS_MAX + 10
+    assert time.monotonic() - began < SECONDS_MAX
 
 
 def test_a_refusal_carries_its_reason() -> None:

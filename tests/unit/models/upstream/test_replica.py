@@ -81,9 +81,9 @@ async def test_a_nap_ends_early_where_it_fails_meanwhile(up: bool) -> None:
     if not up:
         one.failed("down")
     began = time.monotonic()
-    napping = asyncio.gather(one.nap(2.0 if up else 0.1))
+    napping = asyncio.gather(one.nap(60.0 if up else 0.1))
     await asyncio.sleep(0.01)
     if up:
         one.failed("down")
     await napping
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 30
