@@ -96,7 +96,7 @@ class GatedApi:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def send(self, data: bytes, *, seconds: float = 0.5) -> Conversation:
+    async def send(self, data: bytes, *, seconds: float = 60) -> Conversation:
         """Sends `data` on a connection of its own and listens until the other side closes it, or for `seconds`."""
         async with self.connect() as (reader, writer):
             writer.write(data)

@@ -28,7 +28,7 @@ from tests.security.change_maker import CONFIG, Told, change_for_ever
 from tests.security.daemons import verified
 
 SEED = 20_270_114
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -105,8 +105,6 @@ def test_killed_while_changing(state: StateDir, kills: int) -> None:
         "%d kills in %.0f s: %d changes done, generation %d, the audit log was incomplete after %d of them",
         *(kills, time.monotonic() - began, promised.changes, promised.generation, results.count("incomplete")),
     )
-    # How many there are between two kills is the machine's matter.
-    assert promised.changes
 
 
 async def test_a_seal_key_whose_rotation_was_cut_short(state: StateDir) -> None:
@@ -136,6 +134,10 @@ def _run_and_kill(
     with reader:
         if chance.random() < 0.8:  # else it is killed while it starts
             assert reader.poll(START_SECONDS), "it did not start"
+            promised.hear(reader.recv())
+        # How many changes there are between two kills is the machine's matter, but not that there is one at all.
+        while number == 0 and not promised.changes:
+            assert reader.poll(START_SECONDS), "it does not get on"
             promised.hear(reader.recv())
         process.join(chance.uniform(0, 0.3))
         assert process.exitcode is None, "it ended by itself"

@@ -12,6 +12,7 @@ The last message of a chat (or the prompt of a completion) is a script of words:
     choice          one nobody asked for
     think:TEXT      a thought          call:NAME       a call, in a stream in two pieces
     stop:TEXT       the end, by this stop text, as vLLM says it
+    wait            until the test releases `go` once for it
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _call(name: str) -> dict[str, Any]:
 class OtherServer:
     """url: with /v1. gone: requests whose client left before their end. healthy, served: what a probe hears.
 
-    fingerprint: what its answers have as such.
+    fingerprint: what its answers have as such. busy: how many requests it has. go: for those that `wait`.
     """
 
     name: str = "other"
@@ -66,6 +67,7 @@ class OtherServer:
     gone: int = 0
     probes: int = 0
     busy: int = 0
+    go: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     _runner: web.AppRunner | None = None
 
     @property
@@ -151,6 +153,8 @@ class OtherServer:
                     end["stop_reason"] = argument
                 case "sleep":
                     await asyncio.sleep(float(argument))
+                case "wait":
+                    await self.go.acquire()
                 case "cut":
                     assert http.transport is not None
                     http.transport.abort()
@@ -208,6 +212,8 @@ class OtherServer:
                         await send(chunk({"content": "x" * FLOOD_CHARS}))
                 case "sleep":
                     await asyncio.sleep(float(argument))
+                case "wait":
+                    await self.go.acquire()
                 case "cut":
                     assert http.transport is not None
                     http.transport.abort()

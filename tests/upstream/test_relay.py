@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -15,7 +13,7 @@ from appliance.config import RequestLimits
 from appliance.models.snapshot import InstanceState
 from appliance.telemetry.request_record import AnswerEvidence
 from appliance.telemetry.tracing import Tracing
-from tests.api.conftest import sse
+from tests.api.conftest import heard, sse
 from tests.upstream.conftest import Serve, state
 from tests.upstream.other_server import FLOOD_CHARS
 from tests.waiting import until
@@ -144,24 +142,25 @@ async def test_no_salt_where_the_entry_says_so(serve: Serve) -> None:
 
 
 async def test_chunks_arrive_one_by_one(serve: Serve) -> None:
-    api, _ = await serve()
-    answer = await api.chat("say:a sleep:0.15 say:b sleep:0.15 say:c", stream=True)
-    times = []
-    async for line in answer.content:
-        if b'"content":' in line and b'"content": ""' not in line:
-            times.append(time.monotonic())
-    assert len(times) == 3
-    assert all(later - earlier > 0.1 for earlier, later in pairwise(times))
+    api, (server,) = await serve()
+    answer = await api.chat("say:a wait say:b wait say:c", stream=True)
+    for letter in (b"a", b"b", b"c"):
+        await heard(answer, b'"content": "%s"' % letter)
+        server.go.release()
+    await answer.read()
 
 
 async def test_a_waiting_client_is_pinged(serve: Serve) -> None:
     limits = RequestLimits(commit_stream_seconds=0.05, commit_blocking_seconds=0.05, ping_seconds=0.05)
-    api, _ = await serve(limits=limits)
-    text = await (await api.chat("sleep:0.3 say:a", stream=True)).text()
-    assert ": ping\n\n" in text
-    assert texts(sse(text)) == "a"
-    raw = await (await api.chat("sleep:0.3 say:a")).read()
-    assert raw.startswith(b"  ")
+    api, (server,) = await serve(limits=limits)
+    answer = await api.chat("wait say:a", stream=True)
+    begun = await heard(answer, b": ping\n\n")
+    server.go.release()
+    assert texts(sse(begun.decode() + await answer.text())) == "a"
+    answer = await api.chat("wait say:a")
+    assert not (await heard(answer, b" ", 2)).strip()
+    server.go.release()
+    assert b'"a"' in await answer.read()
 
 
 async def test_other_line_ends_comments_and_fields(serve: Serve) -> None:
@@ -181,7 +180,7 @@ async def test_connections_are_used_again(serve: Serve) -> None:
     api, (server,) = await serve()
     for stream in (True, False, True, True, False):
         await (await api.chat("say:a", stream=stream)).read()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
     assert len(server.connections) == 1
 
 

@@ -40,9 +40,14 @@ async def ask(api: Api, script: str = "say:a") -> Call:
 
 
 async def test_the_least_busy_one_is_asked(serve: Serve) -> None:
-    api, _ = await serve(3)
-    calls = await asyncio.gather(*(ask(api, "say:a sleep:0.1") for _ in range(9)))
-    assert Counter(call.by for call in calls) == {"s0": 3, "s1": 3, "s2": 3}
+    api, servers = await serve(3)
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(ask(api, "say:a wait")) for _ in range(9)]
+        await until(lambda: sum(server.busy for server in servers) == 9)
+        for server in servers:
+            for _ in range(server.busy):
+                server.go.release()
+    assert Counter(call.result().by for call in asking) == {"s0": 3, "s1": 3, "s2": 3}
 
 
 async def test_one_dies_under_load_and_comes_back(serve: Serve) -> None:
@@ -66,20 +71,20 @@ async def test_one_dies_under_load_and_comes_back(serve: Serve) -> None:
         for _ in range(8):
             group.create_task(client())
             group.create_task(blocking())
-        await asyncio.sleep(0.2)
+        await until(lambda: any(call.whole and call.by == "s1" for call in calls))
         await second.stop()
-        await asyncio.sleep(0.3)
+        await until(lambda: api.router.troubles())
         assert [trouble.partition(": cannot")[0] for trouble in api.router.troubles()] == [f"model demo: {second.url}"]
         before = len(second.requests)
         await second.start()
         await until(lambda: len(second.requests) > before)
+        await until(lambda: len([call for call in calls if call.whole]) > 16)
         stop = True
     # Each of the clients had one stream at most that was cut in its middle.
     assert all(call.status == 200 for call in calls)
     cut = [call for call in calls if not call.whole]
     assert len(cut) <= 8
     assert all(call.blocks[-1]["error"]["code"] == "engine_crash" and call.by == "s1" for call in cut)
-    assert len([call for call in calls if call.whole]) > 16
 
 
 async def test_a_lost_request_is_tried_once_more(serve: Serve) -> None:
@@ -101,7 +106,8 @@ async def test_an_idle_connection_that_ends_as_it_is_taken(serve: Serve) -> None
 
 @pytest.mark.parametrize("script", ["status:429", "status:503", "status:502", "status:401", "status:404"])
 async def test_who_refuses_for_reasons_of_its_own_is_passed_over(serve: Serve, script: str) -> None:
-    api, servers = await serve(2)
+    # It is out until it is asked again, which is not while we look.
+    api, servers = await serve(2, spec={"probe_seconds": 1.5})
     async with await api.chat(script) as answer:
         assert answer.status == 503
     assert [len(server.requests) for server in servers] == [1, 1]
