@@ -17,7 +17,8 @@ from tests.dify.parts import PARTS
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
 from tests.models.actor import build_actor
 from tests.models.pooled import build_bert
-from tests.security.nginx import NGINX, free_port
+from tests.ports import free_port
+from tests.security.nginx import NGINX
 from tests.security.sidecar import running_sidecar
 
 CLIENT = "dify-chat"

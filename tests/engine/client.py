@@ -134,7 +134,7 @@ class WorkerClient:
     ) -> None:
         self.connection.close()
         try:
-            status = self.process.wait(10)
+            status = self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -162,7 +162,7 @@ class WorkerClient:
         *,
         load_seconds_max: float = 60,
         step_seconds_max: float = 30,
-        template_seconds_max: float = 1,
+        template_seconds_max: float = 30,
     ) -> None:
         self.send(
             Load(
@@ -173,7 +173,7 @@ class WorkerClient:
             )
         )
 
-    def load(self, spec: ModelSpec, *, step_seconds_max: float = 30, template_seconds_max: float = 1) -> ModelInfo:
+    def load(self, spec: ModelSpec, *, step_seconds_max: float = 30, template_seconds_max: float = 30) -> ModelInfo:
         self.begin_load(spec, step_seconds_max=step_seconds_max, template_seconds_max=template_seconds_max)
         outcome = self.load_outcome()
         assert isinstance(outcome, Loaded), outcome
@@ -272,7 +272,7 @@ class WorkerClient:
         )
         return self.wait(number)[0]
 
-    def wait_gone(self, seconds: float) -> int:
+    def wait_gone(self, seconds: float = 60) -> int:
         """The exit status; fails when the worker still runs after `seconds`."""
         began = time.monotonic()
         self.connection.settimeout(seconds)

@@ -246,4 +246,4 @@ def test_a_hostile_constraint_harms_nobody_else(random_model: WorkerClient, kind
         slowest, before = max(slowest, time.monotonic() - before), time.monotonic()
     for answer in random_model.wait(*numbers):
         assert isinstance(answer.end, Finished) or answer.failed.code == "invalid_request"
-    assert slowest < 5, "a stream stood still"
+    assert slowest < 30, "a stream stood still"

@@ -130,7 +130,7 @@ async def test_a_worker_that_is_not_what_would_be_loaded_is_ended(
         await first.ready()
     every: dict[str, dict[str, object]] = {"settings": {"n_ctx": 1024}, "release": {}, "removed": {"id": "another"}}
     async with process(systemd, recite_spec(recite_gguf, **every[what]), "2" if what == "release" else RELEASE):
-        assert await asyncio.to_thread(systemd.workers[0].wait, 5) == 0
+        assert await asyncio.to_thread(systemd.workers[0].wait, 60) == 0
     assert len(systemd.workers) == 1
 
 
@@ -139,7 +139,7 @@ async def test_a_model_that_is_unloaded_does_not_stay(systemd: FakeManager, reci
     async with process(systemd, recite_spec(recite_gguf, preload=True)) as first:
         await first.ready()
         await asyncio.shield(first.instance.unload(5))
-        assert await asyncio.to_thread(systemd.workers[0].wait, 5) == 0
+        assert await asyncio.to_thread(systemd.workers[0].wait, 60) == 0
         assert await ask(first, 1, 5) == recited(1, 5)
     assert len(systemd.workers) == 2
 

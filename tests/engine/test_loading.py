@@ -22,7 +22,7 @@ def refused(path: Path, **changes: object) -> str:
         client.begin_load(recite_spec(path, **changes))
         outcome = client.load_outcome()
         assert isinstance(outcome, LoadFailed), outcome
-        assert client.wait_gone(5) == 0
+        assert client.wait_gone() == 0
     assert str(path.parent) not in outcome.reason or "no such file" in outcome.reason
     assert outcome.reason.startswith(path.name)
     return outcome.reason

@@ -31,14 +31,14 @@ def test_it_ends_when_the_socket_closes_while_idle(recite_gguf: Path) -> None:
     with WorkerClient() as client:
         client.load(recite_spec(recite_gguf))
         client.connection.close()
-        assert client.process.wait(2) == 0
+        assert client.process.wait(60) == 0
 
 
 @pytest.mark.slow
 def test_it_ends_when_the_socket_closes_before_a_load() -> None:
     with WorkerClient() as client:
         client.connection.close()
-        assert client.process.wait(5) == 0
+        assert client.process.wait(60) == 0
 
 
 def test_it_ends_when_the_socket_closes_in_the_middle_of_a_step(random_gguf: Path) -> None:
@@ -48,16 +48,19 @@ def test_it_ends_when_the_socket_closes_in_the_middle_of_a_step(random_gguf: Pat
         client.pump(lambda: client.answers[number].started is not None)
         began = time.monotonic()
         client.connection.close()
-        assert client.process.wait(5) == 0
-        assert time.monotonic() - began < 1
+        assert client.process.wait(60) == 0
+        # The step itself takes far longer.
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.slow
 def test_a_long_step_does_not_look_like_silence(random_gguf: Path) -> None:
     with WorkerClient() as client:
-        client.load(random_spec(random_gguf, n_ctx=8192, n_batch=8192, n_ubatch=8192))
-        number = client.add(TokenPrompt(tokens=tuple(range(5, 300)) * 14), max_tokens=2)
-        client.connection.settimeout(2.5)
+        spec = random_spec(random_gguf, n_ctx=8192, n_batch=8192, n_ubatch=8192)
+        client.load(spec, step_seconds_max=600)
+        number = client.add(TokenPrompt(tokens=tuple(range(5, 300)) * 16), max_tokens=2)
+        # A frame comes every second, and the step takes longer than this.
+        client.connection.settimeout(6)
         client.wait(number)
 
 
@@ -82,14 +85,14 @@ def test_garbage_ends_it(recite_gguf: Path) -> None:
     client = WorkerClient()
     client.load(recite_spec(recite_gguf))
     client.connection.sendall(b"\xff" * 64)
-    assert client.wait_gone(5) == 1
+    assert client.wait_gone() == 1
     client.connection.close()
 
 
 def test_a_request_before_the_load_ends_it() -> None:
     client = WorkerClient()
     client.send(Abort(number=1))
-    assert client.wait_gone(5) == 1
+    assert client.wait_gone() == 1
     client.connection.close()
 
 
@@ -103,8 +106,8 @@ def test_a_step_that_hangs_ends_the_worker(recite_gguf: Path) -> None:
     client.load(recite_spec(recite_gguf), step_seconds_max=0.5)
     client.add(word(1), max_tokens=20)
     began = time.monotonic()
-    assert client.wait_gone(10) == 1
-    assert 0.5 <= time.monotonic() - began < 4
+    assert client.wait_gone() == 1
+    assert 0.5 <= time.monotonic() - began < 30
     client.connection.close()
 
 
@@ -113,16 +116,16 @@ def test_a_load_that_hangs_ends_the_worker(recite_gguf: Path) -> None:
     client = WorkerClient("tests.engine.wedged_worker")
     spec = recite_spec(recite_gguf, id="wedge-load")
     client.begin_load(spec, load_seconds_max=1)
-    assert client.wait_gone(10) == 1
+    assert client.wait_gone() == 1
     client.connection.close()
 
 
 @pytest.mark.slow
 def test_an_idle_worker_outlives_its_step_deadline(recite_gguf: Path) -> None:
     with WorkerClient() as client:
-        client.load(recite_spec(recite_gguf), step_seconds_max=0.2)
+        client.load(recite_spec(recite_gguf), step_seconds_max=1.0)
         assert client.ask(word(1), max_tokens=2).text == recited(1, 2)
-        time.sleep(1.6)
+        time.sleep(2.5)
         assert client.ask(word(1), max_tokens=2).text == recited(1, 2)
 
 
@@ -131,16 +134,17 @@ def test_a_stalling_template_fails_alone_and_stalls_nobody(tmp_path: Path) -> No
     path = tmp_path / "stall.gguf"
     build_recite(path, chat_template=HOSTILE_TEMPLATES["nested loops"])
     with WorkerClient() as client:
-        info = client.load(recite_spec(path), template_seconds_max=0.5)
+        info = client.load(recite_spec(path), template_seconds_max=1.0)
         assert info.chat_template
         stream = client.add(word(0), max_tokens=2000)
         client.pump(lambda: bool(client.answers[stream].deltas))
+        before = len(client.answers[stream].deltas)
         began = time.monotonic()
         stalled = client.add(chat("hi"))
         client.pump(lambda: client.answers[stalled].end is not None)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 30
         assert client.answers[stalled].failed.code == "template_error"
-        assert len(client.answers[stream].deltas) > 50, "the stream went on meanwhile"
+        assert len(client.answers[stream].deltas) > before + 10, "the stream went on meanwhile"
         client.abort(stream)
         client.wait(stream)
 
@@ -151,7 +155,7 @@ def test_hostile_templates_in_a_model_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / "hostile.gguf"
     build_recite(path, chat_template=HOSTILE_TEMPLATES[name])
     with WorkerClient() as client:
-        client.load(recite_spec(path))
+        client.load(recite_spec(path), template_seconds_max=1.0)
         assert client.ask(chat("hi")).failed.code == "template_error"
         assert client.ask(word(3), max_tokens=1).text == "[004]"
 

@@ -57,17 +57,21 @@ class FakeManager:
 
     def kept(self) -> list[PassedFd]:
         """What it would pass to the next process: copies, which are the caller's."""
+        self._hear()
+        return [PassedFd(one.name, os.dup(one.fd)) for one in self._kept]
+
+    def _hear(self) -> None:
         # What was sent before this word has been heard after it.
         self._say("PING=1")
         self._heard.acquire()
-        return [PassedFd(one.name, os.dup(one.fd)) for one in self._kept]
 
     def _say(self, word: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(word.encode(), os.fspath(self.notify))
 
     def told(self) -> list[str]:
-        """The lines that have come until now, the oldest first."""
+        """The lines that were said until now, the oldest first."""
+        self._hear()
         return list(self._lines)
 
     def _listen(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -214,13 +213,6 @@ def token_for(principal: str, token_id: str, *, seconds: int = 600, **changed: A
     now = int(time.time())
     times = {"iat": now - 10, "nbf": now - 10, "exp": now + seconds}
     return f"Bearer {token(private_key('EdDSA'), claims(**times, sub=principal, jti=token_id, **changed))}"
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listening_ports(appliance: Appliance) -> set[int]:

@@ -60,13 +60,6 @@ def running_nginx(conf: Path, url: str, port: int) -> Iterator[Nginx]:
         process.wait(10)
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _wait_for(port: int, process: subprocess.Popen[bytes], nginx: Nginx) -> None:
     deadline = time.monotonic() + START_SECONDS_MAX
     while True:

@@ -12,7 +12,8 @@ from typing import Final
 
 from appliance.security.bundle_folder import write_bundle
 from appliance.security.dify_bundle import CONTAINER_FOLDER, SIDECAR_PORT, DifyModel, Endpoint, dify_files
-from tests.security.nginx import Nginx, free_port, running_nginx
+from tests.ports import free_port
+from tests.security.nginx import Nginx, running_nginx
 
 MODELS = (DifyModel("demo", 8192, 4096),)
 NONE: Final[Mapping[str, str]] = {}

@@ -17,11 +17,11 @@ import pytest
 
 from appliance.admin_client import AdminClient, AdminError
 from tests.e2e.appliance_process import Appliance, run_command
+from tests.ports import free_port
 from tests.security.daemons import (
     add_client,
     admin_of,
     caller,
-    free_port,
     record,
     refusal,
     scripted_appliance,

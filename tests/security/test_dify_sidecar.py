@@ -20,7 +20,8 @@ from appliance.security.dify_bundle import Endpoint
 from appliance.security.opening import open_security
 from appliance.state_dir import StateDir
 from tests.e2e.appliance_process import Appliance, running_appliance
-from tests.security.nginx import Nginx, check, free_port, needs_nginx
+from tests.ports import free_port
+from tests.security.nginx import Nginx, check, needs_nginx
 from tests.security.sidecar import GATHERING, NONE, Relay, prepare, running_sidecar
 
 pytestmark = [needs_nginx, pytest.mark.slow]

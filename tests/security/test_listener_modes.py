@@ -11,12 +11,12 @@ import pytest
 
 from appliance.security.refusal import INCORRECT_KEY
 from tests.e2e.appliance_process import Appliance
+from tests.ports import free_port
 from tests.security.daemons import (
     add_client,
     admin_of,
     ask,
     caller,
-    free_port,
     listening_ports,
     record,
     refusal,

@@ -20,8 +20,9 @@ import pytest
 from tests.e2e.activation import listening_socket, serving, stopped
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
 from tests.e2e.load import Load, Pool
+from tests.ports import free_port
 from tests.security.authorities import openssl
-from tests.security.nginx import Nginx, check, free_port, needs_nginx, running_nginx
+from tests.security.nginx import Nginx, check, needs_nginx, running_nginx
 
 pytestmark = [needs_nginx, pytest.mark.slow]
 

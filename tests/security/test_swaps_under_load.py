@@ -13,12 +13,12 @@ import pytest
 
 from appliance.admin_client import AdminClient
 from tests.e2e.appliance_process import Appliance
+from tests.ports import free_port
 from tests.security.daemons import (
     add_client,
     admin_of,
     ask,
     caller,
-    free_port,
     scripted_appliance,
     text_of,
     until,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone
@@ -12,7 +14,9 @@ from textual.events import Key
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
+from textual.widgets import Input
 
+from tests.waiting import WAIT_SECONDS_MAX
 from tui.app import Dashboard, Options
 from tui.demo.scenario import ScenarioName
 from tui.demo.source import FROZEN_MOMENT, DemoSource
@@ -27,7 +31,6 @@ ZONE: Final = timezone(timedelta(hours=8))
 HISTORY_SECONDS: Final = 60
 # Nothing is painted but when a test says so.
 _NEVER: Final = 1e-6
-_SETTLE_TIMES_MAX: Final = 50
 State = Literal["live", "empty", "stale", "disconnected", "replay"]
 
 
@@ -53,17 +56,20 @@ class Driven:
         """Presses keys, and waits for what follows; `Pilot.press` waits until the processor is idle too."""
         for key in keys:
             name = _character_to_key(key) if len(key) == 1 and not key.isalnum() else key
+            focused = self.app.focused
             self.app.post_message(Key(name, key if len(key) == 1 else None))
             await self.pilot.pause(0)
-            if len(key) > 1 or key.isdigit():
-                # It may move the focus, which several widgets work on: the next key is for where it is then.
+            if not (len(key) == 1 and isinstance(focused, Input) and self.app.focused is focused):
+                # It may move the focus or open something, which several widgets work on: the next key is for what is
+                # there then. Only what is typed stays where it is.
                 await self.settle()
         await self.settle()
 
     async def settle(self) -> None:
         """Until everything that was asked is answered and drawn."""
         before: list[str] = []
-        for _ in range(_SETTLE_TIMES_MAX):
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while time.monotonic() < deadline:
             questions = [worker for worker in self.app.workers if worker.name not in ("feed", "act")]
             if questions:
                 await self.app.workers.wait_for_complete(questions)
@@ -74,6 +80,8 @@ class Driven:
             if after == before and any(after) and not self._thinks():
                 return
             before = after
+            # What is being done has its own thread.
+            await asyncio.sleep(0.001)
         raise AssertionError("the screen does not come to rest")
 
     def _thinks(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from appliance.admin_client import AdminClient
 from appliance.security.tls import client_context
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
+from tests.ports import free_port
 from tests.tui.tmux import Tmux, in_tmux
 
 pytestmark = [
@@ -30,12 +30,6 @@ admin:
     allow: [127.0.0.1]
     administrators: {{vera: [viewer], olga: [operator]}}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Remote:

@@ -10,7 +10,9 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
+# How long a key may take to show, and what it takes at least.
+_SHOWS_SECONDS = 3.0
 _SETTLE_SECONDS = 0.4
 
 
@@ -23,14 +25,21 @@ class Tmux:
     def press(self, *keys: str) -> None:
         """Keys by tmux's names; a single character is itself."""
         for key in keys:
+            before = self._styled()
             self._tmux("send-keys", *(("-l", key) if len(key) == 1 else (key,)))
             if len(key) > 1:
                 # What is typed ahead would go where the focus was.
+                deadline = time.monotonic() + _SHOWS_SECONDS
                 time.sleep(_SETTLE_SECONDS)
+                while self._styled() == before and time.monotonic() < deadline:
+                    time.sleep(0.05)
 
     def text(self) -> str:
         """The screen."""
         return self._tmux("capture-pane", "-p")
+
+    def _styled(self) -> str:
+        return self._tmux("capture-pane", "-p", "-e")
 
     def wait(self, good: str | Callable[[str], bool], seconds: float = WAIT_SECONDS) -> str:
         """The screen once it has this text, or is good."""
