@@ -92,7 +92,7 @@ def test_sixteen_megabytes_come_through(judge: Judge) -> None:
 def test_an_abandoned_stream_gives_its_slot_back(judge: Judge, appliance: Appliance) -> None:
     known = len(gone(appliance))
     judge.chat("recite", "[000]", parameters={"max_tokens": 4000}, take=3)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(gone(appliance)) == known:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -117,11 +117,11 @@ def test_each_variable_is_needed(appliance: Appliance, tmp_path: Path, direct_po
         assert judge.told("validate", "demo", valid, kind="llm")["valid"]
         shown = judge.refused("validate", "demo", refused, kind="llm")
         assert "CERTIFICATE_VERIFY_FAILED" in shown or shown == "Connection error."
-    appliance.wait_for("127.0.0.1 refused this server's certificate or TLS", 15)
+    appliance.wait_for("127.0.0.1 refused this server's certificate or TLS")
 
 
 def test_a_listener_that_asks_for_a_certificate(appliance: Appliance, tmp_path: Path) -> None:
     environment = daemon_environment(made_bundle(appliance, tmp_path / "llm"))
     with running_judge(tmp_path, f"{appliance.url}/v1", appliance.key(CLIENT), environment) as judge:
         assert "SSL" in judge.refused("validate", "demo", kind="llm")
-    appliance.wait_for("127.0.0.1 presented no certificate", 15)
+    appliance.wait_for("127.0.0.1 presented no certificate")

@@ -31,7 +31,7 @@ def test_every_form_of_validation(judge: Judge, form: str) -> None:
         call["credentials"]["endpoint_url"] += "/"
     answer = judge.ask(**call)
     assert answer.get("valid"), answer
-    assert answer["seconds"] < 5
+    assert answer["seconds"] < 60
 
 
 def test_validation_once_more_without_thinking(judge: Judge) -> None:
@@ -44,7 +44,7 @@ def test_validation_while_every_slot_is_busy(judge: Judge) -> None:
     *chats, valid = judge.together(*[long] * 8, validation)
     assert all(chat["finish_reason"] == "length" for chat in chats), chats
     assert valid.get("valid"), valid
-    assert valid["seconds"] < 30
+    assert valid["seconds"] < 60
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -18,3 +18,32 @@ class Gate:
     def open(self) -> None:
         """All that wait here go on, and nobody waits here any more."""
         self._path.touch()
+
+
+class Steps:
+    """An answer in pieces `0 `, `1 ` and so on, each of which is not said before the one before it has come."""
+
+    def __init__(self, folder: Path, count: int = 10) -> None:
+        self._gates = [Gate(folder / f"open-{number}") for number in range(count)]
+        self.come = 0
+        self.given_up = False
+
+    @property
+    def script(self) -> str:
+        return " ".join(f"say:{number}_ {gate.word}" for number, gate in enumerate(self._gates))
+
+    def take(self, line: bytes) -> None:
+        """A line of the stream."""
+        if self.come < len(self._gates) and b'"text":"%d "' % self.come in line:
+            self._gates[self.come].open()
+            self.come += 1
+
+    def give_up(self) -> None:
+        """All is said, come or not."""
+        self.given_up = True
+        for gate in self._gates:
+            gate.open()
+
+    @property
+    def whole(self) -> bool:
+        return self.come == len(self._gates)

@@ -30,8 +30,8 @@ from tests.e2e.appliance_process import Appliance, running_appliance
 from tests.security.tokens import AUDIENCE, ISSUER, KeyFolder, claims, private_key, public_pem, token
 from tests.waiting import WAIT_SECONDS_MAX
 
-# What a revoked client may still read.
-CUT_SECONDS_MAX = 1.0
+# What a revoked client may still read: it takes milliseconds, and longer where the machine does much else.
+CUT_SECONDS_MAX = 10.0
 # What they say is in the prompt: tests/fakes/scripted_worker.py.
 MODELS = "models:\n  - {id: m, path: none.gguf, preload: true}\n  - {id: other, path: none.gguf, aliases: [o]}\n"
 # A stream that lasts longer than any test looks at it.

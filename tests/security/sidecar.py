@@ -76,7 +76,7 @@ class Relay:
         server = await asyncio.start_server(relay._serve, "127.0.0.1", 0)
         async with server:
             yield relay, server.sockets[0].getsockname()[1]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for ended in relay._ended:
                 await ended.wait()
 

@@ -33,6 +33,8 @@ from tests.security.daemons import (
 
 pytestmark = pytest.mark.slow
 
+# Longer than a command or a start takes on a machine that does much else.
+TRIAL_SECONDS = 15
 CONFIG = "listeners: {api: {allow: [127.0.0.1]}}\n"
 OTHER = "127.0.0.2"
 
@@ -66,9 +68,9 @@ async def test_a_trial_that_nobody_confirms(tmp_path: Path) -> None:
             async with caller(appliance, source=OTHER) as session, stream(session) as lost:
                 await admin.post("/allowlist/stage", {"remove": [OTHER]})
                 with pytest.raises(AdminError, match=f"would be shut out: {OTHER}"):
-                    await admin.post("/allowlist/apply", {"confirm_seconds": 2})
+                    await admin.post("/allowlist/apply", {"confirm_seconds": 5})
                 applied = time.monotonic()
-                answer = await admin.post("/allowlist/apply", {"confirm_seconds": 2, "force": True})
+                answer = await admin.post("/allowlist/apply", {"confirm_seconds": 5, "force": True})
                 assert answer["cut"] == 1
                 with pytest.raises(aiohttp.ClientError):
                     await lost.content.read()
@@ -78,7 +80,7 @@ async def test_a_trial_that_nobody_confirms(tmp_path: Path) -> None:
                 return await gets_in(appliance, OTHER)
 
             await until(back)
-            assert 1.9 < time.monotonic() - applied < 4
+            assert time.monotonic() - applied > 4.9
             found = await admin.get("/allowlist")
             assert found["trial"] is None
             assert [entry["network"] for entry in found["staged"]["remove"]] == [f"{OTHER}/32"]
@@ -125,11 +127,11 @@ async def test_confirmed_by_the_command_line(tmp_path: Path) -> None:
             await older.get("/whoami")
             await command("add", f"::ffff:{OTHER}/128", "--comment", "written the long way")
             assert f"{OTHER} at api: is refused; staged: may connect" in await command("test", OTHER)
-            assert "On trial until" in await command("apply", "--confirm", "4")
+            assert "On trial until" in await command("apply", "--confirm", str(TRIAL_SECONDS))
             with pytest.raises(AdminError, match="over a new connection"):
                 await older.post("/allowlist/confirm", {})
             assert await command("confirm") == "confirmed\n"
-            await asyncio.sleep(4)
+            await asyncio.sleep(TRIAL_SECONDS)
             assert await gets_in(appliance, OTHER)
             assert not await gets_in(appliance, "127.0.0.3")
 
@@ -140,11 +142,11 @@ async def test_killed_while_on_trial(tmp_path: Path, over: bool) -> None:
     with scripted_appliance(tmp_path / "a", CONFIG) as appliance:
         async with admin_of(appliance) as admin:
             await admit(admin, OTHER)
-            await remove(admin, OTHER, 1 if over else 6)
+            await remove(admin, OTHER, 3 if over else TRIAL_SECONDS)
             assert not await gets_in(appliance, OTHER)
             appliance.kill()
     if over:
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
     with scripted_appliance(tmp_path / "a", CONFIG) as appliance:
         assert await gets_in(appliance, OTHER) == over
 
@@ -169,7 +171,7 @@ def _begin_handshake(appliance: Appliance, source: str) -> Callable[[], bytes]:
     """Half a handshake; the rest of it and a request, when it is called: what comes back."""
     address = urlsplit(appliance.url)
     plain = socket.create_connection((address.hostname or "", address.port or 0), source_address=(source, 0))
-    plain.settimeout(5)
+    plain.settimeout(60)
     to_us, to_them = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = tls_of(appliance, "demo").wrap_bio(to_us, to_them, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):

@@ -271,4 +271,4 @@ async def test_a_hostile_body_does_not_stop_others_for_long(api: GatedApi) -> No
         looking = group.create_task(look())
         await refused(api, CHAT, body, "messages")
         looking.cancel()
-    assert slowest < 5
+    assert slowest < 20

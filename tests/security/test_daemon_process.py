@@ -97,8 +97,8 @@ async def test_drain_with_many_streams(tmp_path: Path) -> None:
         said = {task.result() for task in tasks}
         assert said == {"".join(f"{number} " for number in range(100))}
         began = time.monotonic()
-        assert await asyncio.to_thread(appliance.process.wait, 10) == 0
-        assert time.monotonic() - began < 5
+        assert await asyncio.to_thread(appliance.process.wait, 60) == 0
+        assert time.monotonic() - began < 25
         assert "Traceback" not in appliance.log
     assert audited(appliance, "audit.stopped")
     assert len(audited(appliance, "api.request")) == STREAMS
@@ -119,7 +119,7 @@ async def test_signals_at_every_moment_of_a_start_and_an_end(tmp_path: Path) -> 
             for _ in range(10):
                 appliance.process.send_signal(signal.SIGHUP)
                 await asyncio.sleep(0.01)
-            assert await asyncio.to_thread(appliance.process.wait, 20) == 0
+            assert await asyncio.to_thread(appliance.process.wait, 60) == 0
             assert "Traceback" not in appliance.log
 
 

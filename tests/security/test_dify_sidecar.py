@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from appliance.security.dify_bundle import Endpoint
 from appliance.security.opening import open_security
 from appliance.state_dir import StateDir
 from tests.e2e.appliance_process import Appliance, running_appliance
+from tests.fakes.gate import Steps
 from tests.ports import free_port
 from tests.security.nginx import Nginx, check, needs_nginx
 from tests.security.sidecar import GATHERING, NONE, Relay, prepare, running_sidecar
@@ -27,7 +26,6 @@ from tests.security.sidecar import GATHERING, NONE, Relay, prepare, running_side
 pytestmark = [needs_nginx, pytest.mark.slow]
 
 MIB = 2**20
-PAUSE = 0.2
 
 
 def made_bundle(folder: Path) -> Path:
@@ -117,20 +115,17 @@ async def test_a_stream_arrives_piece_by_piece(
     tmp_path: Path, scripted: Appliance, changes: Mapping[str, str], gathered: bool
 ) -> None:
     """And a proxy that gathers pieces would be seen."""
-    script = " ".join(f"say:{number}_ sleep:{PAUSE}" for number in range(20))
-    arrivals: list[float] = []
+    steps = Steps(tmp_path)
     with running_sidecar(tmp_path / "llm", scripted.bundle(), endpoint(scripted), changes) as sidecar:
+        asyncio.get_running_loop().call_later(2 if gathered else 100, steps.give_up)
         async with (
             as_dify(scripted, sidecar) as session,
-            session.post("/v1/completions", json={"model": "m", "prompt": script, "stream": True}) as answer,
+            session.post("/v1/completions", json={"model": "m", "prompt": steps.script, "stream": True}) as answer,
         ):
             assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
             async for line in answer.content:
-                if line.startswith(b"data: {"):
-                    arrivals.append(time.monotonic())
-    assert len(arrivals) >= 20
-    pauses = sum(later - earlier > PAUSE / 2 for earlier, later in pairwise(arrivals))
-    assert pauses < 5 if gathered else pauses >= 15
+                steps.take(line)
+    assert steps.whole and steps.given_up is gathered
 
 
 @pytest.mark.slow
@@ -186,25 +181,25 @@ async def test_many_calls_share_few_upstream_connections(tmp_path: Path, applian
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_leaves_frees_its_slot(appliance: Appliance, sidecar: Nginx, stream: bool) -> None:
+async def test_a_client_that_leaves_frees_its_slot(tmp_path: Path, scripted: Appliance, stream: bool) -> None:
     request_id = f"leaves-{stream}"
-    async with as_dify(appliance, sidecar) as session:
-        post = session.post(
-            "/v1/chat/completions",
-            json=chat(stream=stream, ignore_eos=True, max_tokens=7000),
-            headers={"X-Request-Id": request_id},
-            timeout=aiohttp.ClientTimeout(total=None if stream else 1.0),
-        )
-        if stream:
-            async with post as answer:
-                await answer.content.readline()
-        else:
-            with pytest.raises(TimeoutError):
-                await post
-    record = await asyncio.to_thread(appliance.record_of, request_id)
+    with running_sidecar(tmp_path / "llm", scripted.bundle(), endpoint(scripted)) as sidecar:
+        async with as_dify(scripted, sidecar) as session:
+            post = session.post(
+                "/v1/completions",
+                json={"model": "m", "prompt": "say:x hang", "stream": stream},
+                headers={"X-Request-Id": request_id},
+                # By then the appliance has the request.
+                timeout=aiohttp.ClientTimeout(total=None if stream else 5.0),
+            )
+            if stream:
+                async with post as answer:
+                    await answer.content.readline()
+            else:
+                with pytest.raises(TimeoutError):
+                    await post
+    record = await asyncio.to_thread(scripted.record_of, request_id)
     assert record.outcome == "client_gone"
-    assert record.completion_tokens < 7000
-    assert record.total_seconds < 5
 
 
 @pytest.mark.slow
@@ -231,7 +226,7 @@ async def test_a_client_certificate_of_another_appliance(tmp_path: Path, applian
         status, body = await status_of(appliance, sidecar)
         assert (status, body["error"]["code"]) == (502, "appliance_unreachable")
         assert "alert unknown ca" in sidecar.errors
-        appliance.wait_for("127.0.0.1 presented a certificate of another CA", 5)
+        appliance.wait_for("127.0.0.1 presented a certificate of another CA")
 
 
 @pytest.mark.slow
@@ -260,4 +255,4 @@ async def test_a_host_that_is_not_let_in(tmp_path: Path) -> None:
     ):
         assert (await status_of(appliance, sidecar))[0] == 502
         assert "Connection reset by peer" in sidecar.errors
-        appliance.wait_for("127.0.0.1 is not in the allowlist", 5)
+        appliance.wait_for("127.0.0.1 is not in the allowlist")

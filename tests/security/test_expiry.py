@@ -18,7 +18,7 @@ from tests.security.authorities import PROFILES
 from tests.security.daemons import caller, refusal, scripted_appliance, status, stream
 from tests.security.forgery import authority
 
-LEFT_SECONDS = 4
+LEFT_SECONDS = 8
 
 
 @pytest.mark.slow

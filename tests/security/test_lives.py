@@ -25,7 +25,7 @@ from tests.security.daemons import (
 
 pytestmark = pytest.mark.slow
 
-GRACE_SECONDS = 4
+GRACE_SECONDS = 8
 
 
 async def test_a_rotated_key(tmp_path: Path) -> None:

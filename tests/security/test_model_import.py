@@ -73,7 +73,7 @@ def test_kill_9_at_random_moments_leaves_nothing_that_counts(state: StateDir, re
             time.sleep(chance.uniform(0.5, 3.0))
             workers = psutil.Process(process.pid).children() if process.poll() is None else []
             process.send_signal(signal.SIGKILL)
-        _, alive = psutil.wait_procs(workers, timeout=5)
+        _, alive = psutil.wait_procs(workers, timeout=60)
         assert not alive, "a worker outlived its command"
         with state.lock():
             left = {entry.name for entry in state.models.iterdir()}
@@ -100,7 +100,7 @@ def test_kill_9_while_a_model_is_quantised_leaves_nothing_that_counts(state: Sta
             time.sleep(chance.uniform(0.7, 4.0))
             workers = psutil.Process(process.pid).children() if process.poll() is None else []
             process.send_signal(signal.SIGKILL)
-        _, alive = psutil.wait_procs(workers, timeout=5)
+        _, alive = psutil.wait_procs(workers, timeout=60)
         assert not alive, "a worker outlived its command"
         with state.lock():
             left = {entry.name for entry in state.models.iterdir()}

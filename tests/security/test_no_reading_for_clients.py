@@ -159,7 +159,7 @@ async def test_data_is_not_taken_for_an_image_either(appliance: Appliance, size:
         began = time.monotonic()
         async with session.post(path, data=io.BytesIO(json.dumps(body).encode()), headers=AS_JSON) as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (400, "invalid_request")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert process.memory_info().rss - before < 8 * size
 
 
@@ -173,11 +173,11 @@ def test_a_hundred_megabytes_are_not_even_read(appliance: Appliance, tmp_path: P
     before = process.memory_info().rss
     # fmt: off
     answer = subprocess.run(
-        ["curl", "-sS", "--max-time", "30", "--cacert", bundle / "ca.crt", "--cert", bundle / "client.crt",
+        ["curl", "-sS", "--max-time", "60", "--cacert", bundle / "ca.crt", "--cert", bundle / "client.crt",
          "--key", bundle / "client.key", "-H", f"Authorization: Bearer {appliance.key()}", "-w", "%{http_code}",
          *([] if announced else ["-H", "Transfer-Encoding: chunked"]), "--data-binary", f"@{file}",
          f"{appliance.url}{path}"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=90, check=False,
     )
     # fmt: on
     assert answer.stdout.endswith("413") and '"body_too_large"' in answer.stdout, (answer.stdout, answer.stderr)
@@ -194,7 +194,7 @@ def traced(appliance: Appliance, log: Path) -> Iterator[None]:
     pids = [option for pid in processes for option in ("-p", str(pid))]
     tracer = subprocess.Popen([strace, "-f", "-q", "-e", f"trace={SYSCALLS}", "-s", "200", "-o", str(log), *pids])
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while any("TracerPid:\t0" in Path(f"/proc/{pid}/status").read_text() for pid in processes):
             if tracer.poll() is not None:
                 pytest.skip("other processes must not be traced here")
@@ -204,7 +204,7 @@ def traced(appliance: Appliance, log: Path) -> Iterator[None]:
     finally:
         if tracer.poll() is None:
             tracer.send_signal(signal.SIGINT)
-        tracer.wait(20)
+        tracer.wait(60)
 
 
 async def test_nothing_is_opened_and_nobody_connected_to(appliance: Appliance, tmp_path: Path) -> None:

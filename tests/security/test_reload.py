@@ -162,8 +162,12 @@ async def test_rejected_by_signal(configured: Configured, what: str) -> None:
             return len(audited(appliance, "config.rejected")) > before
 
         await until(rejected)
-        assert (await admin.get("/status"))["degraded"]
-        assert says in appliance.log
+
+        async def ill() -> bool:
+            return bool((await admin.get("/status"))["degraded"])
+
+        await until(ill)
+        appliance.wait_for(says)
         assert await status(good) == 200
         configured.write(GOOD)
         appliance.process.send_signal(signal.SIGHUP)
@@ -239,7 +243,7 @@ async def test_addresses_that_are_taken_off_are_cut(configured: Configured) -> N
             await lost.content.read()
         with pytest.raises(aiohttp.ClientError):
             await status(idle)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert await honest.content.readline()
         configured.write(GOOD)
         await admin.post("/reload", {})

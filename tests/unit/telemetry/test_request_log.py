@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ from appliance.telemetry.request_filter import parse
 from appliance.telemetry.request_log import RequestLog
 from appliance.telemetry.request_reader import RequestReader
 from tests.unit.telemetry.making import record
+from tests.waiting import eventually
 
 
 def opened(folder: Path, **settings: float) -> RequestLog:
@@ -41,11 +41,7 @@ def test_old_files_are_taken_over_and_old_records_removed(tmp_path: Path) -> Non
     log.add(record(1))
     log.add(record(90_000))
     wanted = [90_000, *range(86_300, 43_100, -100)]
-    deadline = time.monotonic() + 10
-    while [one.id for page in log.reader.all(parse("")) for one in page] != [f"r{number}" for number in wanted]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    while (tmp_path / "requests.jsonl").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    ids = [f"r{number}" for number in wanted]
+    eventually(lambda: [one.id for page in log.reader.all(parse("")) for one in page] == ids)
+    eventually(lambda: not (tmp_path / "requests.jsonl").exists())
     log.close()
