@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,9 +16,12 @@ import openai
 
 from tests.e2e.appliance_process import Appliance
 from tests.security.daemons import text_of
+from tests.waiting import until
 
-# Before what happens, and after it.
+# Before what happens, and after it; longer where a busy machine needs it for so many answers of each kind.
 LOAD_SECONDS: Final = 1.5
+ANSWERS_MIN: Final = 11
+STREAMS_MIN: Final = 4
 # How long each client thinks between two requests: one as fast as it goes, and some that are idle most of the time.
 PAUSES: Final = (0.0, 0.02, 0.1, 0.4)
 STREAMS: Final = 3
@@ -50,17 +53,23 @@ class Load:
                 self.failed.append(f"{kind}: {error!r} after {time.monotonic() - began:.2f} s")
             await asyncio.sleep(pause)
 
+    async def _last(self, kinds: Iterable[str]) -> None:
+        await asyncio.sleep(LOAD_SECONDS)
+        for kind in kinds:
+            least = STREAMS_MIN if kind == "streams" else ANSWERS_MIN
+            await until(lambda kind=kind, least=least: self.failed or self.answered[kind, self.when] >= least)  # type: ignore[misc]
+
     @contextlib.asynccontextmanager
     async def asking(self, kinds: dict[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
-        """A client of each kind for each pause, from LOAD_SECONDS before the block until so long after it."""
+        """A client of each kind for each pause, from some time before the block until some time after it."""
         async with asyncio.TaskGroup() as clients:
             for kind, ask in kinds.items():
                 for pause in PAUSES if kind != "streams" else STREAMS * (0.0,):
                     clients.create_task(self.repeat(kind, ask, pause))
             try:
-                await asyncio.sleep(LOAD_SECONDS)
+                await self._last(kinds)
                 yield
-                await asyncio.sleep(LOAD_SECONDS)
+                await self._last(kinds)
             finally:
                 self.ending = True
 

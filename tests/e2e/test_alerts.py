@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,6 @@ from tests.waiting import until
 __all__ = ["ca", "pair", "tls"]
 
 KILLS = 3
-SAVED_SECONDS = 2.5
 
 
 @pytest.mark.slow
@@ -27,9 +27,9 @@ async def test_restarts_are_told_once_over_restarts(tmp_path: Path, tls: ssl.SSL
         config = (
             f"audit: {{disk_warn_bytes: 0}}\nalerts: {{webhooks: [{{url: '{url}', ca: {ca}, severity: critical}}]}}\n"
         )
-        for _ in range(KILLS):
+        for turn in range(KILLS):
             with running_appliance(tmp_path / "box", "--demo", config=config) as appliance:
-                await asyncio.sleep(SAVED_SECONDS)
+                await until(lambda starts=turn + 1: len(saved(appliance)["starts"]) == starts)  # type: ignore[misc]
                 appliance.kill()
         assert told(server) == []
         with running_appliance(tmp_path / "box", "--demo", config=config) as appliance:
@@ -41,13 +41,20 @@ async def test_restarts_are_told_once_over_restarts(tmp_path: Path, tls: ssl.SSL
             await typed(appliance, "alerts", "ack", "AppRestarting", "--note", "a test does it")
             assert "arrived" in await typed(appliance, "alerts", "test")
             assert json.loads(server.posts[-1][2])["alerts"][0]["labels"]["alertname"] == "AlertTest"
-            await asyncio.sleep(SAVED_SECONDS)
+            await until(lambda: [alert["state"] for alert in saved(appliance)["alerts"]] == ["acked"])
             appliance.kill()
         assert tested["alerts"][0]["labels"]["severity"] == "critical"
         with running_appliance(tmp_path / "box", "--demo", config=config) as appliance:
-            await asyncio.sleep(SAVED_SECONDS)
+            # Time in which it might be told again.
+            await asyncio.sleep(2.5)
             assert "acked by" in await typed(appliance, "alerts")
         assert told(server) == ["AppRestarting"]
+
+
+def saved(appliance: Appliance) -> dict[str, Any]:
+    """What the appliance would go on with after a kill."""
+    path = appliance.state / "store" / "alerts.json"
+    return json.loads(path.read_bytes()) if path.exists() else {"starts": [], "alerts": []}
 
 
 def told(server: WebServer) -> list[str]:

