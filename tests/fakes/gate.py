@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 
@@ -21,29 +22,33 @@ class Gate:
 
 
 class Steps:
-    """An answer in pieces `0 `, `1 ` and so on, each of which is not said before the one before it has come."""
+    """A streamed completion of the pieces `0 `, `1 ` and so on: none is said before the one before it has come.
+
+    given_up: whether they did not come one by one.
+    """
 
     def __init__(self, folder: Path, count: int = 10) -> None:
         self._gates = [Gate(folder / f"open-{number}") for number in range(count)]
-        self.come = 0
+        self._text = ""
         self.given_up = False
 
     @property
     def script(self) -> str:
         return " ".join(f"say:{number}_ {gate.word}" for number, gate in enumerate(self._gates))
 
+    @property
+    def whole(self) -> bool:
+        return self._text == "".join(f"{number} " for number in range(len(self._gates)))
+
     def take(self, line: bytes) -> None:
         """A line of the stream."""
-        if self.come < len(self._gates) and b'"text":"%d "' % self.come in line:
-            self._gates[self.come].open()
-            self.come += 1
+        if line.startswith(b"data: {"):
+            self._text += "".join(choice["text"] for choice in json.loads(line.removeprefix(b"data: "))["choices"])
+            for gate in self._gates[: self._text.count(" ")]:
+                gate.open()
 
     def give_up(self) -> None:
-        """All is said, come or not."""
+        """All of them may come together now."""
         self.given_up = True
         for gate in self._gates:
             gate.open()
-
-    @property
-    def whole(self) -> bool:
-        return self.come == len(self._gates)
