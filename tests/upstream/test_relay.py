@@ -177,7 +177,8 @@ async def test_a_completion(serve: Serve) -> None:
 
 
 async def test_connections_are_used_again(serve: Serve) -> None:
-    api, (server,) = await serve()
+    # A probe at the same time as a request has a connection of its own.
+    api, (server,) = await serve(spec={"probe_seconds": 60})
     for stream in (True, False, True, True, False):
         await (await api.chat("say:a", stream=stream)).read()
         await asyncio.sleep(0.05)
