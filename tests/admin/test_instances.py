@@ -17,6 +17,7 @@ from appliance.state_dir import StateDir
 from appliance.types import ModelSpec
 from tests.admin.desk import Desk, refused
 from tests.fakes.forking_launcher import ForkingLauncher
+from tests.waiting import WAIT_SECONDS_MAX
 
 
 @dataclass
@@ -29,12 +30,10 @@ class Served:
         return next(one for one in found["instances"] if one["id"] == model)
 
     async def until(self, model: str, state: str) -> dict[str, object]:
-        for _ in range(1000):
-            found = await self.state(model)
-            if found["state"] == state:
-                return found
-            await asyncio.sleep(0.01)
-        raise AssertionError(f"{model} is not {state}")
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
+            while (found := await self.state(model))["state"] != state:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            return found
 
 
 @pytest.fixture

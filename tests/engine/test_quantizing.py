@@ -23,6 +23,7 @@ from appliance.models.quantizing import quantize_model
 from appliance.types import QuantizeOrder
 from tests.models.hostile import build_unknown_architecture
 from tests.models.shapes import build_shapes
+from tests.waiting import until
 
 
 def header(path: Path) -> GgufHeader:
@@ -116,12 +117,10 @@ def workers() -> list[psutil.Process]:
 
 async def stopped_worker(before: list[psutil.Process]) -> psutil.Process:
     """The worker that has just been started, which goes no further."""
-    for _ in range(1000):
-        if found := [process for process in workers() if process not in before]:
-            found[0].suspend()
-            return found[0]
-        await asyncio.sleep(0.005)
-    raise AssertionError("no worker was started")
+    await until(lambda: set(workers()) - set(before))
+    (started,) = set(workers()) - set(before)
+    started.suspend()
+    return started
 
 
 async def test_a_worker_that_dies_and_one_that_nobody_waits_for(random_gguf: Path, tmp_path: Path) -> None:

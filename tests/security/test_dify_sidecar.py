@@ -22,6 +22,7 @@ from tests.fakes.gate import Steps
 from tests.ports import free_port
 from tests.security.nginx import Nginx, check, needs_nginx
 from tests.security.sidecar import GATHERING, NONE, Relay, prepare, running_sidecar
+from tests.waiting import until
 
 pytestmark = [needs_nginx, pytest.mark.slow]
 
@@ -102,11 +103,7 @@ async def test_models_and_a_blocking_chat(appliance: Appliance, sidecar: Nginx) 
 
 async def logged(sidecar: Nginx, request_id: str) -> None:
     """nginx writes its line after it has sent the answer."""
-    for _ in range(500):
-        if request_id in sidecar.accesses:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"no line of {request_id}:\n{sidecar.accesses}")
+    await until(lambda: request_id in sidecar.accesses)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from tests.fakes.gate import Steps
 from tests.ports import free_port
 from tests.security.authorities import openssl
 from tests.security.nginx import Nginx, check, needs_nginx, running_nginx
+from tests.waiting import until
 
 pytestmark = [needs_nginx, pytest.mark.slow]
 
@@ -185,10 +186,7 @@ async def test_a_chat_over_http_2(appliance: Appliance, front: Nginx, sent: str)
     assert request_id == sent or (not sent and len(request_id) == 32)
     record = await asyncio.to_thread(appliance.record_of, request_id)
     assert (record.principal, record.outcome) == ("front", "ok")
-    for _ in range(500):
-        if request_id in front.accesses:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: request_id in front.accesses)
     (line,) = [line for line in front.accesses.splitlines() if request_id in line]
     assert "HTTP/2.0 POST /v1/chat/completions 200" in line
     assert appliance.key("front") not in front.accesses + front.errors
