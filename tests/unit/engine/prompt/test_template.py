@@ -123,7 +123,9 @@ def test_hostile_arguments_are_stopped_too() -> None:
 
 def test_a_template_works_again_after_it_was_stopped() -> None:
     both = template(
-        "{% if stall %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}ok"
+        "{% if stall %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}ok",
+        # Enough for `ok` too.
+        seconds_max=2.0,
     )
     with pytest.raises(RequestError, match="ran for more than"):
         both.render(ChatPrompt(messages=(), template_kwargs={"stall": True}))
