@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,8 +29,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 gc.disable()
 
 
+# New objects before the youngest are looked through. Each time, all that tests left is looked through in its turn.
+_GC_THRESHOLDS: Final = (10_000, 20, 50)
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     gc.enable()
 
 

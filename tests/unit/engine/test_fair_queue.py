@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from appliance.engine.fair_queue import FairQueue
 from appliance.engine.sequence import Sequence
+from tests.examples import at_most
 from tests.unit.engine.making import make_sequence
 
 
@@ -101,7 +102,7 @@ def test_who_was_preempted_goes_first_in_its_flow() -> None:
     assert queue.find(1) is first and queue.find(9) is None
 
 
-@settings(max_examples=50)
+@settings(max_examples=at_most(50))
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 200)), min_size=30, max_size=60))
 def test_backlogged_principals_are_served_alike(arrivals: list[tuple[str, int]]) -> None:
     """The bound of the paper: two that always wait differ by no more than the dearest requests."""

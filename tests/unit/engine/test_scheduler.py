@@ -17,6 +17,7 @@ from appliance.engine.scheduler import Scheduler
 from appliance.engine.sequence import Sequence
 from appliance.types import LogprobParams
 from appliance.wire import Delta, Event, Failed, Finished, Scored, Started
+from tests.examples import at_most
 from tests.unit.engine.fake_cache import FakeCache, expected
 from tests.unit.engine.making import make_sequence
 
@@ -471,7 +472,7 @@ kinds = st.sampled_from(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=at_most(60))
 @given(st.lists(st.tuples(prompts, st.integers(1, 30)), min_size=1, max_size=12), kinds)
 def test_every_answer_is_what_it_would_be_alone(requests: list[tuple[list[int], int]], of: Limits) -> None:
     scheduler = Scheduler(of)
@@ -595,7 +596,7 @@ class RandomLoad(RuleBasedStateMachine):
 
 
 TestRandomLoad = RandomLoad.TestCase
-TestRandomLoad.settings = settings(max_examples=60, stateful_step_count=40)
+TestRandomLoad.settings = settings(max_examples=at_most(60), stateful_step_count=40)
 
 
 def test_requests_start_in_order_of_arrival() -> None:

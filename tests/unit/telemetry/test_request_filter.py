@@ -15,6 +15,7 @@ from appliance.telemetry.request_columns import micros, packed_address
 from appliance.telemetry.request_filter import FilterError, parse
 from appliance.telemetry.request_record import Outcome, RequestRecord
 from appliance.types import FinishReason
+from tests.examples import at_most
 
 NOW = 1_763_600_000.0
 RECORD = RequestRecord(
@@ -298,7 +299,7 @@ def test_sql_and_memory_agree(records: list[RequestRecord], text: str) -> None:
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=200)
+@settings(max_examples=at_most(200))
 def test_whatever_is_typed_is_read_or_refused(text: str) -> None:
     try:
         wanted = parse(text)

@@ -14,6 +14,7 @@ from appliance.engine.runner.sampler import Sampler
 from appliance.engine.runner.samplers import Samplers
 from appliance.engine.thought import ThoughtBudget
 from appliance.types import AnswerFormat, LogprobParams, SamplingParams
+from tests.examples import at_most
 from tests.unit.engine.runner.making import FakeTable, draw_from_all, logits_row, sequence_of
 
 SIZE = 16_500
@@ -53,7 +54,7 @@ def expected(params: SamplingParams, rows: list[int]) -> list[int]:
     return tokens
 
 
-@settings(max_examples=40)
+@settings(max_examples=at_most(40))
 @given(st.lists(PARAMS, min_size=1, max_size=4))
 def test_draws_are_those_of_the_whole_vocabulary_alone(requests: list[SamplingParams]) -> None:
     samplers = Samplers(TABLE)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from appliance.engine.runner.shortlist import best_max, shortlist
+from tests.examples import at_most
 
 NONE = np.empty(0, np.int64)
 
@@ -37,7 +38,7 @@ def cases(draw: st.DrawFn) -> tuple[NDArray[np.float32], list[int], list[NDArray
     return logits, best, touched
 
 
-@settings(max_examples=150)
+@settings(max_examples=at_most(150))
 @given(cases(), st.integers(0, 2**32))
 def test_the_best_tokens_are_listed_whatever_becomes_of_the_touched_ones(
     case: tuple[NDArray[np.float32], list[int], list[NDArray[np.int64]]], seed: int
@@ -55,7 +56,7 @@ def test_the_best_tokens_are_listed_whatever_becomes_of_the_touched_ones(
         assert not (missing == kth).any() or np.sum(after[tokens] >= kth) >= count
 
 
-@settings(max_examples=50)
+@settings(max_examples=at_most(50))
 @given(cases())
 def test_a_row_has_the_same_list_alone_and_in_company(
     case: tuple[NDArray[np.float32], list[int], list[NDArray[np.int64]]],
