@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from appliance.access_config import PrincipalSettings
 from appliance.alias_spec import AliasSpec, ModelsFile
@@ -32,6 +33,7 @@ from appliance.telemetry.tracing import Tracing
 from appliance.types import ModelSpec, SamplingParams
 from appliance.upstream_spec import ReplicaAccess, ServedModel
 from tests.fakes.forking_launcher import ForkingLauncher
+from tests.security.authorities import own_ca
 from tests.sessions import owning_session
 
 # What requests get that leave something to chance and have no seed.
@@ -157,6 +159,16 @@ async def running_api(
     finally:
         await router.close(0)
         await runner.cleanup()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def few_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A client reads whom the system trusts when it is made, which takes longer than most tests: here it is one."""
+    path = tmp_path_factory.mktemp("authorities") / "ca.crt"
+    path.write_bytes(own_ca("Tests").certificate.public_bytes(Encoding.PEM))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield
 
 
 @pytest.fixture

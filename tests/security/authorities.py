@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
@@ -118,7 +119,9 @@ def key_usage(**usages: bool) -> x509.KeyUsage:
     return x509.KeyUsage(**{name: usages.get(name, False) for name in names})
 
 
+@cache
 def rsa_key(bits: int = 2048, exponent: int = 65537) -> rsa.RSAPrivateKey:
+    """The same at each call, because RSA keys take long to make."""
     return rsa.generate_private_key(exponent, bits)
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from appliance.models.snapshot import InstanceState
 from appliance.upstream_spec import UpstreamReplica, UpstreamSpec
-from tests.api.conftest import Api, running_api
+from tests.api.conftest import Api, few_authorities, running_api
 from tests.upstream.other_server import OtherServer, other_server
+
+__all__ = ["few_authorities"]
 
 Served = tuple[Api, list[OtherServer]]
 Serve = Callable[..., Awaitable[Served]]
