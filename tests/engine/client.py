@@ -48,6 +48,7 @@ from appliance.wire import (
     daemon_reader,
     encode,
 )
+from tests.fakes.forking_launcher import Child, forked
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -107,19 +108,29 @@ class Answer:
         return np.array([np.frombuffer(self.pooled[index].values, "<f4") for index in sorted(self.pooled)])
 
 
-class WorkerClient:
-    """One worker process. `module` is the entry to start; `silence` the seconds a frame may take."""
+def started(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:
+    """A fresh process on the connection, as the daemon starts one. `module` is the entry to start."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, "--fd", str(connection.fileno())],
+        pass_fds=[connection.fileno()],
+        stdin=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+    )
 
-    def __init__(self, module: str = "appliance.worker", silence: float = 60.0) -> None:
+
+class WorkerClient:
+    """One worker process. `module` is the entry to start; `silence` the seconds a frame may take.
+
+    fork: from a process that has all imported, for tests that start many and are not about the process.
+    """
+
+    def __init__(self, module: str = "appliance.worker", silence: float = 60.0, *, fork: bool = False) -> None:
         ours, theirs = socket.socketpair()
         self.connection = ours
         self.connection.settimeout(silence)
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "--fd", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                cwd=Path(__file__).parents[2],
+            self.process: subprocess.Popen[bytes] | Child = (
+                forked("tests.engine.fork_server", theirs) if fork else started(module, theirs)
             )
         self._frames = daemon_reader()
         self.answers: dict[int, Answer] = {}

@@ -22,7 +22,7 @@ def recite(recite_gguf: Path) -> Iterator[WorkerClient]:
 @pytest.fixture(scope="module")
 def random_model(random_gguf: Path) -> Iterator[WorkerClient]:
     """A worker that serves the random-weight model on 4 slots."""
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(random_spec(random_gguf))
         yield client
 

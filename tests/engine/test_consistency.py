@@ -30,7 +30,7 @@ def text(source: random.Random, tokens: int) -> str:
 def alone(random_gguf: Path) -> list[str]:
     """Answers of a worker with one slot that sees each prompt by itself, from an empty cache."""
     answers = []
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(random_spec(random_gguf, parallel=1))
         for prompt in prompts(12):
             answers.append(client.ask(prompt, max_tokens=40).text)
@@ -54,7 +54,7 @@ def alone(random_gguf: Path) -> list[str]:
 def test_batched_answers_are_those_of_each_alone(
     random_gguf: Path, alone: list[str], changes: dict[str, object]
 ) -> None:
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(random_spec(random_gguf, **changes))
         for _ in range(2):
             numbers = [client.add(prompt, max_tokens=40) for prompt in prompts(12)]
@@ -67,13 +67,13 @@ def test_a_cached_prefix_gives_the_same_answer(random_gguf: Path) -> None:
     source = random.Random(5)
     system = text(source, 200)
     turns = [system + text(source, 30) for _ in range(6)]
-    with WorkerClient() as cold_client:
+    with WorkerClient(fork=True) as cold_client:
         cold_client.load(random_spec(random_gguf, parallel=1))
         cold = []
         for turn in turns:
             cold.append(cold_client.ask(turn, max_tokens=30).text)
             cold_client.ask("?" * 50, max_tokens=1)
-    with WorkerClient() as warm_client:
+    with WorkerClient(fork=True) as warm_client:
         warm_client.load(random_spec(random_gguf, parallel=1))
         warm = [warm_client.ask(turn, max_tokens=30) for turn in turns]
     assert [answer.text for answer in warm] == cold
@@ -83,10 +83,10 @@ def test_a_cached_prefix_gives_the_same_answer(random_gguf: Path) -> None:
 @pytest.mark.slow
 def test_preempted_sequences_go_on_as_if_nothing_had_happened(random_gguf: Path) -> None:
     asked = prompts(6, seed=3, lengths=(40, 60))
-    with WorkerClient() as roomy:
+    with WorkerClient(fork=True) as roomy:
         roomy.load(random_spec(random_gguf, n_ctx=4096))
         expected = [roomy.ask(prompt, max_tokens=150).text for prompt in asked]
-    with WorkerClient() as tight:
+    with WorkerClient(fork=True) as tight:
         tight.load(random_spec(random_gguf, n_ctx=300, parallel=4))
         numbers = [tight.add(prompt, max_tokens=150) for prompt in asked]
         fewer = False
@@ -106,7 +106,7 @@ def test_preempted_sequences_go_on_as_if_nothing_had_happened(random_gguf: Path)
 
 
 def test_split_mode_reports_and_keeps_its_own_limit(recite_gguf: Path) -> None:
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         info = client.load(recite_spec(recite_gguf, n_ctx=1024, parallel=4, kv="split"))
         assert (info.kv, info.n_ctx, info.n_ctx_total) == ("split", 256, 1024)
         assert client.ask("a" * 300).failed.details == {"n_prompt_tokens": 301, "n_ctx": 256}

@@ -161,13 +161,13 @@ def test_an_answer_that_was_preempted_keeps_to_its_schema(random_gguf: Path) -> 
         constraint = schema(LONG_PERSON) if number % 2 else None
         return client.add(prompt, max_tokens=110, sampling=GREEDY, constraint=constraint)
 
-    with WorkerClient() as roomy:
+    with WorkerClient(fork=True) as roomy:
         roomy.load(random_spec(random_gguf, n_ctx=4096))
         expected = []
         for number, prompt in enumerate(asked):
             (answer,) = roomy.wait(add(roomy, prompt, number))
             expected.append((answer.text, answer.finished.reason))
-    with WorkerClient() as tight:
+    with WorkerClient(fork=True) as tight:
         tight.load(random_spec(random_gguf, n_ctx=256, parallel=4))
         numbers = [add(tight, prompt, number) for number, prompt in enumerate(asked)]
         answers = tight.wait(*numbers)

@@ -92,7 +92,7 @@ def check(call: Call) -> None:
 @pytest.fixture(scope="module")
 def direct(random_gguf: Path) -> Iterator[WorkerClient]:
     """It does not think first: with random weights it would do so for ever."""
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(random_spec(random_gguf, reasoning_format="none"))
         yield client
 
@@ -158,7 +158,7 @@ def test_every_format_with_control_tokens(name: str, tmp_path: Path) -> None:
     path = tmp_path / "random.gguf"
     template = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{{ messages[-1].content }}"
     build_random(path, chat_template=template, controls=FORMATS[name])
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(random_spec(path, tool_format=name, reasoning_format="none"))
         numbers = [client.add(prompt(), sampling=hot(seed), max_tokens=600, must_call=ONE) for seed in range(4)]
         for answer in client.wait(*numbers):
@@ -186,7 +186,7 @@ def test_a_format_whose_thoughts_a_grammar_leaves_out(tmp_path: Path) -> None:
     """Then there is nothing that a budget could end."""
     path = tmp_path / "random.gguf"
     build_random(path, chat_template="{{ messages[-1].content }}", controls=FORMATS["harmony"])
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(random_spec(path, tool_format="harmony", reasoning_format="harmony"))
         for budget in (0, 1, 9):
             answer = client.ask(prompt(), sampling=hot(budget), max_tokens=600, reasoning_budget=budget, must_call=ONE)
@@ -199,7 +199,7 @@ def test_a_format_whose_thoughts_a_grammar_leaves_out(tmp_path: Path) -> None:
 def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerClient]:
     path = tmp_path_factory.mktemp("models") / "caller.gguf"
     build_caller(path)
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(recite_spec(path, parallel=2, n_ctx=2048))
         yield client
 

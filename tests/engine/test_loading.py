@@ -18,7 +18,7 @@ from tests.models.vocabulary import N_VOCAB, word
 
 def refused(path: Path, **changes: object) -> str:
     """The reason; the worker must have ended by itself, without an error."""
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.begin_load(recite_spec(path, **changes))
         outcome = client.load_outcome()
         assert isinstance(outcome, LoadFailed), outcome
@@ -88,7 +88,7 @@ def test_a_share_too_small_to_use(recite_gguf: Path, kv: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("cache", ["q8_0", "f32", "bf16"])
 def test_quantised_caches_and_flash_attention(recite_gguf: Path, cache: str) -> None:
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(recite_spec(recite_gguf, cache_type_k=cache, cache_type_v=cache, flash_attn=True))
         assert client.ask(word(1), max_tokens=5).text == recited(1, 5)
 
@@ -105,21 +105,21 @@ def test_quantised_caches_and_flash_attention(recite_gguf: Path, cache: str) -> 
     ids=str,
 )
 def test_kv_auto_splits_where_every_share_is_long(recite_gguf: Path, fields: dict[str, object], kv: str) -> None:
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         assert client.load(recite_spec(recite_gguf, **fields)).kv == kv
 
 
 @pytest.mark.slow
 def test_kv_auto_never_splits_a_recurrent_state(tmp_path: Path) -> None:
     build_recurrent(tmp_path / "model.gguf")
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         assert client.load(recite_spec(tmp_path / "model.gguf", n_ctx=16384, parallel=2)).kv == "unified"
 
 
 def test_what_a_model_says_of_itself(tmp_path: Path) -> None:
     path = tmp_path / "short.gguf"
     build_recite(path, context=1024)
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         info = client.load(recite_spec(path, n_ctx=4096, parallel=2))
     assert (info.architecture, info.n_vocab, info.parallel, info.kv) == ("llama", N_VOCAB, 2, "split")
     assert (info.n_ctx, info.n_ctx_total, info.n_ctx_train) == (1024, 4096, 1024)

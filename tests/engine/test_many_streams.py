@@ -86,7 +86,7 @@ def test_an_aborted_request_gets_one_end(recite: WorkerClient) -> None:
 
 
 def test_an_abort_frees_its_slot_at_once(recite_gguf: Path) -> None:
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(recite_spec(recite_gguf, parallel=1, n_ctx=8192))
         hog = client.add(word(1), max_tokens=None)
         client.pump(lambda: bool(client.answers[hog].deltas))

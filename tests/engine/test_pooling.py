@@ -35,7 +35,7 @@ def spec(model: PooledModel, **changes: object) -> ModelSpec:
 
 @contextmanager
 def serving(model: PooledModel, **changes: object) -> Iterator[WorkerClient]:
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(spec(model, **changes))
         yield client
 
@@ -199,14 +199,14 @@ def test_what_cannot_be_served_is_said_at_the_load(
     tmp_path: Path, build: Callable[[Path], PooledModel], changes: dict[str, object], said: str | None
 ) -> None:
     model = build(tmp_path / "model.gguf")
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.begin_load(spec(model, **changes))
         outcome = client.load_outcome()
     assert said is None or said in str(outcome)
 
 
 def test_pooling_of_models_yaml_makes_a_chat_model_embed(random_gguf: Path) -> None:
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         info = client.load(
             ModelSpec(id="chat", path=str(random_gguf), pooling="mean", n_ctx=512, threads=1, threads_batch=1)
         )

@@ -23,7 +23,7 @@ ANSWER: Final = AnswerFormat(tools="mistral", reasoning="mistral")
 def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerClient]:
     path = tmp_path_factory.mktemp("models") / "caller.gguf"
     build_caller(path)
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(recite_spec(path, parallel=2, n_ctx=2048))
         yield client
 

@@ -69,7 +69,7 @@ def check(answer: Answer, tokens: Sequence[int], table: NDArray[np.float64]) -> 
 @pytest.fixture(scope="module")
 def worker(random_gguf: Path) -> Iterator[WorkerClient]:
     """Small steps, so that every prompt comes in pieces."""
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(random_spec(random_gguf, parallel=4, n_batch=48, n_ubatch=32))
         yield client
 

@@ -1,4 +1,4 @@
-"""A small process that forks scripted workers, for ForkingLauncher.
+"""A small process that forks workers which have all imported; started as a module, scripted ones for ForkingLauncher.
 
 The process that runs the tests has hundreds of megabytes: forking it takes the processor several times as long.
 
@@ -15,16 +15,20 @@ import os
 import signal
 import socket
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
-from tests.fakes.scripted_worker import ScriptedWorker
-
 MESSAGE_BYTES_MAX: Final = 256
+# What a worker does, given its socket and how it loads.
+Work = Callable[[socket.socket, str], None]
 
 
-def main() -> None:
+def serve_forks(work: Work) -> None:
     """Forks and reaps until nobody asks any more."""
+    gc.disable()
+    # Ctrl-C is for the tests; what forks here ends with its socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as asked:
         while True:
             message, fds, _, _ = socket.recv_fds(asked, MESSAGE_BYTES_MAX, 1)
@@ -32,7 +36,7 @@ def main() -> None:
                 case "F", load:
                     with socket.socket(fileno=fds[0]) as connection:
                         if not (pid := os.fork()):
-                            _work(connection, load)
+                            _work(work, connection, load)
                     asked.send(b"%d" % pid)
                 case "R", pid:
                     asked.send(b"%d" % os.waitpid(int(pid), 0)[1])
@@ -40,11 +44,10 @@ def main() -> None:
                     return
 
 
-def _work(connection: socket.socket, load: str) -> NoReturn:
+def _work(work: Work, connection: socket.socket, load: str) -> NoReturn:
     """The child: no connection but its own stays open here."""
     status = 1
     try:
-        gc.disable()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -52,7 +55,7 @@ def _work(connection: socket.socket, load: str) -> NoReturn:
             if fd > 2 and fd != connection.fileno():
                 with contextlib.suppress(OSError):
                     os.close(fd)
-        ScriptedWorker(connection).serve(load)
+        work(connection, load)
         status = 0
     except BaseException:
         os.write(2, traceback.format_exc().encode())
@@ -61,7 +64,6 @@ def _work(connection: socket.socket, load: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    gc.disable()
-    # Ctrl-C is for the tests; what forks here ends with its socket.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    main()
+    from tests.fakes.scripted_worker import ScriptedWorker
+
+    serve_forks(lambda connection, load: ScriptedWorker(connection).serve(load))

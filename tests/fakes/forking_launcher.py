@@ -1,4 +1,4 @@
-"""Starts scripted workers by forking a small process that has what they need.
+"""Starts workers by forking a small process that has what they need; the launcher's are scripted.
 
 Such a worker is a process with a socket like any other, there in a few milliseconds of processor time. A fresh
 interpreter takes a tenth of a second, and hundreds of tests want one.
@@ -31,20 +31,26 @@ class ForkingLauncher:
         """Forks a fresh worker."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process: Any = _Child(int(_server().ask("F" + self._load, theirs)))
+            process: Any = forked("tests.fakes.fork_server", theirs, self._load)
         return WorkerLink(ours, process)
 
     def prepare(self) -> None:
         """Nothing is got ready."""
 
 
-class _Server:
-    """The process that forks; it ends with this one. For any thread."""
+def forked(module: str, connection: socket.socket, load: str = "") -> Child:
+    """A child of `module`, a program of `fork_server.serve_forks`, that works on the connection."""
+    server = _server(module)
+    return Child(server, int(server.ask("F" + load, connection)))
 
-    def __init__(self) -> None:
+
+class _Server:
+    """A process that forks; it ends with this one. For any thread."""
+
+    def __init__(self, module: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen([sys.executable, "-m", "tests.fakes.fork_server"], stdin=theirs.fileno())
+            self._process = subprocess.Popen([sys.executable, "-m", module], stdin=theirs.fileno())
         self._lock = threading.Lock()
 
     def ask(self, message: str, handed: socket.socket | None = None) -> bytes:
@@ -58,16 +64,17 @@ class _Server:
 
 
 @functools.cache
-def _server() -> _Server:
-    server = _Server()
+def _server(module: str) -> _Server:
+    server = _Server(module)
     atexit.register(server.close)
     return server
 
 
-class _Child:
+class Child:
     """What a WorkerLink asks of a subprocess.Popen. For any thread."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, server: _Server, pid: int) -> None:
+        self._server = server
         self.pid = pid
         self.returncode: int | None = None
         self._lock = threading.Lock()
@@ -78,12 +85,15 @@ class _Child:
     def wait(self, timeout: float | None = None) -> int:
         """Raises subprocess.TimeoutExpired."""
         if (status := self._returncode(timeout)) is None:
-            raise subprocess.TimeoutExpired("scripted worker", timeout or 0)
+            raise subprocess.TimeoutExpired("forked worker", timeout or 0)
         return status
 
     def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
 
     def _returncode(self, timeout: float | None) -> int | None:
         if self.returncode is not None:
@@ -101,5 +111,5 @@ class _Child:
         with self._lock:
             if readable and self.returncode is None:
                 # It has ended, and stays a zombie until its parent is asked.
-                self.returncode = os.waitstatus_to_exitcode(int(_server().ask(f"R{self.pid}")))
+                self.returncode = os.waitstatus_to_exitcode(int(self._server.ask(f"R{self.pid}")))
             return self.returncode
