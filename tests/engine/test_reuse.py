@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from appliance.engine.runner import Runner, load
+from appliance.engine.sequence import Sequence
 from appliance.types import ModelSpec
 from tests.engine.conftest import random_spec
-from tests.engine.in_process import Engine, alone, assert_same, greedy
+from tests.engine.in_process import Engine, Trace, alone, assert_same, greedy
 from tests.engine.test_consistency import text
 from tests.models.other_memories import build_hybrid, build_recurrent, build_sliding_window
 from tests.models.random_weights import build_random
@@ -134,16 +135,34 @@ def test_preempted_for_another_principal_and_back(engine: Engine) -> None:
     assert ("RestoreState" in engine.kinds) == engine.runner.limits.split, "beyond split mode it stays where it is"
 
 
-@pytest.mark.parametrize("kind", BUILDS)
-@pytest.mark.parametrize("host_mib", [64, pytest.param(1, marks=pytest.mark.slow), 0])
-def test_preempted_for_want_of_cells(runner_of: Callable[..., Runner], kind: str, host_mib: int) -> None:
-    """Through host memory; where there is too little of it, or none, by computing everything again."""
-    runner = runner_of(kind, n_ctx=320, preempt_host_mib=host_mib)
+def too_many(runner: Runner) -> list[Sequence]:
+    """Four that do not fit together into 320 cells."""
     source = random.Random(6)
     prompts = [runner.vocabulary.tokenize(text(source, 60)) for _ in range(4)]
-    expected = alone(runner, [greedy(number, prompt, output_max=120) for number, prompt in enumerate(prompts)])
-    engine = Engine(runner)
-    engine.add(*(greedy(number, prompt, output_max=120) for number, prompt in enumerate(prompts)))
+    return [greedy(number, prompt, output_max=120) for number, prompt in enumerate(prompts)]
+
+
+@pytest.fixture(scope="module")
+def one_by_one(runner_of: Callable[..., Runner]) -> Callable[[str], dict[int, Trace]]:
+    """What becomes of those four alone. It takes longer than anything else here, and knows no preemption."""
+
+    @cache
+    def of(kind: str) -> dict[int, Trace]:
+        runner = runner_of(kind, n_ctx=320, preempt_host_mib=64)
+        return alone(runner, too_many(runner))
+
+    return of
+
+
+@pytest.mark.parametrize("kind", BUILDS)
+@pytest.mark.parametrize("host_mib", [64, pytest.param(1, marks=pytest.mark.slow), 0])
+def test_preempted_for_want_of_cells(
+    runner_of: Callable[..., Runner], one_by_one: Callable[[str], dict[int, Trace]], kind: str, host_mib: int
+) -> None:
+    """Through host memory; where there is too little of it, or none, by computing everything again."""
+    engine = Engine(runner_of(kind, n_ctx=320, preempt_host_mib=host_mib))
+    engine.add(*too_many(engine.runner))
+    expected = one_by_one(kind)
     assert_same(engine.run(), expected, atol=TOLERANCE)
     assert engine.scheduler.preemptions >= 1
     assert ("RestoreState" in engine.kinds) == (host_mib > 0)

@@ -75,7 +75,9 @@ def test_an_answer_that_is_cut_off(recording: Recording) -> None:
     whole = [part for part in recording.parts if isinstance(part, Call)]
     for at in range(len(recording.text) + 1):
         parts = read(recording.answer, [recording.text[:at]])
-        assert parts == read(recording.answer, recording.text[:at])
+        # In pieces of one letter up to five: letter by letter every time would take most of this file's time.
+        size = at % 5 + 1
+        assert parts == read(recording.answer, [recording.text[i : min(i + size, at)] for i in range(0, at, size)])
         calls = [part for part in parts if isinstance(part, Call)]
         if recording.tools != "harmony":
             assert calls == whole[: len(calls)], "a call that is cut off must not be made"
@@ -151,7 +153,7 @@ def test_the_time_is_linear(marker: str) -> None:
 
     seconds(10)
     few = min(seconds(200) for _ in range(3))
-    assert min(seconds(1600) for _ in range(2)) < 40 * few + 0.02
+    assert any(seconds(1600) < 40 * few + 0.02 for _ in range(2))
 
 
 def test_what_a_model_thinks_can_stay_in_the_text() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -23,6 +24,7 @@ from tests.unit.telemetry.making import record, write
 OUTCOMES = get_args(Outcome)
 
 
+@cache
 def made(number: int) -> RequestRecord:
     return record(
         number,
