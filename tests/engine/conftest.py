@@ -14,7 +14,7 @@ from tests.engine.client import WorkerClient
 @pytest.fixture(scope="module")
 def recite(recite_gguf: Path) -> Iterator[WorkerClient]:
     """A worker that serves the recite model on 16 slots."""
-    with WorkerClient() as client:
+    with WorkerClient(fork=True) as client:
         client.load(recite_spec(recite_gguf, parallel=16, n_ctx=8192))
         yield client
 

@@ -21,8 +21,9 @@ from tests.models.recite import build_recite, recited
 from tests.models.vocabulary import word
 
 
-def test_it_says_what_it_is(recite: WorkerClient) -> None:
-    command = " ".join(psutil.Process(recite.process.pid).cmdline())
+def test_it_says_what_it_is() -> None:
+    with WorkerClient() as client:
+        command = " ".join(psutil.Process(client.process.pid).cmdline())
     assert "appliance" in command and "worker" in command
 
 
@@ -96,8 +97,10 @@ def test_a_request_before_the_load_ends_it() -> None:
     client.connection.close()
 
 
-def test_it_opens_no_network(recite: WorkerClient) -> None:
-    assert psutil.Process(recite.process.pid).net_connections("inet") == []
+def test_it_opens_no_network(recite_gguf: Path) -> None:
+    with WorkerClient() as client:
+        client.load(recite_spec(recite_gguf))
+        assert psutil.Process(client.process.pid).net_connections("inet") == []
 
 
 @pytest.mark.slow
