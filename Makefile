@@ -8,6 +8,9 @@ STATE ?= .state
 ARGS ?=
 # Tests of one file stay in one process, because they share daemons and models.
 PARALLEL ?= -n auto --dist loadfile
+# Fast ones wait for a quarter of their time, so half as many processes again as there are cores.
+FAST_PARALLEL ?= -n $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 ))) --dist loadfile
+FAST := HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(FAST_PARALLEL) -m "not slow"
 
 # pip must not read a site's own configuration of hashes or targets; its index settings stay in force.
 PIP_OPTIONS := --require-virtualenv --disable-pip-version-check
@@ -57,7 +60,7 @@ test: setup dify
 	$(BIN)/pytest $(PARALLEL)
 
 test-fast: setup
-	HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(PARALLEL) -m "not slow"
+	$(FAST)
 
 # Whatever needs the network is fetched before: the two environments, and JSON Schema's own tests. Left out is tests/system, which
 # makes systems with debootstrap from mirrors and bundles from a package index; the machines that it boots have no network in `make test` either.
@@ -70,7 +73,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(PARALLEL) -m "not slow"
+	$(FAST)
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -80,11 +80,7 @@ class Appliance:
 
     def workers(self) -> list[psutil.Process]:
         """Those that serve a model."""
-        return [
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if "appliance.worker" in " ".join(child.cmdline()) and child.name() == ENGINE
-        ]
+        return [child for child in psutil.Process(self.process.pid).children() if _serves(child)]
 
     def kill(self) -> None:
         """Ends it as a power cut would."""
@@ -99,6 +95,14 @@ class Appliance:
             assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.log}"
             assert time.monotonic() < deadline, f"{text!r} did not come:\n{self.log}"
             time.sleep(0.02)
+
+
+def _serves(child: psutil.Process) -> bool:
+    """Not one that has ended since it was listed."""
+    try:
+        return "appliance.worker" in " ".join(child.cmdline()) and child.name() == ENGINE
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
 
 
 def run_command(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
