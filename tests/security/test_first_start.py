@@ -51,7 +51,7 @@ async def test_killed_at_every_step(state: StateDir) -> None:
             security = open_security(cut, Config(), cut.path, {}, create=True)
         bundle = cut.clients / "demo"
         certificate = ssl.PEM_cert_to_DER_cert((bundle / "client.crt").read_text())
-        peer = Peer(IPv4Address("10.0.0.1"), certificate, "api", utc_now())
+        peer = Peer(IPv4Address("127.0.0.1"), certificate, "api", utc_now())
         security.close()
         access = security.office.access
         assert access.authenticate(peer, [f"Bearer {(bundle / 'api.key').read_text().strip()}"]).id == "demo"
