@@ -12,9 +12,11 @@ but for logs that grow, so a reader or a power cut sees the old content or the n
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import pwd
 import secrets
@@ -25,7 +27,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final
 
+import msgspec
+
 from appliance.errors import StateError
+
+_log = logging.getLogger(__name__)
 
 _PID_CHARS_MAX: Final = 32
 
@@ -128,6 +134,38 @@ class DaemonLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+class FiguresFile:
+    """Writes figures whose loss costs warnings or estimates, not access: now and then, and where something changed.
+
+    Belongs to the event loop. changed: set by whoever changes a figure. A failure is logged and tried again next time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.changed = False
+        self._path = path
+
+    def save(self, figures: object) -> None:
+        """Waits for the disk: for the end, when nobody is served."""
+        if self.changed:
+            self._write(self._encoded(figures))
+
+    async def save_aside(self, figures: object) -> None:
+        """The same in a thread; what changes meanwhile is written next time."""
+        if self.changed:
+            await asyncio.to_thread(self._write, self._encoded(figures))
+
+    def _encoded(self, figures: object) -> bytes:
+        self.changed = False
+        return msgspec.json.encode(figures)
+
+    def _write(self, encoded: bytes) -> None:
+        try:
+            write_atomic(self._path, encoded)
+        except StateError as error:
+            self.changed = True
+            _log.warning("%s", error)
 
 
 def temporary_sibling(path: Path) -> Path:

@@ -5,7 +5,6 @@ Losing it costs accuracy alone, so a damaged file is reported and begun anew.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from msgspec import Meta, Struct
 from appliance.errors import StateError
 from appliance.placement.estimate import Correction, Footprint, MemoryEstimate
 from appliance.placement.layout import Layout
-from appliance.state_dir import read_private, write_atomic
+from appliance.state_dir import FiguresFile, read_private
 from appliance.types import EngineBuffer, MemoryUse, ModelSpec
 
 FILE_BYTES_MAX: Final = 4 * 2**20
@@ -47,9 +46,8 @@ class MemoryLedger:
 
     def __init__(self, path: Path) -> None:
         """Reads the file, and waits for the disk: for the start."""
-        self._path = path
+        self._file = FiguresFile(path)
         self._known = _File()
-        self._changed = False
         if path.exists():
             try:
                 self._known = msgspec.json.decode(read_private(path, FILE_BYTES_MAX), type=_File)
@@ -94,19 +92,11 @@ class MemoryLedger:
         _drop_oldest(settings, SETTINGS_PER_FILE_MAX)
         self._known.models[file] = settings
         _drop_oldest(self._known.models, FILES_MAX)
-        self._changed = True
+        self._file.changed = True
 
     async def save_aside(self) -> None:
         """Writes the file where something changed. A failure is logged and tried again next time."""
-        if not self._changed:
-            return
-        self._changed = False
-        data = msgspec.json.encode(self._known)
-        try:
-            await asyncio.to_thread(write_atomic, self._path, data)
-        except StateError as error:
-            self._changed = True
-            _log.warning("%s", error)
+        await self._file.save_aside(self._known)
 
 
 def measured(use: MemoryUse, need: MemoryEstimate, model_bytes: int, uuids: tuple[str, ...]) -> Footprint:

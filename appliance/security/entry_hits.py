@@ -6,7 +6,6 @@ its address in, and whatever comes of it; and an entry is known from when it fir
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from appliance.errors import StateError
-from appliance.state_dir import read_private, write_atomic
+from appliance.state_dir import FiguresFile, read_private
 
 HOURS: Final = 24
 ENTRIES_MAX: Final = 20_000
@@ -56,9 +55,8 @@ class EntryHits:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = FiguresFile(path)
         self._entries: dict[str, _Entry] = {}
-        self._changed = False
         if path.exists():
             try:
                 self._entries = msgspec.json.decode(read_private(path, FILE_BYTES_MAX), type=dict[str, _Entry])
@@ -77,7 +75,7 @@ class EntryHits:
         else:
             entry.hours = {old: count for old, count in entry.hours.items() if hour - HOURS < old <= hour} | {hour: 1}
         entry.last = seconds
-        self._changed = True
+        self._file.changed = True
 
     def keep(self, names: Iterable[str], now: datetime) -> None:
         """Knows these entries from now on, and forgets those that are no more and were quiet for FORGET_AFTER."""
@@ -85,10 +83,10 @@ class EntryHits:
         oldest = seconds - FORGET_AFTER // timedelta(seconds=1)
         for name in [name for name, entry in self._entries.items() if name not in kept and _newest(entry) < oldest]:
             del self._entries[name]
-            self._changed = True
+            self._file.changed = True
         for name in kept - self._entries.keys():
             self._add(name, seconds)
-            self._changed = True
+            self._file.changed = True
 
     def of(self, name: str, now: datetime) -> Hits | None:
         """None of an entry that is not known yet."""
@@ -104,13 +102,11 @@ class EntryHits:
 
     def save(self) -> None:
         """Writes the file where something changed, and waits for the disk: for the end, when nobody is served."""
-        if self._changed:
-            self._write(self._encoded())
+        self._file.save(self._entries)
 
     async def save_aside(self) -> None:
         """The same in a thread. A failure is logged and tried again next time."""
-        if self._changed:
-            await asyncio.to_thread(self._write, self._encoded())
+        await self._file.save_aside(self._entries)
 
     def _add(self, name: str, seconds: int) -> _Entry:
         if len(self._entries) >= ENTRIES_MAX:
@@ -119,17 +115,6 @@ class EntryHits:
                 del self._entries[oldest]
         entry = self._entries[name] = _Entry(since=seconds)
         return entry
-
-    def _encoded(self) -> bytes:
-        self._changed = False
-        return msgspec.json.encode(self._entries)
-
-    def _write(self, encoded: bytes) -> None:
-        try:
-            write_atomic(self._path, encoded)
-        except StateError as error:
-            self._changed = True
-            _log.warning("%s", error)
 
 
 def _newest(entry: _Entry) -> int:

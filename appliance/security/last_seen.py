@@ -5,7 +5,6 @@ Rotation asks who still uses the old key or authority, and a change of the allow
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from msgspec import Meta, Struct
 
 from appliance.errors import StateError
 from appliance.security.allowlist import Address, normalise
-from appliance.state_dir import read_private, write_atomic
+from appliance.state_dir import FiguresFile, read_private
 
 ENTRIES_MAX: Final = 20_000
 FILE_BYTES_MAX: Final = 16 * 2**20
@@ -42,9 +41,8 @@ class LastSeen:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = FiguresFile(path)
         self._seen = _File()
-        self._changed = False
         if path.exists():
             try:
                 self._seen = msgspec.json.decode(read_private(path, FILE_BYTES_MAX), type=_File)
@@ -85,24 +83,11 @@ class LastSeen:
 
     def save(self) -> None:
         """Writes the file where something changed, and waits for the disk: for the end, when nobody is served."""
-        if self._changed:
-            self._write(self._encoded())
+        self._file.save(self._seen)
 
     async def save_aside(self) -> None:
         """The same in a thread. A failure is logged and tried again next time."""
-        if self._changed:
-            await asyncio.to_thread(self._write, self._encoded())
-
-    def _encoded(self) -> bytes:
-        self._changed = False
-        return msgspec.json.encode(self._seen)
-
-    def _write(self, encoded: bytes) -> None:
-        try:
-            write_atomic(self._path, encoded)
-        except StateError as error:
-            self._changed = True
-            _log.warning("%s", error)
+        await self._file.save_aside(self._seen)
 
     def _addresses_since(self, oldest: float) -> list[tuple[str, Address]]:
         recent = (name.rpartition(" ") for name, seconds in self._seen.addresses.items() if seconds >= oldest)
@@ -116,4 +101,4 @@ class LastSeen:
             for oldest in sorted(table, key=table.__getitem__)[: ENTRIES_MAX // 10]:
                 del table[oldest]
         table[name] = seconds
-        self._changed = True
+        self._file.changed = True

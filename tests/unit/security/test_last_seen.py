@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance import state_dir
 from appliance.security import last_seen
 from appliance.security.last_seen import LastSeen
 from appliance.state_dir import write_atomic
@@ -162,7 +163,7 @@ async def test_what_is_seen_while_it_is_written_aside_is_written_next(
         assert go_on.wait(10)
         write_atomic(path, data)
 
-    monkeypatch.setattr(last_seen, "write_atomic", slow_disk)
+    monkeypatch.setattr(state_dir, "write_atomic", slow_disk)
     seen.note_key("a", NOW)
     async with asyncio.TaskGroup() as group:
         group.create_task(seen.save_aside())
