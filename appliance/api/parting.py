@@ -5,18 +5,23 @@ from the beginning of a stop every answer says that it is its connection's last 
 told so yet brings one more request, which is served as any other. One that stays silent is closed: a client expects
 that of an idle connection, and asks over another one. That, too, has its moment of danger, a request that is on its way
 just then; so it is not done before the silence has lasted a while, within which a busy client's next request comes.
+Where this process was held up itself, by a paused virtual machine or a starved host, its clients may have been too, and
+are about to go on: silence counts anew from then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 # After this much silence a connection is closed.
 IDLE_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.02
+# A look that comes so late was held up.
+LATE_SECONDS: Final = 0.25
 
 
 class Connection(Protocol):
@@ -43,6 +48,9 @@ class Parting:
     def __init__(self) -> None:
         self._deadline: float | None = None
         self._hurried = asyncio.Event()
+        # On the loop's clock: the latest look, and the latest one that was held up.
+        self._looked: float | None = None
+        self._held_up = -math.inf
 
     @property
     def begun(self) -> bool:
@@ -72,9 +80,12 @@ class Parting:
                     await self._hurried.wait()
 
     def _some_stay(self, connections: Iterable[Connection]) -> bool:
+        now = asyncio.get_running_loop().time()
+        if self._looked is not None and now - self._looked > LATE_SECONDS:
+            self._held_up = now
+        self._looked = now
         staying = [one for one in connections if not one.ended]
-        idle_before = asyncio.get_running_loop().time() - IDLE_SECONDS
         for one in staying:
-            if one.idle_since is not None and one.idle_since <= idle_before:
+            if one.idle_since is not None and max(one.idle_since, self._held_up) <= now - IDLE_SECONDS:
                 one.force_close()
         return any(not one.ended for one in staying)

@@ -8,12 +8,14 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
 import openai
 
+from appliance.api.parting import IDLE_SECONDS
 from tests.e2e.appliance_process import Appliance
 from tests.security.daemons import text_of
 from tests.waiting import until
@@ -29,6 +31,10 @@ SHORT: Final = {"model": "m", "prompt": "say:x"}
 # Lasts for half a second, so that some are under way at any moment.
 LONG: Final = {"model": "m", "prompt": " ".join(["say:x sleep:0.02"] * 25), "stream": True}
 
+Ask = Callable[[], Awaitable[None]]
+# A client with a connection of its own: in a pool of several some are silent for as long as they are not needed.
+Client = Callable[[], AbstractAsyncContextManager[Ask]]
+
 
 @dataclass
 class Load:
@@ -43,15 +49,20 @@ class Load:
     when: str = "before"
     ending: bool = False
 
-    async def repeat(self, kind: str, ask: Callable[[], Awaitable[None]], pause: float) -> None:
-        while not self.ending:
-            began = time.monotonic()
-            try:
-                await ask()
-                self.answered[kind, self.when] += 1
-            except (aiohttp.ClientError, openai.OpenAIError, AssertionError) as error:
-                self.failed.append(f"{kind}: {error!r} after {time.monotonic() - began:.2f} s")
-            await asyncio.sleep(pause)
+    async def repeat(self, kind: str, client: Client, pause: float) -> None:
+        async with client() as ask:
+            heard = time.monotonic()
+            while not self.ending:
+                began = time.monotonic()
+                try:
+                    await ask()
+                    self.answered[kind, self.when] += 1
+                except (aiohttp.ClientError, openai.OpenAIError, AssertionError) as error:
+                    # Where this process was held up for so long, the request may have met the service's farewell.
+                    if began - heard < IDLE_SECONDS:
+                        self.failed.append(f"{kind}: {error!r} after {time.monotonic() - began:.2f} s")
+                heard = time.monotonic()
+                await asyncio.sleep(pause)
 
     async def _last(self, kinds: Iterable[str]) -> None:
         await asyncio.sleep(LOAD_SECONDS)
@@ -60,12 +71,12 @@ class Load:
             await until(lambda kind=kind, least=least: self.failed or self.answered[kind, self.when] >= least)  # type: ignore[misc]
 
     @contextlib.asynccontextmanager
-    async def asking(self, kinds: dict[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
+    async def asking(self, kinds: dict[str, Client]) -> AsyncIterator[None]:
         """A client of each kind for each pause, from some time before the block until some time after it."""
         async with asyncio.TaskGroup() as clients:
-            for kind, ask in kinds.items():
+            for kind, client in kinds.items():
                 for pause in PAUSES if kind != "streams" else STREAMS * (0.0,):
-                    clients.create_task(self.repeat(kind, ask, pause))
+                    clients.create_task(self.repeat(kind, client, pause))
             try:
                 await self._last(kinds)
                 yield
@@ -74,39 +85,52 @@ class Load:
                 self.ending = True
 
 
-class Pool:
-    """aiohttp's session, which tries nothing but GET again. A context manager."""
+@dataclass(frozen=True)
+class Target:
+    """Where clients of aiohttp ask, which tries nothing but GET again. load: counts their connections."""
 
-    def __init__(self, url: str, context: ssl.SSLContext, key: str, load: Load) -> None:
+    url: str
+    context: ssl.SSLContext
+    key: str
+    load: Load
+
+    @classmethod
+    def of(cls, appliance: Appliance, load: Load) -> Target:
+        return cls(appliance.url, appliance.context(), appliance.key(), load)
+
+    @contextlib.asynccontextmanager
+    async def post(self) -> AsyncIterator[Ask]:
+        """A client of short answers."""
+
+        async def ask() -> None:
+            async with session.post("/v1/completions", json=SHORT) as answer:
+                assert answer.status == 200, await answer.text()
+                assert (await answer.json())["choices"][0]["text"] == "x"
+
+        async with self._session() as session:
+            yield ask
+
+    @contextlib.asynccontextmanager
+    async def stream(self) -> AsyncIterator[Ask]:
+        """A client of long ones."""
+
+        async def ask() -> None:
+            async with session.post("/v1/completions", json=LONG) as answer:
+                assert answer.status == 200, await answer.text()
+                assert text_of(await answer.text()) == "x" * 25
+
+        async with self._session() as session:
+            yield ask
+
+    def _session(self) -> aiohttp.ClientSession:
         async def connected(*_: object) -> None:
-            load.connections += 1
+            self.load.connections += 1
 
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(connected)
-        self._session = aiohttp.ClientSession(
-            url,
-            headers={"Authorization": f"Bearer {key}"},
-            connector=aiohttp.TCPConnector(ssl=context),
+        return aiohttp.ClientSession(
+            self.url,
+            headers={"Authorization": f"Bearer {self.key}"},
+            connector=aiohttp.TCPConnector(ssl=self.context),
             trace_configs=[trace],
         )
-
-    @classmethod
-    def of(cls, appliance: Appliance, load: Load) -> Pool:
-        return cls(appliance.url, appliance.context(), appliance.key(), load)
-
-    async def __aenter__(self) -> Pool:
-        await self._session.__aenter__()
-        return self
-
-    async def __aexit__(self, *how: object) -> None:
-        await self._session.close()
-
-    async def post(self) -> None:
-        async with self._session.post("/v1/completions", json=SHORT) as answer:
-            assert answer.status == 200, await answer.text()
-            assert (await answer.json())["choices"][0]["text"] == "x"
-
-    async def stream(self) -> None:
-        async with self._session.post("/v1/completions", json=LONG) as answer:
-            assert answer.status == 200, await answer.text()
-            assert text_of(await answer.text()) == "x" * 25

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import openai
 import pytest
 
 from tests.e2e.activation import listening_socket, serving, stopped
-from tests.e2e.load import Load, Pool
+from tests.e2e.load import Ask, Load, Target
 from tests.fakes.gate import Gate
 from tests.security.daemons import scripted_appliance, text_of
 
@@ -23,29 +24,31 @@ async def test_no_request_over_a_kept_connection_fails(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(listening_socket())
         first = stack.enter_context(serving(tmp_path / "run", listening))
-        # Its own patience with a connection is 5 s, which a busy machine's restart may take.
-        http = openai.DefaultAsyncHttpxClient(verify=first.context(), timeout=60)
-        official = openai.AsyncOpenAI(
-            base_url=f"{first.url}/v1", api_key=first.key(), max_retries=0, timeout=60, http_client=http
-        )
+        target = Target.of(first, load)
 
-        async def complete() -> None:
-            answer = await official.completions.create(model="m", prompt="say:x")
-            assert answer.choices[0].text == "x"
+        @contextlib.asynccontextmanager
+        async def official() -> AsyncIterator[Ask]:
+            async def ask() -> None:
+                answer = await client.completions.create(model="m", prompt="say:x")
+                assert answer.choices[0].text == "x"
 
-        # Used once before the restart, and once after it.
-        seldom = Pool.of(first, Load())
+            # Its own patience with a connection is 5 s, which a busy machine's restart may take.
+            http = openai.DefaultAsyncHttpxClient(verify=target.context, timeout=60)
+            async with openai.AsyncOpenAI(
+                base_url=f"{target.url}/v1", api_key=target.key, max_retries=0, timeout=60, http_client=http
+            ) as client:
+                yield ask
+
         async with (
-            seldom,
-            official,
-            Pool.of(first, load) as pool,
-            load.asking({"aiohttp": pool.post, "openai": complete, "streams": pool.stream}),
+            # Used once before the restart, and once after it.
+            Target.of(first, Load()).post() as seldom,
+            load.asking({"aiohttp": target.post, "openai": official, "streams": target.stream}),
         ):
-            await seldom.post()
+            await seldom()
             await stopped(first)
             load.when = "after"
             await asyncio.to_thread(stack.enter_context, serving(tmp_path / "run", listening))
-            await seldom.post()
+            await seldom()
     assert load.failed == []
     for kind in ("aiohttp", "openai"):
         assert load.answered[kind, "before"] > 10

@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.activation import listening_socket, serving, stopped
 from tests.e2e.appliance_process import Appliance, run_command, running_appliance
-from tests.e2e.load import Load, Pool
+from tests.e2e.load import Load, Target
 from tests.fakes.gate import Steps
 from tests.ports import free_port
 from tests.security.authorities import openssl
@@ -326,10 +326,8 @@ async def test_a_restart_of_the_appliance(tmp_path: Path) -> None:
         url = front.url.replace(NAME, "127.0.0.1")
         context = ssl.create_default_context(cafile=front.folder / "server.crt")
         context.check_hostname = False
-        async with (
-            Pool(url, context, first.key(), load) as pool,
-            load.asking({"nginx": pool.post, "streams": pool.stream}),
-        ):
+        target = Target(url, context, first.key(), load)
+        async with load.asking({"nginx": target.post, "streams": target.stream}):
             await stopped(first)
             load.when = "after"
             await asyncio.to_thread(stack.enter_context, serving(tmp_path / "run", listening))

@@ -53,6 +53,21 @@ async def test_the_idle_are_closed_after_some_silence_and_the_busy_are_waited_fo
         busy.ended = True
 
 
+async def test_silence_counts_anew_where_the_process_was_held_up() -> None:
+    """Its clients may have been as well."""
+    gone = Parting()
+    gone.begin(30)
+    silent = Line(now())
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(gone.wait(lambda: [silent]))
+        await asyncio.sleep(0.05)
+        # The whole process, as when its virtual machine is paused.
+        time.sleep(parting.IDLE_SECONDS + parting.LATE_SECONDS)  # noqa: ASYNC251
+        went_on = now()
+        await until(lambda: silent.ended)
+        assert now() - went_on > parting.IDLE_SECONDS - 0.1
+
+
 async def test_the_wait_ends_with_the_time() -> None:
     gone, busy = Parting(), Line(None)
     gone.begin(0.05)
