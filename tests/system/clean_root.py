@@ -29,7 +29,7 @@ PACKAGES: Final = (
     "systemd",
     "systemd-sysv",
 )
-BUILD_SECONDS_MAX: Final = 900
+BUILD_SECONDS_MAX: Final = 1800
 ANSWER_SECONDS_MAX: Final = 20
 _TARGETS: Final = ("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian")
 _SCRIPTS: Final = Path("/usr/share/debootstrap/scripts")
