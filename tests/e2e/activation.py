@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.systemd import FIRST_FD, PassedFd
-from tests.e2e.appliance_process import START_SECONDS_MAX, Appliance
+from tests.e2e.appliance_process import START_SECONDS_MAX, STOP_SECONDS_MAX, Appliance
 from tests.security.daemons import MODELS
 
 # Becomes the daemon, with the descriptors of the first argument from 3 on: its number is only known here.
@@ -92,4 +92,4 @@ def serving(folder: Path, listening: socket.socket) -> Iterator[Appliance]:
 async def stopped(appliance: Appliance) -> None:
     """Once it has ended as after `systemctl stop`."""
     appliance.process.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(appliance.process.wait, 40) == 0, appliance.log
+    assert await asyncio.to_thread(appliance.process.wait, STOP_SECONDS_MAX) == 0, appliance.log

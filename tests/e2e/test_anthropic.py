@@ -18,7 +18,7 @@ GREEDY = {"temperature": 0}
 
 
 def client_of(demo: Appliance, **options: Any) -> anthropic.Anthropic:
-    http = anthropic.DefaultHttpxClient(verify=demo.context())
+    http = anthropic.DefaultHttpxClient(verify=demo.context(), timeout=100)
     options = {"api_key": demo.key(), **options}
     return anthropic.Anthropic(
         base_url=demo.url, http_client=http, max_retries=0, _strict_response_validation=True, **options
@@ -47,7 +47,7 @@ def test_the_client_reads_the_same_answer_whole_and_streamed(demo: Appliance) ->
 
 @pytest.mark.slow
 async def test_the_async_client_stops_where_it_is_told(demo: Appliance) -> None:
-    http = anthropic.DefaultAsyncHttpxClient(verify=demo.context())
+    http = anthropic.DefaultAsyncHttpxClient(verify=demo.context(), timeout=100)
     async with anthropic.AsyncAnthropic(
         base_url=demo.url, api_key=demo.key(), http_client=http, _strict_response_validation=True
     ) as client:

@@ -133,7 +133,6 @@ def test_keys_that_do_not_fit_are_401(zoo: Appliance, demo: Appliance) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 async def test_64_streams_lose_repeat_and_reorder_nothing(zoo: Appliance) -> None:
     async def stream(session: aiohttp.ClientSession, start: int) -> str:
         body = {"model": "recite", "prompt": word(start), "max_tokens": 200, "stream": True}

@@ -25,7 +25,7 @@ def openai_client(appliance: Appliance, client: str = "demo") -> Iterator[openai
     with openai.OpenAI(
         base_url=f"{appliance.url}/v1",
         api_key=appliance.key(client),
-        http_client=openai.DefaultHttpxClient(verify=appliance.context(client)),
+        http_client=openai.DefaultHttpxClient(verify=appliance.context(client), timeout=100),
         max_retries=0,
     ) as api:
         yield api
@@ -55,7 +55,7 @@ def test_the_openai_client_streams_a_correct_answer(demo: Appliance) -> None:
 
 
 async def test_the_async_client_and_models(demo: Appliance) -> None:
-    http = openai.DefaultAsyncHttpxClient(verify=demo.context())
+    http = openai.DefaultAsyncHttpxClient(verify=demo.context(), timeout=100)
     async with openai.AsyncOpenAI(base_url=f"{demo.url}/v1", api_key=demo.key(), http_client=http) as api:
         assert [model.id async for model in api.models.list()] == ["demo"]
         assert (await api.models.retrieve("demo")).id == "demo"
@@ -99,11 +99,11 @@ def test_a_chinese_question_gets_a_chinese_answer(demo: Appliance) -> None:
 @pytest.mark.slow
 def test_the_printed_lines_work_as_they_stand(demo: Appliance, tmp_path: Path) -> None:
     curl, python = demo.output.split("curl:\n")[1].split("Python:\n")
-    streamed = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=30, check=True).stdout
+    streamed = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=100, check=True).stdout
     assert streamed.endswith("data: [DONE]\n\n")
     script = tmp_path / "snippet.py"
     script.write_text(python.split("Ctrl-C")[0])
-    answer = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30, check=True).stdout
+    answer = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=True).stdout
     assert answer.startswith(ANSWER_BEGINS)
 
 

@@ -36,7 +36,7 @@ def test_a_response_is_kept_streamed_and_gone_on_from(demo: Appliance) -> None:
 
 @pytest.mark.slow
 async def test_the_async_client(demo: Appliance) -> None:
-    http = openai.DefaultAsyncHttpxClient(verify=demo.context())
+    http = openai.DefaultAsyncHttpxClient(verify=demo.context(), timeout=100)
     async with openai.AsyncOpenAI(base_url=f"{demo.url}/v1", api_key=demo.key(), http_client=http) as api:
         whole = await api.responses.create(model="demo", input=QUESTION, temperature=0, max_output_tokens=3)
         assert whole.status == "incomplete"

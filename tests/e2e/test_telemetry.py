@@ -13,7 +13,8 @@ from appliance.admin_client import AdminClient, AdminEvent
 from appliance.telemetry.snapshot import ModelFigures, Snapshot
 from tests.e2e.appliance_process import Appliance
 
-QUESTION: Final = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8, "stream": True}
+# So long that even a daemon which gets little time sees it in pieces.
+QUESTION: Final = {"model": "demo", "prompt": "x", "max_tokens": 200, "ignore_eos": True, "stream": True}
 
 
 async def scraped(admin: AdminClient) -> dict[tuple[str, str], float]:
@@ -34,7 +35,7 @@ async def test_snapshot_metrics_events_and_history_agree(demo: Appliance) -> Non
         first = await anext(events)
         assert first.kind == "snapshot"
         headers = {"X-Request-Id": "seen-by-all"}
-        async with client.post("/v1/chat/completions", json=QUESTION, headers=headers) as answer:
+        async with client.post("/v1/completions", json=QUESTION, headers=headers) as answer:
             assert answer.status == 200
             await answer.read()
         async with asyncio.timeout(60):
