@@ -5,8 +5,9 @@ from the beginning of a stop every answer says that it is its connection's last 
 told so yet brings one more request, which is served as any other. One that stays silent is closed: a client expects
 that of an idle connection, and asks over another one. That, too, has its moment of danger, a request that is on its way
 just then; so it is not done before the silence has lasted a while, within which a busy client's next request comes.
-Where this process was held up itself, by a paused virtual machine or a starved host, its clients may have been too, and
-are about to go on: silence counts anew from then.
+What was silent before the stop does not count: a client whose busy connections have got their last answers turns to
+those that its pool has kept in reserve. And where this process was held up itself, by a paused virtual machine or a
+starved host, its clients may have been too, and are about to go on: silence counts anew from then.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ class Parting:
     def __init__(self) -> None:
         self._deadline: float | None = None
         self._hurried = asyncio.Event()
-        # On the loop's clock: the latest look, and the latest one that was held up.
+        # On the loop's clock: the latest look, and from when silence counts.
         self._looked: float | None = None
-        self._held_up = -math.inf
+        self._counts_from = math.inf
 
     @property
     def begun(self) -> bool:
@@ -66,7 +67,8 @@ class Parting:
 
     def begin(self, seconds: float) -> None:
         """The service stops, and clients are served for at most so long."""
-        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._counts_from = asyncio.get_running_loop().time()
+        self._deadline = self._counts_from + seconds
 
     def hurry(self) -> None:
         """No time is left, from now on."""
@@ -82,10 +84,10 @@ class Parting:
     def _some_stay(self, connections: Iterable[Connection]) -> bool:
         now = asyncio.get_running_loop().time()
         if self._looked is not None and now - self._looked > LATE_SECONDS:
-            self._held_up = now
+            self._counts_from = now
         self._looked = now
         staying = [one for one in connections if not one.ended]
         for one in staying:
-            if one.idle_since is not None and max(one.idle_since, self._held_up) <= now - IDLE_SECONDS:
+            if one.idle_since is not None and max(one.idle_since, self._counts_from) <= now - IDLE_SECONDS:
                 one.force_close()
         return any(not one.ended for one in staying)
