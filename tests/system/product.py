@@ -30,11 +30,14 @@ ENABLED: Final = (
 MODELS: Final = "/etc/appliance/models.yaml"
 # Where an installation puts it.
 DEMO_MODEL: Final = "/srv/models/demo-chat-q8_0.gguf"
+# One thread: two that share busy cores with other tests wait for each other most of the time.
 DEMO_MODELS: Final = f"""
 models:
   - id: demo
     path: {DEMO_MODEL}
     n_ctx: 8192
+    threads: 1
+    threads_batch: 1
     preload: true
 """
 # As units and people call it.

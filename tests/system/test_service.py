@@ -45,7 +45,7 @@ headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 chat = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "What is mutual TLS?"}]}
 told = {"answered": 0, "streamed": 0, "kept": 0, "kept_streamed": 0, "failed": [], "connect_seconds": []}
 some = {"answered": 25, "streamed": 1, "kept": 25, "kept_streamed": 1}
-LIST, CHAT = ("GET", "/v1/models"), ("POST", "/v1/chat/completions", json.dumps(chat))
+LIST, CHAT = ("GET", "/v1/models"), ("POST", "/v1/chat/completions", json.dumps(chat | {"max_tokens": 24}))
 SHORT = ("POST", "/v1/chat/completions", json.dumps(chat | {"max_tokens": 8}))
 end, ending = time.monotonic() + 600, threading.Event()
 
