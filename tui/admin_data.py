@@ -104,6 +104,7 @@ class Certificates(Struct, frozen=True, kw_only=True):
 class AllowEntry(Struct, frozen=True, kw_only=True):
     """One network that may connect; listener: None for every one. until: its end; ended: it lets nobody in any more.
 
+    added_by, added_at: who staged it as it is, and when; empty and None where nobody knows.
     hits: requests of the last day; last_seen: the newest ever; None where none was, or where nothing is counted.
     """
 
@@ -113,6 +114,8 @@ class AllowEntry(Struct, frozen=True, kw_only=True):
     origin: str = ""
     until: str | None = None
     ended: bool = False
+    added_by: str = ""
+    added_at: str | None = None
     hits: int | None = None
     last_seen: str | None = None
 

@@ -221,7 +221,7 @@ def warn_of_fences(answer: Mapping[str, Any], networks: Sequence[str] | None = N
 
 
 def _print(found: dict[str, Any]) -> None:
-    rows = [("", entry, entry["origin"]) for entry in found["entries"]] + _staged(found["staged"])
+    rows = [("", entry) for entry in found["entries"]] + _staged(found["staged"])
     if rows:
         _print_entries(rows)
     else:
@@ -231,30 +231,31 @@ def _print(found: dict[str, Any]) -> None:
         typer.echo(f"On trial until {until}; `appliance allow confirm` keeps it.")
 
 
-# Its sign, the entry, and where it is from.
-_Row = tuple[str, dict[str, Any], str]
+# Its sign where it is staged, and the entry.
+_Row = tuple[str, dict[str, Any]]
 
 
 def _staged(staged: dict[str, Any]) -> list[_Row]:
     """What goes first: of an entry that changes, both."""
-    return [("-", entry, "staged") for entry in staged["remove"]] + [("+", entry, "staged") for entry in staged["add"]]
+    return [("-", entry) for entry in staged["remove"]] + [("+", entry) for entry in staged["add"]]
 
 
 def _print_entries(rows: list[_Row]) -> None:
     print_table(
-        ("", "network", "listener", "from", "ends (UTC)", "hits 24h", "last hit (UTC)", "comment"),
+        ("staged", "network", "listener", "added by", "added (UTC)", "ends (UTC)", "hits 24h", "last hit (UTC)", "comment"),
         (
             (
                 sign,
                 entry["network"],
                 entry["listener"] or "every",
-                origin,
+                entry["added_by"] or entry["origin"],
+                minute(entry["added_at"]),
                 _end(entry),
                 entry["hits"],
                 _last(entry),
                 entry["comment"],
             )
-            for sign, entry, origin in rows
+            for sign, entry in rows
         ),
     )
 
@@ -266,7 +267,7 @@ def _print_unused(entries: list[dict[str, Any]], since: datetime, *, json: bool)
     if json:
         print_json(found)
     elif found:
-        _print_entries([("", one, one["origin"]) for one in found])
+        _print_entries([("", one) for one in found])
     else:
         typer.echo("none")
     if unknown := len(entries) - len(counted):

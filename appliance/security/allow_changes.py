@@ -97,7 +97,7 @@ def stage_allow(
         if entry.listener is not None and entry.listener not in listeners:
             raise ChangeRefused("not_found", f"there is no listener {entry.listener!r}; known: {', '.join(listeners)}")
         _check_end(entry.network, entry.until, now)
-        entry = replace(entry, network=canonical(entry.network))
+        entry = _known(replace(entry, network=canonical(entry.network)), (*entries, *allow.entries))
         entries = [known for known in entries if _key(known) != _key(entry)] + [entry]
     if len(entries) > ENTRIES_MAX:
         raise ChangeRefused("invalid", f"the allowlist would have more than {ENTRIES_MAX} entries")
@@ -264,6 +264,15 @@ def _without(entries: list[AllowEntry], network: str, listeners: Mapping[str, Li
 
 def _key(entry: AllowEntry) -> tuple[str, str | None]:
     return entry.network, entry.listener
+
+
+def _known(entry: AllowEntry, among: Iterable[AllowEntry]) -> AllowEntry:
+    """The one that says the same already, so that adding it again changes nothing; else `entry`."""
+
+    def said(one: AllowEntry) -> AllowEntry:
+        return replace(one, added_by="", added_at=None)
+
+    return next((one for one in among if said(one) == said(entry)), entry)
 
 
 def _check_end(network: str, until: datetime | None, now: datetime) -> None:

@@ -116,7 +116,8 @@ class AllowEntry(Struct, frozen=True, kw_only=True):
     """A network that may connect. listener: None stands for every one.
 
     until: from then on it lets nobody in; None: it has no end. ended: that has been seen and recorded, so that a clock
-    that is set back brings nobody in again.
+    that is set back brings nobody in again. added_by, added_at: who staged it as it is, and when; an end that is moved
+    is no new entry. Both are unknown of entries of earlier releases.
     """
 
     network: str
@@ -124,6 +125,8 @@ class AllowEntry(Struct, frozen=True, kw_only=True):
     comment: str = ""
     until: datetime | None = None
     ended: bool = False
+    added_by: str = ""
+    added_at: datetime | None = None
 
     def counts(self, now: datetime) -> bool:
         """Whether it lets anybody in."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from datetime import datetime, timedelta
 
 from appliance.access_config import Listener
@@ -25,6 +27,7 @@ async def test_stage_apply_confirm(desk: Desk, admin: AdminClient) -> None:
     staged = await admin.post("/allowlist/stage", {"add": [{"network": NETWORK, "comment": "Dify hosts"}]})
     (added,) = staged["staged"]["add"]
     assert (added["network"], added["comment"], added["listener"]) == (NETWORK, "Dify hosts", None)
+    assert datetime.fromisoformat(added["added_at"]) <= desk.clock()
     assert await allowed(admin, "192.0.2.7") == (False, True)
 
     applied = await admin.post("/allowlist/apply")
@@ -37,6 +40,8 @@ async def test_stage_apply_confirm(desk: Desk, admin: AdminClient) -> None:
         assert (await another.post("/allowlist/confirm"))["trial"] is None
     (entry,) = (await admin.get("/allowlist"))["entries"]
     assert (entry["network"], entry["origin"]) == (NETWORK, "allow add")
+    assert (entry["added_by"], entry["added_at"]) == (added["added_by"], added["added_at"])
+    assert entry["added_by"] == pwd.getpwuid(os.getuid()).pw_name
     error = await refused(admin.post("/allowlist/confirm"))
     assert (error.code, "no change is on trial" in str(error)) == ("conflict", True)
     assert await desk.outcomes("allow.apply") == await desk.outcomes("allow.stage") == ["allow", "ok"]

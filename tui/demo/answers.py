@@ -149,6 +149,7 @@ class Answers:
         if not self._scenario.clients:
             return {"entries": [], "staged": {"add": [], "remove": []}, "trial": None}
         removed = {"network": "10.20.99.5/32", "listener": "api", "comment": "old ci runner", "hits": 311}
+        removed |= {"added_by": "li", "added_at": self._at(-493 * _DAY)}
         return {
             "entries": [
                 {
@@ -156,6 +157,8 @@ class Answers:
                     "listener": "api",
                     "comment": "office",
                     "origin": "allow add",
+                    "added_by": "wang",
+                    "added_at": self._at(-302 * _DAY),
                     "hits": 52_100,
                     "last_seen": self._at(-1),
                 },
@@ -173,6 +176,8 @@ class Answers:
                     "listener": "api",
                     "comment": "auditors",
                     "origin": "allow add",
+                    "added_by": "wang",
+                    "added_at": self._at(-33 * _DAY),
                     "until": self._at(-3 * _DAY),
                     "ended": True,
                     "hits": 0,
@@ -185,6 +190,8 @@ class Answers:
                         "network": "10.31.4.0/24",
                         "listener": "api",
                         "comment": "new RAG cluster",
+                        "added_by": "wang",
+                        "added_at": self._at(-60),
                         "until": self._at(29 * _DAY),
                     }
                 ],

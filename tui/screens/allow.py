@@ -315,16 +315,18 @@ class Allow(AskingScreen):
             Column("CIDR", 18, lambda row: row.entry.network, width_max=40, role=_role),
             Column("LISTENER", 8, lambda row: row.entry.listener or look.say("every"), width_max=12),
             Column("NOTE", 16, lambda row: row.entry.comment or units.NONE, width_max=40),
-            Column("FROM", 6, self._from, rank=1),
+            Column("BY", 6, self._by, width_max=16, rank=1),
+            Column("ADDED", 10, self._added, rank=4),
             Column("ENDS", 7, self._end, role=self._end_role),
             Column("HITS 24H", 8, lambda row: units.count(row.entry.hits), "right", rank=2),
             Column("LAST", 6, self._last, rank=3),
         )
 
-    def _from(self, row: AllowRow) -> str:
-        if row.sign == "+":
-            return self.look.say("staged")
-        return "yaml" if row.entry.origin == "appliance.yaml" else self.look.say("added")
+    def _by(self, row: AllowRow) -> str:
+        return "yaml" if row.entry.origin == "appliance.yaml" else row.entry.added_by or units.NONE
+
+    def _added(self, row: AllowRow) -> str:
+        return self.look.say("staged") if row.sign == "+" else (row.entry.added_at or units.NONE)[:10]
 
     def _end(self, row: AllowRow) -> str:
         if row.entry.ended:

@@ -91,6 +91,8 @@ class Apply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class EntryView(Struct, frozen=True, kw_only=True):
     """origin: `appliance.yaml` or `allow add`. until: its end, None without one. ended: it lets nobody in any more.
 
+    added_by, added_at: who staged it as it is, and when; empty and None where that is not known.
+
     hits: requests that came in by it in the last 24 hours. last_seen: the newest ever. counted_since: when counting
     began; None where it has not.
     """
@@ -101,6 +103,8 @@ class EntryView(Struct, frozen=True, kw_only=True):
     origin: str = "allow add"
     until: datetime | None = None
     ended: bool = False
+    added_by: str = ""
+    added_at: datetime | None = None
     hits: int | None = None
     last_seen: datetime | None = None
     counted_since: datetime | None = None
@@ -165,11 +169,18 @@ async def denied(call: Call) -> Answer:
 
 async def stage(call: Call) -> Answer:
     """Prepares a change."""
-    asked, listeners = call.parsed(Stage), _listeners(call)
+    asked, listeners, by = call.parsed(Stage), _listeners(call), call.administrator.name
 
     def transition(document: Credentials, now: datetime) -> Credentials:
         add = [
-            AllowEntry(network=one.network, listener=one.listener, comment=one.comment, until=one.at(now))
+            AllowEntry(
+                network=one.network,
+                listener=one.listener,
+                comment=one.comment,
+                until=one.at(now),
+                added_by=by,
+                added_at=now,
+            )
             for one in asked.add
         ]
         extend = {one.network: one.at(now) for one in asked.extend}
@@ -250,6 +261,8 @@ def _state(call: Call, document: Credentials, fences: Iterable[Fence]) -> dict[s
             comment=entry.comment,
             until=entry.until,
             ended=not entry.counts(now),
+            added_by=entry.added_by,
+            added_at=entry.added_at,
             **_counted(hits.of(rule_name(entry.network, entry.listener), now)),
         )
 

@@ -97,6 +97,17 @@ def test_another_comment_is_a_change() -> None:
     assert stage(of(OFFICE), OFFICE).allow.staged is None
 
 
+def test_who_added_an_entry_stays_until_it_says_something_else() -> None:
+    mine, yours = replace(OFFICE, added_by="wang", added_at=NOW), replace(OFFICE, added_by="li", added_at=NOW + HOUR)
+    assert stage(of(mine), yours).allow.staged is None
+    assert stage(stage(of(mine), remove=(OFFICE.network,)), yours).allow.staged is None, "as it is now"
+    assert stage(stage(of(), mine), yours).allow.staged == (mine,)
+    document = stage_allow(of(mine), LISTENERS, NOW, extend={OFFICE.network: NOW + HOUR})
+    assert document.allow.staged == (replace(mine, until=NOW + HOUR),)
+    renamed = replace(yours, comment="the office in Bonn")
+    assert stage(of(mine), renamed).allow.staged == (renamed,)
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [("10.1.2.3", "10.1.2.3/32"), ("::ffff:10.1.2.0/120", "10.1.2.0/24"), ("2001:DB8::/32", "2001:db8::/32")],
