@@ -242,7 +242,17 @@ def _staged(staged: dict[str, Any]) -> list[_Row]:
 
 def _print_entries(rows: list[_Row]) -> None:
     print_table(
-        ("staged", "network", "listener", "added by", "added (UTC)", "ends (UTC)", "hits 24h", "last hit (UTC)", "comment"),
+        (
+            "staged",
+            "network",
+            "listener",
+            "added by",
+            "added (UTC)",
+            "ends (UTC)",
+            "hits 24h",
+            "last hit (UTC)",
+            "comment",
+        ),
         (
             (
                 sign,
