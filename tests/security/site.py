@@ -193,7 +193,7 @@ class Connection:
 
 
 def config(*allow: str, **limits: Any) -> Config:
-    """The defaults, but for the limits of connections that a test is about."""
+    """The defaults, but for the limits of connections that a test is about, and for the patience of a busy machine."""
     return Config(
-        listeners={"api": Listener(allow=allow)}, connections=ConnectionLimits(**({"handshake_seconds": 3} | limits))
+        listeners={"api": Listener(allow=allow)}, connections=ConnectionLimits(**({"handshake_seconds": 30} | limits))
     )

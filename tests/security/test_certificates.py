@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from appliance.security import gate
 from appliance.security.certificates import KeyPair, certificate_pem, issue_client
 from tests.security.authorities import PROFILES, own_ca
 from tests.security.forgery import DAY, authority, forge, present
@@ -50,8 +51,11 @@ async def test_openssl_sees_the_alert_too(site: Site) -> None:
     assert b"SSL alert number 116" in output
 
 
-async def test_what_a_client_sends_late_does_not_destroy_the_alert(site: Site, tmp_path: Path) -> None:
+async def test_what_a_client_sends_late_does_not_destroy_the_alert(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Closing over unread data resets the connection, and some systems then drop what they have received."""
+    monkeypatch.setattr(gate, "FAREWELL_SECONDS", 60.0)
     context = with_certificate(site, None, tmp_path)
 
     def attempt() -> bytes:

@@ -36,7 +36,6 @@ HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 JUNK = b"\x00junk" * 50
 # For tests that are not about the rate of connections.
 NO_RATE = {"address_burst": 100_000}
-PATIENT = {**NO_RATE, "handshake_seconds": 30}
 
 
 @contextlib.asynccontextmanager
@@ -179,7 +178,7 @@ async def test_caps_in_all_and_per_address(state: StateDir, caplog: pytest.LogCa
 
 
 async def test_a_burst_of_honest_clients_queues_for_the_handshake(state: StateDir) -> None:
-    async with Site.serve(state, config(handshakes_max=4, handshake_seconds=20)) as site:
+    async with Site.serve(state, config(handshakes_max=4)) as site:
         answers = await asyncio.gather(*(site.ask() for _ in range(60)))
         assert {answer.status for answer in answers} == {200}
         assert (await site.settled()).accepted == 60
@@ -224,7 +223,7 @@ async def test_kept_alive_connections_outlive_a_flood_of_their_address(state: St
 
 @pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"], ids=["from elsewhere", "from the flooded address"])
 async def test_silent_sockets_do_not_hold_up_honest_clients(state: StateDir, source: str) -> None:
-    async with Site.serve(state, config(handshakes_max=8, **PATIENT)) as site, sockets(site, 200, "127.0.0.2"):
+    async with Site.serve(state, config(handshakes_max=8, **NO_RATE)) as site, sockets(site, 200, "127.0.0.2"):
         await accepted(site, 200)
         await assert_served_quickly(site, source)
 
@@ -232,9 +231,9 @@ async def test_silent_sockets_do_not_hold_up_honest_clients(state: StateDir, sou
 @pytest.mark.parametrize("garbage", [JUNK, HALF_HELLO, whole_hello()], ids=["junk", "half hello", "stalled handshake"])
 @pytest.mark.slow
 async def test_silence_and_garbage_hold_up_nobody(state: StateDir, garbage: bytes) -> None:
-    """The default limits but for the rate, which alone would refuse half of this flood, and the patience."""
+    """The default limits but for the rate, which alone would refuse half of this flood."""
     async with (
-        Site.serve(state, config(**PATIENT)) as site,
+        Site.serve(state, config(**NO_RATE)) as site,
         sockets(site, 200, "127.0.0.2"),
         sockets(site, 200, "127.0.0.2", garbage),
     ):
@@ -256,7 +255,7 @@ async def test_a_stalled_handshake_gives_its_turn_back(state: StateDir) -> None:
 
 async def test_half_handshakes_of_one_address_do_not_hold_up_others(state: StateDir) -> None:
     async with (
-        Site.serve(state, config(handshakes_max=8, **PATIENT)) as site,
+        Site.serve(state, config(handshakes_max=8, **NO_RATE)) as site,
         sockets(site, 200, "127.0.0.2", HALF_HELLO),
     ):
         await accepted(site, 200)
