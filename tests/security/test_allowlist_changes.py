@@ -60,6 +60,14 @@ async def gets_in(appliance: Appliance, source: str) -> bool:
             return False
 
 
+async def shut_out(appliance: Appliance, applied: Any) -> datetime:
+    """Checks that OTHER is, as long as the trial in that answer lasts; when it ends."""
+    ends = datetime.fromisoformat(applied["trial"]["revert_at"])
+    let_in = await gets_in(appliance, OTHER)
+    assert not let_in or datetime.now(UTC) >= ends
+    return ends
+
+
 async def test_a_trial_that_nobody_confirms(tmp_path: Path) -> None:
     with scripted_appliance(tmp_path / "a", CONFIG) as appliance:
         async with admin_of(appliance) as admin:
@@ -69,18 +77,18 @@ async def test_a_trial_that_nobody_confirms(tmp_path: Path) -> None:
                 await admin.post("/allowlist/stage", {"remove": [OTHER]})
                 with pytest.raises(AdminError, match=f"would be shut out: {OTHER}"):
                     await admin.post("/allowlist/apply", {"confirm_seconds": 5})
-                applied = time.monotonic()
-                answer = await admin.post("/allowlist/apply", {"confirm_seconds": 5, "force": True})
-                assert answer["cut"] == 1
+                began = time.monotonic()
+                applied = await admin.post("/allowlist/apply", {"confirm_seconds": 5, "force": True})
+                assert applied["cut"] == 1
                 with pytest.raises(aiohttp.ClientError):
                     await lost.content.read()
-            assert not await gets_in(appliance, OTHER)
+            await shut_out(appliance, applied)
 
             async def back() -> bool:
                 return await gets_in(appliance, OTHER)
 
             await until(back)
-            assert time.monotonic() - applied > 4.9
+            assert time.monotonic() - began > 4.9
             found = await admin.get("/allowlist")
             assert found["trial"] is None
             assert [entry["network"] for entry in found["staged"]["remove"]] == [f"{OTHER}/32"]
@@ -124,9 +132,9 @@ async def test_confirmed_by_the_command_line(tmp_path: Path) -> None:
             return done.stdout
 
         async with admin_of(appliance) as older:
-            await older.get("/whoami")
             await command("add", f"::ffff:{OTHER}/128", "--comment", "written the long way")
             assert f"{OTHER} at api: is refused; staged: may connect" in await command("test", OTHER)
+            await older.get("/whoami")
             assert "On trial until" in await command("apply", "--confirm", str(TRIAL_SECONDS))
             with pytest.raises(AdminError, match="over a new connection"):
                 await older.post("/allowlist/confirm", {})
@@ -142,13 +150,16 @@ async def test_killed_while_on_trial(tmp_path: Path, over: bool) -> None:
     with scripted_appliance(tmp_path / "a", CONFIG) as appliance:
         async with admin_of(appliance) as admin:
             await admit(admin, OTHER)
-            await remove(admin, OTHER, 3 if over else TRIAL_SECONDS)
-            assert not await gets_in(appliance, OTHER)
+            applied = await remove(admin, OTHER, 3 if over else TRIAL_SECONDS)
+            ends = await shut_out(appliance, applied)
             appliance.kill()
     if over:
-        await asyncio.sleep(3)
+        await asyncio.sleep((ends - datetime.now(UTC)).total_seconds())
     with scripted_appliance(tmp_path / "a", CONFIG) as appliance:
-        assert await gets_in(appliance, OTHER) == over
+        if over:
+            assert await gets_in(appliance, OTHER)
+        else:
+            await shut_out(appliance, applied)
 
         async def back() -> bool:
             return await gets_in(appliance, OTHER)
