@@ -19,6 +19,7 @@ from appliance.telemetry.recent_answers import RecentAnswers
 from appliance.types import ModelSpec
 from tests.admin.desk import Desk, refused
 from tests.fakes.forking_launcher import ForkingLauncher
+from tests.waiting import WAIT_SECONDS_MAX
 
 NOW = {"hold_seconds": 0, "answers_min": 0}
 
@@ -58,7 +59,7 @@ async def test_an_alias_is_moved_and_moved_back(served: AdminClient) -> None:
     assert (await served.post(f"{path}/rollout", {"model": "new", **NOW}, plan=True))["rollout"] is None
     begun = await served.post(f"{path}/rollout", {"model": "new", **NOW})
     assert begun["rollout"]["phase"] == "loading"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
         while (found := (await served.get("/aliases"))[0])["rollout"]["phase"] != "done":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert found["versions"] == {"new": 100} and found["rollout"]["percent"] == 100

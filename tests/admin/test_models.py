@@ -28,6 +28,7 @@ from appliance.types import ModelInfo, QuantizeOrder
 from tests.admin.desk import Desk, believed, refused
 from tests.models.raw_gguf import HOSTILE
 from tests.unit.model_store.conftest import quantisable_model, small_model
+from tests.waiting import WAIT_SECONDS_MAX
 
 KEY = Ed25519PrivateKey.generate()
 
@@ -329,7 +330,7 @@ async def test_the_scrub_looks_when_its_time_has_come(desk: Desk, admin: AdminCl
     async def scrubbed(count: int = 0) -> list[str]:
         """What it has come to, once it has looked at `count` models; 0: for a while."""
         task = asyncio.get_running_loop().create_task(desk.models.scrub())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
             await asyncio.sleep(0.1)
             while len(await desk.outcomes("model.scrub")) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)

@@ -20,6 +20,7 @@ from appliance.telemetry.recorder import FlightRecorder
 from appliance.telemetry.snapshot import AllowEntryFigures, CertificateFigures, FailureFold, LastAction, Snapshot
 from tests.admin.desk import Desk, refused
 from tests.unit.telemetry.making import record
+from tests.waiting import WAIT_SECONDS_MAX, until
 
 FAILURE = FailureFold(
     time=2.0,
@@ -139,9 +140,8 @@ async def test_who_does_not_read_is_cut(stream: tuple[EventStream, Desk], monkey
     _, writer = await asyncio.open_unix_connection(str(desk.path), limit=1024)
     writer.write(b"GET /admin/v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
     large = replace(SEEN, notes=("x" * 100_000,) * 10)
-    while events.readers == 0:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    async with asyncio.timeout(5):
+    await until(lambda: events.readers)
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
         while events.readers:
             events.look(large)
             await asyncio.sleep(0.02)

@@ -117,8 +117,7 @@ class GatedApi:
         conversation = await self.send(
             b"POST %s HTTP/1.1\r\nHost: a\r\n%sConnection: close\r\nContent-Length: %d\r\n%s\r\n"
             % (path.encode(), self.bearer, len(body), lines)
-            + body,
-            seconds=30,
+            + body
         )
         (reply,) = conversation.replies
         return reply

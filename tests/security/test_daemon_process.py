@@ -149,7 +149,7 @@ def test_local_users(tmp_path: Path, shared_folder: Path) -> None:
             extra_groups=groups,
             capture_output=True,
             cwd="/",
-            timeout=30,
+            timeout=60,
             check=False,
         )
         return done.returncode, done.stdout

@@ -94,7 +94,7 @@ async def test_a_stream_beside_them_goes_on(appliance: Appliance) -> None:
 
 async def state(session: aiohttp.ClientSession) -> str:
     """Of the model. The daemon answers at once, whatever becomes of the worker."""
-    async with asyncio.timeout(10), session.get("/v1/models") as answer:
+    async with asyncio.timeout(60), session.get("/v1/models") as answer:
         return str((await answer.json())["data"][0]["meta"]["state"])
 
 

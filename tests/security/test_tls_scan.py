@@ -40,7 +40,7 @@ async def s_client(
         "-CAfile", str(bundle / "ca.crt"), *map(str, [*shown, *arguments]),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    output, _ = await asyncio.wait_for(process.communicate(stdin), 20)
+    output, _ = await asyncio.wait_for(process.communicate(stdin), 60)
     return output.decode("utf-8", "replace")
 
 
@@ -135,7 +135,7 @@ def server_with_tickets(context: ssl.SSLContext) -> Iterator[int]:
         try:
             yield listening.getsockname()[1]
         finally:
-            thread.join(10)
+            thread.join(60)
 
 
 @pytest.fixture
