@@ -49,6 +49,8 @@ GATHERING: Final = {
     "gzip off;": "gzip on; gzip_types *; gzip_min_length 0;",
 }
 NONE: Final[Mapping[str, str]] = {}
+# One kept connection of each worker, which is always in use: of more, some would be idle until they are closed.
+IN_USE: Final = {"keepalive 32;": "keepalive 1;"}
 MIB: Final = 2**20
 
 
@@ -322,7 +324,7 @@ async def test_a_restart_of_the_appliance(tmp_path: Path) -> None:
     with ExitStack() as stack:
         listening = stack.enter_context(listening_socket())
         first = stack.enter_context(serving(tmp_path / "run", listening))
-        front = stack.enter_context(running_front(tmp_path / "front", first, first.bundle()))
+        front = stack.enter_context(running_front(tmp_path / "front", first, first.bundle(), IN_USE))
         url = front.url.replace(NAME, "127.0.0.1")
         context = ssl.create_default_context(cafile=front.folder / "server.crt")
         context.check_hostname = False
