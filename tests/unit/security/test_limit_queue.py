@@ -19,6 +19,7 @@ from appliance.tasks import TaskOwner
 # 100 tokens in a tenth of a second.
 FAST = PrincipalSettings(tokens_per_minute=60_000)
 ONE_AT_ONCE = PrincipalSettings(concurrent_max=1)
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 class Desk:
@@ -26,9 +27,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.limits = PrincipalLimits()
-        self.queue = LimitQueue(
-            self.limits, time.monotonic, lambda: datetime.now(UTC), waiters_max=20, waiters_per_principal_max=10
-        )
+        self.queue = LimitQueue(self.limits, time.monotonic, lambda: NOON, waiters_max=20, waiters_per_principal_max=10)
         self.tasks = TaskOwner("test")
         self.served: list[str] = []
 
@@ -44,7 +43,7 @@ class Desk:
         return self.tasks.spawn(queue(), name=name)
 
     def empty_bucket(self, settings: PrincipalSettings, principal: str = "app") -> None:
-        outcome = self.limits.admit(principal, settings, 10**9, time.monotonic(), datetime.now(UTC))
+        outcome = self.limits.admit(principal, settings, 10**9, time.monotonic(), NOON)
         assert isinstance(outcome, Admission)
         outcome.settle(settings.tokens_per_minute or 0, time.monotonic())
 
@@ -64,9 +63,9 @@ async def test_room_is_given_at_once(desk: Desk) -> None:
 
 
 async def test_who_waits_is_admitted_in_order(desk: Desk) -> None:
+    began = time.perf_counter()
     desk.empty_bucket(FAST)
     tasks = [desk.wait(str(number), FAST, tokens) for number, tokens in enumerate([90, 10, 50, 1, 60])]
-    began = time.perf_counter()
     assert all(isinstance(outcome, Admission) for outcome in await asyncio.gather(*tasks))
     assert time.perf_counter() - began > 0.2
     assert desk.served == ["0", "1", "2", "3", "4"]
@@ -74,7 +73,7 @@ async def test_who_waits_is_admitted_in_order(desk: Desk) -> None:
 
 async def test_principals_do_not_wait_for_each_other(desk: Desk) -> None:
     desk.empty_bucket(FAST)
-    slow = desk.wait("slow", FAST, 1000)
+    slow = desk.wait("slow", FAST, 30_000)
     await asyncio.sleep(0)
     assert isinstance(await desk.wait("other", FAST, principal="other"), Admission)
     assert not slow.done()
@@ -120,7 +119,7 @@ async def test_who_would_wait_in_vain_is_refused_at_once(desk: Desk) -> None:
     assert isinstance(outcome, LimitRefusal)
     assert outcome.kind == "tokens_per_minute"
     used_up = PrincipalSettings(tokens_per_day=1)
-    desk.limits.admit("app", used_up, 1, time.monotonic(), datetime.now(UTC))
+    desk.limits.admit("app", used_up, 1, time.monotonic(), NOON)
     outcome = await desk.wait("b", used_up)
     assert isinstance(outcome, LimitRefusal)
     assert outcome.kind == "tokens_per_day"
@@ -129,9 +128,10 @@ async def test_who_would_wait_in_vain_is_refused_at_once(desk: Desk) -> None:
 
 async def test_one_who_sees_in_line_that_it_is_in_vain_leaves(desk: Desk) -> None:
     desk.empty_bucket(FAST)
-    first = desk.wait("first", FAST, 200, seconds=60)
-    second = desk.wait("second", FAST, 200, seconds=0.25)
-    third = desk.wait("third", FAST, 10, seconds=60)
+    # It needs just under 40 s when it comes, and a fifth of a second more once the first one has had its turn.
+    first = desk.wait("first", FAST, 200)
+    second = desk.wait("second", FAST, 39_990, seconds=40)
+    third = desk.wait("third", FAST, 10)
     assert isinstance(await second, LimitRefusal)
     await asyncio.gather(first, third)
     assert desk.served == ["first", "third"]
