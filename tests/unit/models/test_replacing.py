@@ -18,6 +18,7 @@ from appliance.models.router import Router
 from appliance.models.snapshot import InstanceState
 from appliance.types import ModelSpec
 from tests.fakes.forking_launcher import ForkingLauncher
+from tests.fakes.gate import Gate
 from tests.unit.models.test_residency import House, Only, spec
 
 
@@ -44,7 +45,7 @@ class Changing(House):
 
     def apply(self, *specs: ModelSpec) -> list[str]:
         changes = self.router.registry.apply(
-            ModelsFile(models=specs), 10, lambda model, failure: self.outcomes.append((model, failure))
+            ModelsFile(models=specs), 60, lambda model, failure: self.outcomes.append((model, failure))
         )
         return [f"{change.action} {change.model}" for change in changes]
 
@@ -68,10 +69,10 @@ async def house() -> AsyncIterator[Changing]:
     await house.router.close(0)
 
 
-async def test_models_come_and_go(house: Changing) -> None:
+async def test_models_come_and_go(house: Changing, gate: Gate) -> None:
     await house.ask("a")
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(house.ask("a", "say:first sleep:0.2 say:_last"))
+        running = group.create_task(house.ask("a", f"say:first {gate.word} say:_last"))
         await house.until(lambda: house.router.snapshots()["a"].outstanding == 1)
         assert house.apply(spec("c", aliases=("x",)), spec("b")) == ["add c", "adjust b", "remove a"]
         with pytest.raises(RequestError) as refused:
@@ -81,6 +82,7 @@ async def test_models_come_and_go(house: Changing) -> None:
         assert [found.id for found in house.router.specs()] == ["c", "b"]
         named = house.router.registry.find("x")
         assert named is not None and named.spec.id == "c"
+        gate.open()
     assert running.result() == "first last"
     assert await house.ask("c") == "hello"
     await house.until(lambda: len(house.router.registry.instances()) == 2)

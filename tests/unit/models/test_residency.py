@@ -165,19 +165,23 @@ async def test_a_model_that_is_unloaded_comes_back_with_the_next_request(open_ho
     assert house.router.snapshots()["a"].restarts == 0
 
 
-async def test_what_runs_ends_first_and_what_comes_waits_for_the_next_worker(open_house: OpenHouse) -> None:
+async def test_what_runs_ends_first_and_what_comes_waits_for_the_next_worker(open_house: OpenHouse, gate: Gate) -> None:
     house = await open_house(spec("a"))
     await house.ask("a")
+    pid = house.router.snapshots()["a"].pid
     instance = house.router.registry.instance("a")
     assert instance is not None
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(house.ask("a", "say:first sleep:0.2 say:_last"))
+        running = group.create_task(house.ask("a", f"say:first {gate.word} say:_last"))
         await house.until(lambda: house.router.snapshots()["a"].outstanding == 1)
-        leaving = instance.unload(10)
-        await asyncio.sleep(0.3)
+        leaving = instance.unload(60)
         late = group.create_task(house.ask("a", "say:late"))
+        await house.until(lambda: house.router.snapshots()["a"].outstanding == 2)
+        assert not (running.done() or late.done())
+        gate.open()
         await leaving
     assert (running.result(), late.result()) == ("first last", "late")
+    assert house.router.snapshots()["a"].pid not in (None, pid)
 
 
 async def test_a_load_that_is_asked_for_while_it_leaves_follows(open_house: OpenHouse) -> None:
@@ -205,21 +209,22 @@ async def test_what_runs_for_too_long_is_cut_with_a_reason(open_house: OpenHouse
     assert house.state("a") is STOPPED
 
 
-@pytest.mark.slow
-async def test_who_waits_for_a_load_is_served_before_it_is_unloaded(open_house: OpenHouse) -> None:
-    house = await open_house(spec("a"), load="slow")
+async def test_who_waits_for_a_load_is_served_before_it_is_unloaded(open_house: OpenHouse, gate: Gate) -> None:
+    house = await open_house(spec("a"), load=gate.word)
     instance = house.router.registry.instance("a")
     assert instance is not None
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(house.ask("a"))
         await house.until(lambda: house.state("a") is InstanceState.STARTING)
-        await instance.unload(10)
+        leaving = instance.unload(60)
+        gate.open()
+        await leaving
     assert waiting.result() == "hello"
     assert house.state("a") is STOPPED
 
 
-async def test_a_load_that_is_under_way_is_given_up(open_house: OpenHouse) -> None:
-    house = await open_house(spec("a"), load="slow")
+async def test_a_load_that_is_under_way_is_given_up(open_house: OpenHouse, gate: Gate) -> None:
+    house = await open_house(spec("a"), load=gate.word)
     instance = house.router.registry.instance("a")
     assert instance is not None
     instance.load()
@@ -237,8 +242,8 @@ async def _outcome(work: Awaitable[str]) -> str | RequestError:
         return error
 
 
-async def test_a_preloaded_model_that_is_unloaded_while_it_loads_has_settled(open_house: OpenHouse) -> None:
-    house = await open_house(spec("a", preload=True), load="slow")
+async def test_a_preloaded_model_that_is_unloaded_while_it_loads_has_settled(open_house: OpenHouse, gate: Gate) -> None:
+    house = await open_house(spec("a", preload=True), load=gate.word)
     instance = house.router.registry.instance("a")
     assert instance is not None
     await house.until(lambda: house.state("a") is InstanceState.STARTING)

@@ -37,7 +37,7 @@ async def spare_of(launcher: SpareLauncher) -> int:
 
 async def loads(link: WorkerLink) -> bool:
     link.send(JOB)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         messages = await link.receive()
     await link.close()
     return isinstance(messages[0], Loaded)
@@ -67,12 +67,20 @@ async def test_one_that_is_killed_is_not_used(launcher: SpareLauncher) -> None:
 
 
 async def test_one_that_speaks_before_its_job_is_ended(tmp_path: Path) -> None:
-    spoken = tmp_path / "spoken"
-    speaks = f"import os, sys, time; os.write(int(sys.argv[2]), b'word'); open({str(spoken)!r}, 'w'); time.sleep(600)"
+    may_speak, spoken = tmp_path / "may-speak", tmp_path / "spoken"
+    speaks = f"""
+import os, sys, time
+while not os.path.exists({str(may_speak)!r}):
+    time.sleep(0.005)
+os.write(int(sys.argv[2]), b"word")
+open({str(spoken)!r}, "w")
+time.sleep(600)
+"""
     launcher = SpareLauncher(SpawnLauncher((sys.executable, "-c", speaks)))
     launcher.prepare()
     await until(lambda: launcher.pid is not None)
     process = psutil.Process(launcher.pid)
+    may_speak.touch()
     # Somebody who listens may end it in the middle of that.
     await until(lambda: spoken.exists() or launcher.pid != process.pid)
     link = await launcher.launch()
