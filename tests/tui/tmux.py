@@ -53,7 +53,7 @@ class Tmux:
 
     def _tmux(self, *words: str) -> str:
         return subprocess.run(
-            ["tmux", "-L", self.server, *words], check=True, capture_output=True, text=True, timeout=20
+            ["tmux", "-L", self.server, *words], check=True, capture_output=True, text=True, timeout=60
         ).stdout
 
 

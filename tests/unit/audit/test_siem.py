@@ -23,6 +23,7 @@ from appliance.audit.log import AuditLog
 from appliance.audit.siem import SiemForwarder
 from appliance.errors import ConfigError
 from appliance.tasks import TaskOwner
+from tests.ports import free_port
 from tests.unit.audit.making import Site, event, three_segments
 from tests.waiting import until
 
@@ -39,7 +40,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         .sign(key, hashes.SHA256())
@@ -60,11 +61,11 @@ class Collector:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.messages: list[dict[str, object]] = []
-        self.port = 0
+        # It comes back to its port, which nobody may get meanwhile.
+        self.port = free_port()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def vanish(self) -> None:
         """Cuts every connection and stops to listen."""

@@ -152,7 +152,8 @@ def test_a_full_disk_drops_and_says_so_once(
     assert site.ids() == ["after", "before"]
 
 
-def test_the_disk_is_left_alone_for_a_while_after_a_failure(site: Site) -> None:
+def test_the_disk_is_left_alone_for_a_while_after_a_failure(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 600.0)
     calls = []
 
     def write(fd: int, data: bytes) -> int:

@@ -151,7 +151,7 @@ def test_it_sleeps_until_something_arrives() -> None:
     thread.start()
     assert not loop.busy
     loop.submit(make_sequence(1, [5], output_max=1))
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert (loop.status.kv_cells, loop.status.steps, loop.status.running) == (1, 1, 0)
 

@@ -25,7 +25,7 @@ async def test_the_machine_is_read_and_a_worker_that_dies_is_replaced() -> None:
     others = psutil.Process().children()
     watch.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await watch.first.wait()
         assert watch.latest is not None
         memory = memory_of(watch.latest)

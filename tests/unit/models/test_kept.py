@@ -22,6 +22,7 @@ from appliance.types import ModelInfo, ModelSpec
 from appliance.wire import Loaded, encode
 from tests.fakes.forking_launcher import ForkingLauncher
 from tests.fakes.scripted_worker import INFO
+from tests.waiting import until
 
 FILE = FileIdentity(bytes=1, files=((1, 2, 3),))
 
@@ -132,10 +133,7 @@ async def test_what_a_worker_has_loaded_stands_in_its_name_and_is_not_for_it_to_
                 id="other", path="/etc/passwd", n_ctx=64, n_gpu_layers=3, tensor_split=(3.0,), n_ubatch=128
             )
             connection.sendall(encode(Loaded(info=INFO, spec=said)))
-            async with asyncio.timeout(10):
-                await one.settled.wait()
-                while not read:  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+            await until(lambda: one.settled.is_set() and read)
             workers.part()
             await one.close(0)
     # But for where it was placed, and how much smaller than configured.
@@ -160,8 +158,7 @@ async def test_a_worker_that_stayed_has_its_room_from_the_start() -> None:
                     await instance.settled.wait()
             connection.sendall(encode(Loaded(info=INFO, spec=stayed)))
             assert await asyncio.to_thread(worker.recv, 1) == b""
-        async with asyncio.timeout(10):
-            await instance.settled.wait()
+        await until(instance.settled.is_set)
         states = {model: seen.state for model, seen in router.snapshots().items()}
         await router.close(0)
     assert states == {"m": InstanceState.STOPPED, "other": InstanceState.READY}

@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from appliance.errors import WireError
+from appliance.models import launcher as launcher_module
 from appliance.models.launcher import SocketLauncher, WorkerLink
 from appliance.wire import Abort, Delta, Step, ToWorker, encode, worker_reader
 
@@ -69,7 +70,7 @@ def test_a_worker_that_dies_with_frames_unread_is_noticed(new_loop: Callable[[],
             link.send(Abort(number=1))
             worker.sendall(encode(step("last")))
             worker.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert await link.receive() == [step("last")]
                 assert await link.receive() == []
             await link.close()
@@ -136,8 +137,11 @@ async def test_a_connection_is_a_worker(tmp_path: Path) -> None:
         assert await link.close() is None
 
 
-async def test_a_worker_of_somebody_else_is_closed_when_it_has_gone(tmp_path: Path) -> None:
+async def test_a_worker_of_somebody_else_is_closed_when_it_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its memory is free only then, and the next load counts on that."""
+    monkeypatch.setattr(launcher_module, "EXIT_SECONDS_MAX", 60.0)
     with engine_socket(tmp_path) as listening:
         link = await SocketLauncher(tmp_path / "engine.sock").launch()
         line, _ = listening.accept()

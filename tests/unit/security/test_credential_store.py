@@ -281,16 +281,16 @@ def test_sealing_anew_does_not_bring_back_the_generation_before(path: Path) -> N
     def hold() -> None:
         cipher.trouble = lambda: None
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     cipher.trouble = hold
     with ThreadPoolExecutor(2) as threads:
         resealing = threads.submit(store.reseal)
-        assert begun.wait(10)
+        assert begun.wait(60)
         changing = threads.submit(store.commit, 1, revoked(store.current))
         with pytest.raises(TimeoutError):
             changing.result(0.05)
         go_on.set()
-        resealing.result(10)
-        assert changing.result(10).generation == 2
+        resealing.result(60)
+        assert changing.result(60).generation == 2
     assert CredentialStore.open(path, Plain()).current.generation == 2

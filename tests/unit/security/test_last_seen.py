@@ -160,14 +160,14 @@ async def test_what_is_seen_while_it_is_written_aside_is_written_next(
 
     def slow_disk(path: Path, data: bytes) -> None:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         write_atomic(path, data)
 
     monkeypatch.setattr(state_dir, "write_atomic", slow_disk)
     seen.note_key("a", NOW)
     async with asyncio.TaskGroup() as group:
         group.create_task(seen.save_aside())
-        assert await asyncio.to_thread(begun.wait, 10)
+        assert await asyncio.to_thread(begun.wait, 60)
         seen.note_key("b", NOW)
         go_on.set()
     found = LastSeen(path)

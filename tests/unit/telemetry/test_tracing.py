@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from appliance.telemetry import tracing as tracing_module
 from appliance.telemetry.spans import TracedRequest
 from appliance.telemetry.trace_context import TraceContext
 from appliance.telemetry.trace_sinks import FileSink, HttpSink, NotTaken, TraceSink
@@ -95,7 +96,8 @@ async def test_requests_reach_a_collector(collector: Collector) -> None:
     assert collector.headers[0]["Authorization"] == "Bearer x"
 
 
-async def test_what_is_left_is_sent_at_the_end(collector: Collector) -> None:
+async def test_what_is_left_is_sent_at_the_end(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing_module, "_CLOSE_SECONDS_MAX", 60.0)
     made = tracing(HttpSink(collector.url, None, None), interval_seconds=60)
     async with running(made):
         made.ended(request(1))

@@ -30,7 +30,7 @@ class FakeCompiler:
 
     def compile(self, constraint: Constraint, prompt: list[int]) -> Matcher:
         self.began.set()
-        assert self.may_go_on.wait(10)
+        assert self.may_go_on.wait(60)
         if self.outcome is not None:
             raise self.outcome
         made: Any = "a matcher"
@@ -69,7 +69,7 @@ class Record:
             raise Ends
 
     def wait(self) -> None:
-        assert self.done.wait(10)
+        assert self.done.wait(60)
 
 
 def test_a_compiled_one_is_submitted_with_its_matcher() -> None:
@@ -100,7 +100,7 @@ def test_an_abort_in_the_middle_leaves_nothing_to_do() -> None:
     compiler = FakeCompiler()
     record = Record(compiler)
     record.constraining.take(make_sequence(1, [1]), WANTED)
-    assert compiler.began.wait(10)
+    assert compiler.began.wait(60)
     record.constraining.take(make_sequence(2, [1]), WANTED)
     assert record.constraining.waiting == 2
     assert record.constraining.abort(1) and record.constraining.abort(2)
