@@ -23,6 +23,7 @@ from appliance.models.snapshot import InstanceState
 from appliance.telemetry.recent_answers import RecentAnswers
 from appliance.telemetry.request_record import Outcome, RequestRecord
 from tests.fakes.forking_launcher import ForkingLauncher
+from tests.fakes.gate import Gate
 from tests.unit.models.test_residency import House, Only, spec
 
 PLAN = RolloutPlan(model="new", steps=(10, 100), hold_seconds=0, answers_min=2)
@@ -62,7 +63,7 @@ class Rolling(House):
             self.path,
             lambda: self.now,
             lambda alias, what, reason: self.told.append((what, reason)),
-            lambda: 5.0,
+            lambda: 60.0,
             look_seconds=0.01,
         )
 
@@ -168,13 +169,15 @@ async def test_one_that_cannot_be_loaded_gets_nobody(opened: Opened) -> None:
     await house.at(10)
 
 
-async def test_without_room_for_both_the_old_one_leaves_first(opened: Opened) -> None:
+async def test_without_room_for_both_the_old_one_leaves_first(opened: Opened, gate: Gate) -> None:
     house = await opened(Only(1))
     await house.ask("old")
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(house.ask("old", "say:first sleep:0.2 say:_last"))
+        running = group.create_task(house.ask("old", f"say:first {gate.word} say:_last"))
         await house.until(lambda: house.router.snapshots()["old"].outstanding == 1)
         await house.rollouts.begin("chat", PLAN)
+        await house.until(lambda: house.state("old") is InstanceState.DRAINING)
+        gate.open()
         await house.at(100)
     assert running.result() == "first last"
     assert house.loaded() == {"new"} and house.rollout.swapped
