@@ -113,7 +113,8 @@ def collector(tmp_path: Path) -> Collector:
 @pytest.fixture
 async def log(site: Site) -> AsyncIterator[AuditLog]:
     site.settings = Audit(commit_seconds=0.005, segment_bytes_max=32 * 1024)
-    log = AuditLog.open(site.folder, site.settings, site.cipher, site.seal_key)
+    # At noon: midnight begins another segment, which is a record.
+    log = AuditLog.open(site.folder, site.settings, site.cipher, site.seal_key, clock=site.time.clock())
     try:
         yield log
     finally:

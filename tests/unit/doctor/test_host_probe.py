@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from appliance.doctor import host_probe
 
 
@@ -50,7 +52,8 @@ def test_gpus(tmp_path: Path) -> None:
     assert (nothing.cards, nothing.module, nothing.nodes) == (0, None, ())
 
 
-def test_a_time_zone(tmp_path: Path) -> None:
+def test_a_time_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TZ", raising=False)
     zone = tmp_path / "zoneinfo" / "Asia" / "Shanghai"
     zone.parent.mkdir(parents=True)
     zone.touch()
