@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 WAIT_SECONDS = 60.0
-# How long a key may take to show, and what it takes at least.
-_SHOWS_SECONDS = 3.0
+# What a key takes at least to show, and how often it is looked for after that: no time, for a machine may stand still.
 _SETTLE_SECONDS = 0.4
+_LOOKS_MAX = 60
 
 
 @dataclass
@@ -29,9 +29,10 @@ class Tmux:
             self._tmux("send-keys", *(("-l", key) if len(key) == 1 else (key,)))
             if len(key) > 1:
                 # What is typed ahead would go where the focus was.
-                deadline = time.monotonic() + _SHOWS_SECONDS
                 time.sleep(_SETTLE_SECONDS)
-                while self._styled() == before and time.monotonic() < deadline:
+                for _ in range(_LOOKS_MAX):
+                    if self._styled() != before:
+                        break
                     time.sleep(0.05)
 
     def text(self) -> str:
