@@ -73,7 +73,7 @@ class Machine:
         return self.run("journalctl", "--no-pager", "--output=short-monotonic", *select).stdout
 
     def _inside(self, command: Sequence[str], user: str | None) -> Sequence[str]:
-        enter = ("nsenter", "--target", str(self._leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--wd=/")
+        enter = ("nsenter", "--target", str(self._leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--wdns=/")
         become = () if user is None else ("runuser", "--user", user, "--")
         return (*enter, "--", *become, *command)
 
