@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,9 @@ from appliance.security.entry_hits import EntryHits
 from appliance.state_dir import StateDir
 from tests.cli.conftest import Command
 from tests.security.authorities import ForeignCa, client_csr
+
+# Whom the daemon sees at its socket.
+ME = re.escape(pwd.getpwuid(os.getuid()).pw_name)
 
 
 def first_kid(cli: Command) -> str:
@@ -202,14 +207,14 @@ def test_the_allowlist(cli: Command) -> None:
     assert cli("allow", "list").ok().out == "The list is empty: only this host may connect.\n"
     assert cli("allow", "denied").ok().out == "none\n"
     added = cli("allow", "add", "192.0.2.0/24", "198.51.100.0/24", "--comment", "Dify [hosts]").ok().out
-    assert re.search(r"^\+ +192\.0\.2\.0/24 +every +root +20..-..-.. ..:.. +Dify \[hosts\]$", added, re.M)
+    assert re.search(rf"^\+ +192\.0\.2\.0/24 +every +{ME} +20..-..-.. ..:.. +Dify \[hosts\]$", added, re.M)
     assert cli("allow", "test", "192.0.2.1").ok().out == "192.0.2.1 at api: is refused; staged: may connect\n"
     applied = cli("allow", "apply").ok().out
     assert re.search(r"On trial until 20..-..-.. ..:..:.. UTC; ", applied)
     assert "0 connections ended. Confirm with `appliance allow confirm`." in applied
     assert cli("allow", "confirm").ok().out == "confirmed\n"
     listed = cli("allow", "list").ok().out
-    assert re.search(r"^192\.0\.2\.0/24 +every +root +20..-..-.. ..:.. .*Dify \[hosts\]$", listed, re.M)
+    assert re.search(rf"^192\.0\.2\.0/24 +every +{ME} +20..-..-.. ..:.. .*Dify \[hosts\]$", listed, re.M)
     assert re.search(r"^- +192\.0\.2\.0/24", cli("allow", "remove", "192.0.2.0/24").ok().out, re.M)
     assert "STAGED" not in cli("allow", "discard").ok().out
     cli("allow", "remove", "192.0.2.0/24").ok()
@@ -241,7 +246,7 @@ def test_entries_that_nobody_needs(cli: Command, state: StateDir) -> None:
 
 def test_an_entry_for_some_time(cli: Command) -> None:
     added = cli("allow", "add", "192.0.2.0/24", "--for", "7d", "--comment", "auditors").ok().out
-    assert re.search(r"^\+ +192\.0\.2\.0/24 +every +root +20..-..-.. ..:.. +20..-..-.. ..:.. +auditors$", added, re.M)
+    assert re.search(rf"^\+ +192\.0\.2\.0/24 +every +{ME} +20..-..-.. ..:.. +20..-..-.. ..:.. +auditors$", added, re.M)
     cli("allow", "apply", "--confirm", "0").ok()
     assert re.search(r"at api: may connect until 20..-..-.. ..:..:.. UTC$", cli("allow", "test", "192.0.2.1").ok().out)
     assert cli("allow", "diff").ok().out == "nothing is staged\n"
