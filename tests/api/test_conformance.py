@@ -72,7 +72,6 @@ async def schemathesis(api: Api, folder: Path) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 async def test_every_operation_is_as_the_document_says(tmp_path: Path) -> None:
     worker = (sys.executable, "-m", "appliance.worker")
     async with running_api(specs=specs(tmp_path), command=worker, responses=Site(tmp_path).store()) as api:

@@ -62,7 +62,6 @@ async def test_a_smaller_model_is_as_large_as_foreseen_and_works(random_gguf: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "shape",
     [

@@ -22,7 +22,7 @@ from tests.unit.audit.making import Site
 CHAIN_SEED = 20_261_125
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_the_chain_survives(tmp_path: Path, kills: int) -> None:
     chance = random.Random(CHAIN_SEED)
     site = Site(tmp_path / "audit", settings=SETTINGS)

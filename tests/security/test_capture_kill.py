@@ -16,7 +16,7 @@ from tests.unit.capture.making import Site
 SEED = 20_261_125
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
 def test_what_was_written_is_there_and_the_next_process_goes_on(tmp_path: Path, kills: int) -> None:
     chance = random.Random(SEED)
     site = Site(tmp_path)

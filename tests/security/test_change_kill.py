@@ -82,7 +82,7 @@ class Promised:
             assert issuer_key_id(x509.load_pem_x509_certificate(pem.encode())) in view.issuers
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=pytest.mark.slow)])
 def test_killed_while_changing(state: StateDir, kills: int) -> None:
     began, chance, promised = time.monotonic(), random.Random(SEED), Promised()
     with state.lock():

@@ -86,7 +86,6 @@ def test_who_tries_is_seen(watched: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_day_of_use_stays_on_the_host(watched: Path, tmp_path: Path) -> None:
     run_without_route(watched, [sys.executable, "-m", "tests.security.everyday_use", str(tmp_path / "run")], 280)
     lines = watched.read_text().splitlines()

@@ -48,7 +48,6 @@ class Load:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 async def test_swaps_under_load(tmp_path: Path) -> None:
     """The server certificate, the client CA through all its phases, and the allowlist; six clients and a stream.
 
