@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import msgspec
 import psutil
 
+from appliance.admin_client import AdminClient
 from appliance.security.tls import client_context
 from appliance.types import ModelSpec
 from appliance.upstream_spec import ServedModel
@@ -39,10 +41,28 @@ class ApplianceServer:
             url, client_context(bundle), (bundle / "api.key").read_text().strip(), user
         )
 
+    def session(self, client: str) -> aiohttp.ClientSession:
+        """A pool of connections of the principal `client`, which tries nothing but GET again."""
+        bundle = self._state / "clients" / client
+        return aiohttp.ClientSession(
+            (self._state / "run" / "api.url").read_text(),
+            headers={"Authorization": f"Bearer {(bundle / 'api.key').read_text().strip()}"},
+            connector=aiohttp.TCPConnector(ssl=client_context(bundle)),
+        )
+
+    def admin(self) -> AdminClient:
+        """Its administrator."""
+        return AdminClient.local(self._state / "run" / "admin.sock")
+
+    @property
+    def worker(self) -> psutil.Process:
+        """Of its model."""
+        (worker,) = (each for each in self.daemon.children() if each.name() == ENGINE)
+        return worker
+
     def peak_mib(self) -> dict[str, float]:
         """Daemon and worker."""
-        (worker,) = (each for each in self.daemon.children() if each.name() == ENGINE)
-        return {"daemon": peak_mib(self.daemon.pid), "worker": peak_mib(worker.pid)}
+        return {"daemon": peak_mib(self.daemon.pid), "worker": peak_mib(self.worker.pid)}
 
 
 @contextmanager
