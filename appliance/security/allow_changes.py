@@ -93,12 +93,17 @@ def stage_allow(
         network = canonical(network)
         _without(entries, network, listeners)
         entries = [replace(one, until=until, ended=False) if one.network == network else one for one in entries]
+    wanted, present = ({_key(one): one for one in some} for some in (entries, allow.entries))
     for entry in add:
         if entry.listener is not None and entry.listener not in listeners:
             raise ChangeRefused("not_found", f"there is no listener {entry.listener!r}; known: {', '.join(listeners)}")
         _check_end(entry.network, entry.until, now)
-        entry = _known(replace(entry, network=canonical(entry.network)), (*entries, *allow.entries))
-        entries = [known for known in entries if _key(known) != _key(entry)] + [entry]
+        entry = replace(entry, network=canonical(entry.network))
+        key = _key(entry)
+        # What says the same already stays as it is.
+        known = (one for one in (wanted.get(key), present.get(key)) if one is not None and _said(one) == _said(entry))
+        wanted[key] = next(known, entry)
+    entries = list(wanted.values())
     if len(entries) > ENTRIES_MAX:
         raise ChangeRefused("invalid", f"the allowlist would have more than {ENTRIES_MAX} entries")
     return replace(document, allow=_staged(allow, entries))
@@ -266,13 +271,9 @@ def _key(entry: AllowEntry) -> tuple[str, str | None]:
     return entry.network, entry.listener
 
 
-def _known(entry: AllowEntry, among: Iterable[AllowEntry]) -> AllowEntry:
-    """The one that says the same already, so that adding it again changes nothing; else `entry`."""
-
-    def said(one: AllowEntry) -> AllowEntry:
-        return replace(one, added_by="", added_at=None)
-
-    return next((one for one in among if said(one) == said(entry)), entry)
+def _said(entry: AllowEntry) -> AllowEntry:
+    """Without who said it, and when."""
+    return replace(entry, added_by="", added_at=None)
 
 
 def _check_end(network: str, until: datetime | None, now: datetime) -> None:

@@ -91,10 +91,9 @@ class Apply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class EntryView(Struct, frozen=True, kw_only=True):
     """origin: `appliance.yaml` or `allow add`. until: its end, None without one. ended: it lets nobody in any more.
 
-    added_by, added_at: who staged it as it is, and when; empty and None where that is not known.
-
-    hits: requests that came in by it in the last 24 hours. last_seen: the newest ever. counted_since: when counting
-    began; None where it has not.
+    added_by, added_at: who staged it as it is, and when; empty and None where that is not known. hits: requests that
+    came in by it in the last 24 hours. last_seen: the newest ever. counted_since: when counting began; None where it
+    has not.
     """
 
     network: str
