@@ -86,13 +86,14 @@ def stage_allow(
     """
     allow = document.allow
     entries = list(allow.entries if allow.staged is None else allow.staged)
-    for network in remove:
-        entries = _without(entries, canonical(network), listeners)
+    gone = _listed(remove, entries, listeners)
+    entries = [one for one in entries if one.network not in gone]
+    ends = {}
     for network, until in (extend or {}).items():
         _check_end(network, until, now)
-        network = canonical(network)
-        _without(entries, network, listeners)
-        entries = [replace(one, until=until, ended=False) if one.network == network else one for one in entries]
+        ends[canonical(network)] = until
+    _listed(ends, entries, listeners)
+    entries = [replace(one, until=ends[one.network], ended=False) if one.network in ends else one for one in entries]
     wanted, present = ({_key(one): one for one in some} for some in (entries, allow.entries))
     for entry in add:
         if entry.listener is not None and entry.listener not in listeners:
@@ -254,17 +255,20 @@ def canonical(network: str) -> str:
     return str(parsed)
 
 
-def _without(entries: list[AllowEntry], network: str, listeners: Mapping[str, Listener]) -> list[AllowEntry]:
-    """Raises ChangeRefused where none has this network."""
-    kept = [entry for entry in entries if entry.network != network]
-    if len(kept) < len(entries):
-        return kept
-    for name, listener in listeners.items():
-        if network in {canonical(entry) for entry in listener.allow}:
-            raise ChangeRefused(
-                "conflict", f"{network} is in listeners.{name}.allow of appliance.yaml; remove it there, then reload"
-            )
-    raise ChangeRefused("not_found", f"{network} is not in the allowlist; `appliance allow list` shows what is")
+def _listed(
+    networks: Iterable[str], entries: Iterable[AllowEntry], listeners: Mapping[str, Listener]
+) -> frozenset[str]:
+    """Their canonical spellings. Raises ChangeRefused where no entry has one of them."""
+    wanted = frozenset(map(canonical, networks))
+    for network in sorted(wanted - {entry.network for entry in entries}):
+        for name, listener in listeners.items():
+            if network in {canonical(entry) for entry in listener.allow}:
+                raise ChangeRefused(
+                    "conflict",
+                    f"{network} is in listeners.{name}.allow of appliance.yaml; remove it there, then reload",
+                )
+        raise ChangeRefused("not_found", f"{network} is not in the allowlist; `appliance allow list` shows what is")
+    return wanted
 
 
 def _key(entry: AllowEntry) -> tuple[str, str | None]:
