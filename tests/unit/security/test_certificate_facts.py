@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def test_openssl_gives_the_same_numbers(tmp_path: Path) -> None:
     plain = output.replace(":", "").lower()
     facts = CertificateFacts.of(CLIENT)
     assert facts.fingerprint in plain
-    assert f"serial={facts.serial.zfill(40)}" in plain
+    # openssl makes the number of digits even.
+    assert re.search(f"^serial=0?{facts.serial}$", plain, re.MULTILINE)
     assert issuer_key_id(CLIENT) in plain
 
 
